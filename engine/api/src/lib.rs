@@ -1,0 +1,27 @@
+//! The seam between engines and machines.
+//!
+//! An engine executes guest instructions. A machine is all else: memory, devices, interrupt controllers, time. They
+//! meet here and nowhere else, so that the same machine runs on the translator and on KVM.
+//!
+//! * [`Engine`] says what it can do ([`Capabilities`]) and makes a [`Partition`] from a [`PartitionSpec`], or refuses
+//!   with a reason; what it does not know it never ignores.
+//! * [`Partition`] is one guest's processors and memory. It binds each [`Vcpu`] to the thread that will run it and
+//!   hands out a [`Notifier`] for each, which other threads use to get its attention.
+//! * [`Vcpu::run`] is passed a [`CpuIo`]: the processor calls *up* for ports, MMIO, interrupts, halts, time and random
+//!   numbers, because a translator meets MMIO in the middle of a block.
+//!
+//! [`CpuIo`] is also the one input boundary: everything that reaches a vCPU and that the guest itself does not determine
+//! passes through it. Record and replay will be built on that, so nothing may bypass it.
+#![forbid(unsafe_code)]
+
+mod io;
+mod partition;
+
+pub use io::{AccessError, ClockSample, CpuIo, Event, Width};
+pub use partition::{
+    Capabilities, CpuidEntry, CpuidTable, CrashReport, Engine, EngineError, Exit, Notifier, Partition, PartitionSpec,
+    Statistics, Vcpu, Verdict,
+};
+
+/// Guest physical memory, backed by memfds.
+pub type GuestMemory = vm_memory::GuestMemoryMmap<()>;

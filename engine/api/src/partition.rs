@@ -1,0 +1,167 @@
+//! Engines, partitions and virtual processors.
+
+use std::sync::Arc;
+
+use lodge_x86::CpuState;
+
+use crate::{CpuIo, GuestMemory};
+
+/// One CPUID answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CpuidEntry {
+    /// EAX asked.
+    pub leaf: u32,
+    /// ECX asked, where the leaf has sub-leaves.
+    pub subleaf: Option<u32>,
+    /// EAX, EBX, ECX, EDX answered.
+    pub registers: [u32; 4],
+}
+
+/// What CPUID answers, but for the fields that depend on the vCPU or its state (APIC IDs, OSXSAVE, the APIC's
+/// presence, the size of the enabled XSAVE area), which the engine fills in.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CpuidTable {
+    /// The answers, in any order.
+    pub entries: Vec<CpuidEntry>,
+}
+
+/// What an engine can do on this host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Capabilities {
+    /// Most vCPUs in one partition.
+    pub max_vcpus: u32,
+    /// Bits of physical address that the guest may use.
+    pub physical_address_bits: u8,
+}
+
+/// Whether an engine can be used on this host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It works; the text says how well was looked.
+    Usable(String),
+    /// It does not; the cause, and what would mend it.
+    Unusable {
+        /// Why not.
+        cause: String,
+        /// What to do about it.
+        remedy: Option<String>,
+    },
+}
+
+/// What a partition shall be.
+#[derive(Clone, Debug)]
+pub struct PartitionSpec {
+    /// Guest RAM and where it lies. All else is MMIO.
+    pub memory: GuestMemory,
+    /// How many vCPUs.
+    pub vcpus: u32,
+    /// What CPUID answers.
+    pub cpuid: CpuidTable,
+    /// The host's time-stamp counter frequency.
+    pub tsc_hz: u64,
+    /// Most bytes of generated code that the engine may keep, for engines that generate any.
+    pub code_cache: usize,
+}
+
+/// Why an engine refuses or fails.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// The spec asks for what the engine cannot do.
+    #[error("the {engine} engine cannot do this: {what}")]
+    Unsupported {
+        /// The engine's name.
+        engine: &'static str,
+        /// What was asked.
+        what: String,
+    },
+    /// The host did not give what the engine needs.
+    #[error("{what}: {source}")]
+    Host {
+        /// What was tried.
+        what: &'static str,
+        /// The host's answer.
+        source: std::io::Error,
+    },
+    /// The engine itself went wrong.
+    #[error("internal fault: {0}")]
+    Internal(String),
+}
+
+/// What a guest that crashed beyond its own help was doing.
+#[derive(Clone, Debug)]
+pub struct CrashReport {
+    /// The last exceptions, oldest first, as text.
+    pub cause: String,
+    /// The processor at the crash.
+    pub state: Box<CpuState>,
+    /// The last instructions, oldest first: address and text.
+    pub instructions: Vec<(u64, String)>,
+}
+
+/// Why [`Vcpu::run`] came back.
+#[derive(Clone, Debug)]
+pub enum Exit {
+    /// [`Notifier::stop`] was called. Calling `run` again goes on.
+    Stopped,
+    /// A triple fault: the guest is beyond its own help.
+    TripleFault(CrashReport),
+}
+
+/// Counters of one partition since it was made.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Statistics {
+    /// Named counts, in a fixed order.
+    pub counters: Vec<(&'static str, u64)>,
+    /// Bytes of generated code now held.
+    pub code_bytes: u64,
+}
+
+/// A way to execute guest instructions.
+pub trait Engine: Send + Sync {
+    /// The name on the command line.
+    fn name(&self) -> &'static str;
+
+    /// Whether it can be used here. May take up to 200 ms.
+    fn probe(&self) -> Verdict;
+
+    /// What it can do.
+    fn capabilities(&self) -> Capabilities;
+
+    /// Makes a partition, or says why not.
+    fn create(&self, spec: PartitionSpec) -> Result<Arc<dyn Partition>, EngineError>;
+}
+
+/// One guest's processors and memory.
+pub trait Partition: Send + Sync {
+    /// Binds vCPU `index` to the calling thread, in the state after RESET; vCPUs other than 0 wait for a start-up IPI.
+    /// Each index can be bound once.
+    fn bind_vcpu(&self, index: u32) -> Result<Box<dyn Vcpu>, EngineError>;
+
+    /// The way to get vCPU `index`'s attention.
+    fn notifier(&self, index: u32) -> Option<Arc<dyn Notifier>>;
+
+    /// Counters.
+    fn statistics(&self) -> Statistics;
+}
+
+/// A virtual processor on its thread.
+pub trait Vcpu {
+    /// Its state, between runs.
+    fn state(&self) -> CpuState;
+
+    /// Replaces its state, between runs.
+    fn set_state(&mut self, state: &CpuState) -> Result<(), EngineError>;
+
+    /// Runs guest code until there is something that `io` cannot settle.
+    fn run(&mut self, io: &dyn CpuIo) -> Result<Exit, EngineError>;
+}
+
+/// Gets a vCPU's attention from any thread. Neither method blocks.
+pub trait Notifier: Send + Sync {
+    /// [`CpuIo::take_event`] has something new. A vCPU that runs asks within microseconds; one that is inside
+    /// [`CpuIo::halt`] is the machine's to wake.
+    fn notify(&self);
+
+    /// [`Vcpu::run`] shall return [`Exit::Stopped`], now or, if it is not running, at its next call.
+    fn stop(&self);
+}
