@@ -10,7 +10,10 @@
 #![forbid(unsafe_code)]
 
 pub mod bits;
+pub mod descriptor;
 pub mod exception;
+pub mod msr;
+pub mod paging;
 pub mod segment;
 pub mod state;
 
