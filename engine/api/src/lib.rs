@@ -16,6 +16,7 @@
 
 mod io;
 mod partition;
+mod tracking;
 
 pub use io::{AccessError, ClockSample, CpuIo, Event, Width};
 pub use partition::{
@@ -23,5 +24,8 @@ pub use partition::{
     Statistics, Vcpu, Verdict,
 };
 
-/// Guest physical memory, backed by memfds.
-pub type GuestMemory = vm_memory::GuestMemoryMmap<()>;
+pub use tracking::{TrackerSlice, WriteTracker, chunk_mask};
+
+/// Guest physical memory, backed by memfds. Writes that do not come from a vCPU go through `vm-memory`, or report
+/// their range to the region's [`WriteTracker`] afterwards.
+pub type GuestMemory = vm_memory::GuestMemoryMmap<WriteTracker>;
