@@ -19,9 +19,10 @@ mod partition;
 
 pub use io::{AccessError, ClockSample, CpuIo, Event, Width};
 pub use partition::{
-    Capabilities, CpuidEntry, CpuidTable, CrashReport, Engine, EngineError, Exit, Notifier, Partition, PartitionSpec,
-    Statistics, Vcpu, Verdict,
+    Capabilities, CrashReport, Engine, EngineError, Exit, Notifier, Partition, PartitionSpec, Statistics, Vcpu, Verdict,
 };
+
+pub use lodge_x86::cpuid::{Entry as CpuidEntry, Table as CpuidTable};
 
 /// Guest physical memory, backed by memfds.
 pub type GuestMemory = vm_memory::GuestMemoryMmap<()>;
