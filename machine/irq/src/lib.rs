@@ -1,1 +1,8 @@
-//! (being written)
+//! Interrupt controllers of the PC.
+//!
+//! The seam is [`InterruptController`].
+#![forbid(unsafe_code)]
+
+mod controller;
+
+pub use controller::{GuestTsc, InterruptController, Waker};
