@@ -1,1 +1,2 @@
-//! (being written)
+//! t
+pub mod asm;
