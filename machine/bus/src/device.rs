@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use lodge_engine_api::Width;
+use lodge_savestate::Saved;
 
 /// Why a device did not take an access. The bus answers a read with all ones and drops a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -42,12 +43,12 @@ pub trait Device: Send + Sync {
     }
 
     /// What it does at a machine reset.
-    fn reset(self: Arc<Self>) -> Option<Arc<dyn ResetDevice>> {
+    fn resettable(self: Arc<Self>) -> Option<Arc<dyn ResetDevice>> {
         None
     }
 
     /// Its saved state.
-    fn save(self: Arc<Self>) -> Option<Arc<dyn SaveDevice>> {
+    fn saved(self: Arc<Self>) -> Option<Arc<dyn SaveDevice>> {
         None
     }
 }
@@ -188,6 +189,17 @@ pub struct StateError {
     pub device: String,
     /// What is wrong with the bytes.
     pub cause: String,
+}
+
+impl StateError {
+    /// Reads a record as the state of the device with this name.
+    ///
+    /// # Errors
+    /// The record is of another kind, from a later version, or damaged.
+    pub fn read<T: Saved>(device: &str, record: &[u8]) -> Result<T, Self> {
+        lodge_savestate::from_record(record)
+            .map_err(|error| Self { device: device.to_owned(), cause: error.to_string() })
+    }
 }
 
 /// A device whose state is saved.

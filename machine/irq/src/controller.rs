@@ -3,7 +3,7 @@
 //! [`InterruptController`] is what the vCPU threads and the devices see. [`crate::Controllers`] implements it in user
 //! space; an engine that has controllers of its own may stand in its place.
 
-use lodge_bus::{IrqSink, MsiTarget};
+use lodge_bus::{IrqSink, MsiTarget, ResetDevice};
 use lodge_engine_api::{AccessError, Event};
 
 /// Told that a vCPU has something new to take. Called with locks of the interrupt controllers held, from any thread:
@@ -28,7 +28,7 @@ pub trait GuestTsc: Send + Sync {
 /// other pins; messages through [`MsiTarget`].
 ///
 /// `vcpu` is an index below the number of vCPUs; for any other, nothing happens and nothing is there.
-pub trait InterruptController: IrqSink + MsiTarget {
+pub trait InterruptController: IrqSink + MsiTarget + ResetDevice {
     /// Takes what is most urgent for a vCPU, and acknowledges it (see `CpuIo::take_event`). One atomic load when there
     /// is nothing.
     fn take_event(&self, vcpu: u32, interruptible: bool, nmi_open: bool) -> Option<Event>;
@@ -49,10 +49,10 @@ pub trait InterruptController: IrqSink + MsiTarget {
     fn msr_write(&self, vcpu: u32, msr: u32, value: u64) -> Result<(), AccessError>;
 
     /// Reads the vCPU's own local APIC page. `false` if `address` is not in it: ask the MMIO bus then.
-    fn mmio_read(&self, vcpu: u32, address: u64, data: &mut [u8]) -> bool;
+    fn apic_read(&self, vcpu: u32, address: u64, data: &mut [u8]) -> bool;
 
     /// Writes the vCPU's own local APIC page. `false` if `address` is not in it.
-    fn mmio_write(&self, vcpu: u32, address: u64, data: &[u8]) -> bool;
+    fn apic_write(&self, vcpu: u32, address: u64, data: &[u8]) -> bool;
 
     /// The task priority class, 0 to 15 (CR8).
     fn task_priority(&self, vcpu: u32) -> u8;
@@ -73,7 +73,4 @@ pub trait InterruptController: IrqSink + MsiTarget {
 
     /// Raises an NMI on a vCPU, from outside the guest.
     fn inject_nmi(&self, vcpu: u32);
-
-    /// The state after power-on.
-    fn reset(&self);
 }
