@@ -110,26 +110,8 @@ impl Exception {
 impl fmt::Display for Exception {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         const NAMES: [&str; 20] = [
-            "#DE",
-            "#DB",
-            "NMI",
-            "#BP",
-            "#OF",
-            "#BR",
-            "#UD",
-            "#NM",
-            "#DF",
-            "vector 9",
-            "#TS",
-            "#NP",
-            "#SS",
-            "#GP",
-            "#PF",
-            "vector 15",
-            "#MF",
-            "#AC",
-            "#MC",
-            "#XM",
+            "#DE", "#DB", "NMI", "#BP", "#OF", "#BR", "#UD", "#NM", "#DF", "vector 9", "#TS", "#NP", "#SS", "#GP",
+            "#PF", "vector 15", "#MF", "#AC", "#MC", "#XM",
         ];
         match NAMES.get(usize::from(self.vector)) {
             Some(name) => f.write_str(name)?,

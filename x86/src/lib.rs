@@ -10,6 +10,7 @@
 #![forbid(unsafe_code)]
 
 pub mod bits;
+pub mod cpuid;
 pub mod descriptor;
 pub mod exception;
 pub mod msr;

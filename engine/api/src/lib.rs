@@ -20,10 +20,10 @@ mod tracking;
 
 pub use io::{AccessError, ClockSample, CpuIo, Event, Width};
 pub use partition::{
-    Capabilities, CpuidEntry, CpuidTable, CrashReport, Engine, EngineError, Exit, Notifier, Partition, PartitionSpec,
-    Statistics, Vcpu, Verdict,
+    Capabilities, CrashReport, Engine, EngineError, Exit, Notifier, Partition, PartitionSpec, Statistics, Vcpu, Verdict,
 };
 
+pub use lodge_x86::cpuid::{Entry as CpuidEntry, Table as CpuidTable};
 pub use tracking::{TrackerSlice, WriteTracker, chunk_mask};
 
 /// Guest physical memory, backed by memfds. Writes that do not come from a vCPU go through `vm-memory`, or report

@@ -1,0 +1,14 @@
+//! How devices act on the machine as a whole.
+
+/// What a device may ask of the whole machine. Calls come from vCPU threads with a device lock held: an implementation
+/// takes note, gets the attention of whoever acts on it, and returns.
+pub trait SystemControl: Send + Sync {
+    /// The guest switched the machine off.
+    fn power_off(&self);
+
+    /// The guest reset the machine.
+    fn reset(&self);
+
+    /// The guest ends the machine with this exit status (the debug exit port).
+    fn exit(&self, status: u8);
+}
