@@ -98,6 +98,15 @@ impl Shared {
         }
     }
 
+    /// The same for all but one.
+    pub fn interrupt_others(&self, index: u32) {
+        for (n, mailbox) in self.mailboxes.iter().enumerate() {
+            if n != index as usize {
+                mailbox.interrupt();
+            }
+        }
+    }
+
     /// Acts on device writes over translated code.
     pub fn settle_foreign_writes(&self) {
         if !self.foreign.swap(false, Ordering::SeqCst) {

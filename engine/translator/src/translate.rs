@@ -190,6 +190,11 @@ impl Code {
         Some(Found { poll_entry: block.poll_entry, entry: block.entry, second: block.second, known: true })
     }
 
+    /// Whether what a lookup found has not been dropped since.
+    pub fn is_current(&self, found: &Found) -> bool {
+        self.block_at(found.entry).is_some_and(|block| block.live && block.entry == found.entry)
+    }
+
     /// What sets a mode's jump-cache slots apart.
     pub fn salt(&self, mode: Mode) -> u32 {
         self.indirect.get(&mode.0).map_or(0, |(_, salt)| *salt)

@@ -41,6 +41,10 @@ pub struct TranslatorVcpu {
     generation: u64,
 }
 
+/// Signal codes of an integer division (Linux, asm-generic/siginfo.h).
+const FPE_INTDIV: i32 = 1;
+/// The same for an overflow.
+const FPE_INTOVF: i32 = 2;
 /// Bits of DR6 that single stepping sets.
 const DR6_BS: u64 = 1 << 14;
 
@@ -85,7 +89,7 @@ impl TranslatorVcpu {
     }
 
     fn signature(&self) -> u32 {
-        crate::cpuid::lookup(&self.shared.cpuid, 1, 0)[0]
+        self.shared.cpuid.lookup(1, 0)[0]
     }
 
     fn mailbox(&self) -> &crate::partition::Mailbox {
@@ -193,8 +197,9 @@ impl TranslatorVcpu {
     fn find(&mut self, how: u32) -> Option<Found> {
         let lip = self.cpu().lip;
         let mut mode = self.cpu().mode | how;
+        let access = self.fetch_access();
         let translation = match self.context.regions.fetch(lip) {
-            Some(known) if known.permits(&self.context.paging, self.fetch_access()) => known,
+            Some(known) if known.permits(&self.context.paging, access) => known,
             _ => match self.fetch_page(lip) {
                 Ok(translation) => translation,
                 Err(exception) => {
@@ -390,7 +395,7 @@ impl TranslatorVcpu {
         cpu.locate_pc(pc);
         let cpu = self.cpu();
         let exception = match signal as i32 {
-            libc::SIGFPE if code as i32 == libc::FPE_INTDIV || code as i32 == libc::FPE_INTOVF => Exception::DIVIDE,
+            libc::SIGFPE if matches!(code as i32, FPE_INTDIV | FPE_INTOVF) => Exception::DIVIDE,
             libc::SIGFPE if cpu.simd_exception_pending() => Exception::SIMD,
             libc::SIGFPE => Exception::X87,
             libc::SIGILL => Exception::INVALID_OPCODE,
