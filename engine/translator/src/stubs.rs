@@ -13,6 +13,7 @@
 use crate::asm::{Asm, Mem, R11, RAX, RCX, RDI, RDX, RSI, RSP, Reg, gs, gs_index};
 use crate::cpu::{Cpu, ExitReason, JUMP_OFFSET, off};
 use crate::emit::registers::pinned;
+use crate::tlb::JUMP_HASH;
 
 /// A function that emitted code calls: the state and two arguments; whether to leave the block.
 pub type Helper = extern "sysv64" fn(&mut Cpu, u64, u64) -> u64;
@@ -132,7 +133,9 @@ impl Stubs {
         let here = asm.here();
         asm.store(gs(off::spill(0)), RDX);
         // The slot times 8 in 16 bits, then times 4 by the scale: 32 bytes an entry.
-        asm.lea32(RDX, Mem { gs: false, base: None, index: Some((R11, 3)), disp: (salt << 3) as i32 });
+        asm.rorx(RDX, R11, JUMP_HASH);
+        asm.lea32(RDX, Mem { gs: false, base: Some(RDX), index: Some((R11, 0)), disp: salt as i32 });
+        asm.lea32(RDX, Mem { gs: false, base: None, index: Some((RDX, 3)), disp: 0 });
         asm.movzx16(RDX, RDX);
         asm.load(RCX, gs_index(RDX, 2, NEGATED));
         asm.lea(RCX, Mem { gs: false, base: Some(RCX), index: Some((R11, 0)), disp: 0 });

@@ -23,6 +23,9 @@ use crate::cpu::{Cpu, JUMP_OFFSET, REGION_STRIDE, STATE_SIZE, TLB_OFFSET};
 pub const TLB_ENTRIES: usize = 8192;
 /// Entries of the jump cache.
 pub const JUMP_ENTRIES: usize = 8192;
+/// A slot is the low bits of the address plus the address rotated right by this: code at the same offset in different
+/// pages must not meet.
+pub const JUMP_HASH: u8 = 13;
 /// Address spaces kept warm.
 pub const REGIONS: usize = 6;
 /// Slots logged before a flush clears the whole table instead.
@@ -257,7 +260,8 @@ impl Regions {
 
     /// Remembers where the block for `linear` is.
     pub fn fill_jump(&mut self, linear: u64, salt: u32, host: u64, base: u64) {
-        let slot = (linear.wrapping_add(u64::from(salt)) as usize) % JUMP_ENTRIES;
+        let hash = linear.wrapping_add(linear.rotate_right(JUMP_HASH.into()));
+        let slot = (hash.wrapping_add(u64::from(salt)) as usize) % JUMP_ENTRIES;
         *self.jump(self.current, slot) = JumpEntry { negated: linear.wrapping_neg(), host, base, unused: 0 };
         let meta = &mut self.meta[self.current];
         meta.executed.insert(linear >> 12);
