@@ -24,6 +24,7 @@ mod tsc;
 #[cfg(test)]
 mod tests;
 
+pub use assembly::Backends;
 pub use config::{Boot, Config, OnReboot};
 pub use driver::{Handle, Phase, Status, Vm};
 pub use error::VmError;

@@ -27,7 +27,7 @@ const ABOVE: u64 = DEVICE_HOLE.end;
 ///
 /// The size is out of range, or the host has no memory or address space for it.
 pub fn create(bytes: u64) -> Result<GuestMemory, VmError> {
-    if !(MEMORY_MIN..=MEMORY_MAX).contains(&bytes) || bytes % PAGE != 0 {
+    if !(MEMORY_MIN..=MEMORY_MAX).contains(&bytes) || !bytes.is_multiple_of(PAGE) {
         return Err(VmError::MemorySize { bytes });
     }
     let failed = |source: std::io::Error| VmError::Memory { mib: bytes >> 20, source };

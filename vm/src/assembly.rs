@@ -1,0 +1,197 @@
+//! Building a machine: memory, time, buses, devices from one table, the kernel, and the engine's partition.
+
+use std::sync::Arc;
+use std::sync::OnceLock;
+use std::sync::mpsc::Sender;
+use std::time::{Duration, Instant};
+
+use lodge_boot::Loaded;
+use lodge_bus::{Device, HostClock, MmioBus, PortBus, SystemControl, Timers};
+use lodge_engine_api::{Engine, GuestMemory, Partition, PartitionSpec, Statistics};
+use lodge_irq::Controllers;
+use lodge_x86::cpuid::{Profile, Shape};
+
+use crate::clock::TimeSource;
+use crate::driver::{Control, Message};
+use crate::inputs::{Bells, World};
+use crate::processors::Processors;
+use crate::tsc::Measurement;
+use crate::{Config, VmError, ram};
+
+/// What the local APIC's timer divides, in Hz.
+const APIC_HZ: u64 = 1_000_000_000;
+
+/// Most processors that APIC IDs of 8 bits can name.
+const VCPUS_MAX: u32 = 255;
+
+/// What stands behind the devices on the host. It stays when the machine is reset.
+#[derive(Clone, Default)]
+pub struct Backends {
+    first_output: Arc<OnceLock<Instant>>,
+}
+
+impl Backends {
+    /// When the guest first wrote to a serial port, since `start`.
+    pub(crate) fn first_output(&self, start: Instant) -> Option<Duration> {
+        self.first_output.get().map(|instant| instant.saturating_duration_since(start))
+    }
+}
+
+/// What devices are made of, and onto what they are put.
+pub(crate) struct Board<'a> {
+    pub(crate) config: &'a Config,
+    pub(crate) backends: &'a Backends,
+    pub(crate) memory: GuestMemory,
+    pub(crate) ports: PortBus,
+    pub(crate) mmio: MmioBus,
+    pub(crate) timers: Timers,
+    pub(crate) interrupts: Arc<Controllers>,
+    pub(crate) control: Arc<dyn SystemControl>,
+    pub(crate) devices: Vec<Arc<dyn Device>>,
+}
+
+impl Board<'_> {
+    /// Puts a device on the buses.
+    pub(crate) fn attach(&mut self, device: Arc<dyn Device>) -> Result<(), VmError> {
+        let refused =
+            |error: lodge_bus::MapError| VmError::Device { device: device.name().to_owned(), cause: error.to_string() };
+        if let Some(port) = device.clone().port() {
+            self.ports.attach(&port).map_err(refused)?;
+        }
+        if let Some(mmio) = device.clone().mmio() {
+            self.mmio.attach(&mmio).map_err(refused)?;
+        }
+        self.devices.push(device);
+        Ok(())
+    }
+}
+
+/// Makes a device, or several, and attaches them.
+type Maker = fn(&mut Board<'_>) -> Result<(), VmError>;
+
+/// Every device of the machine, in the order in which they are attached. To add a device, add a line.
+const DEVICES: &[Maker] = &[];
+
+/// A machine between two resets.
+pub(crate) struct Machine {
+    // Processors come first: they are ended before what they use goes away.
+    processors: Option<Processors>,
+    partition: Arc<dyn Partition>,
+    clock: Arc<HostClock>,
+    time: Arc<TimeSource>,
+    timers: Timers,
+    /// The buses hold the devices' facets only.
+    _devices: Vec<Arc<dyn Device>>,
+}
+
+impl Machine {
+    /// Builds a machine that does not run yet: guest time stands still, the processors wait.
+    pub(crate) fn build(
+        config: &Config,
+        engine: &dyn Engine,
+        backends: &Backends,
+        messages: &Sender<Message>,
+        incarnation: u64,
+    ) -> Result<Self, VmError> {
+        let measurement = Measurement::begin();
+        let capabilities = engine.capabilities();
+        let most = capabilities.max_vcpus.min(VCPUS_MAX);
+        if !(1..=most).contains(&config.vcpus) {
+            return Err(VmError::ProcessorCount { asked: config.vcpus, most });
+        }
+        let profile = Profile::for_host(|leaf, subleaf| {
+            let answer = std::arch::x86_64::__cpuid_count(leaf, subleaf);
+            [answer.eax, answer.ebx, answer.ecx, answer.edx]
+        })?;
+        let memory = ram::create(config.memory)?;
+        let loaded = load(config, &memory, None)?;
+        let tsc_hz = measurement.finish();
+
+        let clock = Arc::new(HostClock::new());
+        clock.pause();
+        let timers =
+            Timers::new(clock.clone()).map_err(|source| VmError::Host { what: "timer for devices", source })?;
+        let time = TimeSource::new(clock.clone(), tsc_hz);
+        let bells = Bells::new(config.vcpus);
+        let mut board = Board {
+            config,
+            backends,
+            memory: memory.clone(),
+            ports: PortBus::new(),
+            mmio: MmioBus::new(),
+            interrupts: Controllers::new(config.vcpus, &timers, time.clone(), bells.clone()),
+            timers,
+            control: Control::new(messages.clone(), incarnation),
+            devices: Vec::new(),
+        };
+        for make in DEVICES {
+            make(&mut board)?;
+        }
+
+        let shape = Shape {
+            vcpus: config.vcpus,
+            tsc_hz,
+            apic_hz: APIC_HZ,
+            physical_address_bits: capabilities.physical_address_bits,
+        };
+        let partition = engine.create(PartitionSpec {
+            memory,
+            vcpus: config.vcpus,
+            cpuid: profile.table(&shape),
+            tsc_hz,
+            code_cache: config.code_cache,
+        })?;
+        let world = World {
+            ports: board.ports.clone(),
+            mmio: board.mmio.clone(),
+            interrupts: board.interrupts.clone(),
+            clock: clock.clone(),
+            time: time.clone(),
+        };
+        let processors = Processors::start(&partition, &world, &bells, &loaded.state, messages, incarnation)?;
+        tracing::info!(protocol = loaded.protocol.name(), tsc_hz, vcpus = config.vcpus, "machine built");
+        Ok(Self { processors: Some(processors), partition, clock, time, timers: board.timers, _devices: board.devices })
+    }
+
+    /// Lets guest time and the processors go on.
+    pub(crate) fn resume(&self) {
+        self.clock.resume();
+        self.timers.clock_changed();
+        self.time.resample();
+        if let Some(processors) = &self.processors {
+            processors.resume();
+        }
+    }
+
+    /// Holds the processors, then guest time.
+    pub(crate) fn pause(&self) {
+        if let Some(processors) = &self.processors {
+            processors.pause();
+        }
+        self.clock.pause();
+        self.timers.clock_changed();
+    }
+
+    /// Ends the processors for good. The engine's counters can still be read.
+    pub(crate) fn halt(&mut self) {
+        self.processors = None;
+        self.clock.pause();
+        self.timers.clock_changed();
+    }
+
+    /// The engine's counters.
+    pub(crate) fn statistics(&self) -> Statistics {
+        self.partition.statistics()
+    }
+}
+
+/// Loads what shall be booted.
+fn load(config: &Config, memory: &GuestMemory, rsdp: Option<u64>) -> Result<Loaded, VmError> {
+    Ok(lodge_boot::load(&lodge_boot::Request {
+        memory,
+        kernel: &config.boot.kernel,
+        initrd: config.boot.initrd.as_deref(),
+        command_line: &config.boot.command_line,
+        rsdp,
+    })?)
+}
