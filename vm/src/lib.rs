@@ -14,6 +14,7 @@ mod assembly;
 mod clock;
 mod config;
 mod driver;
+pub mod engines;
 mod error;
 mod inputs;
 mod processors;
