@@ -1,15 +1,15 @@
 //! Building a machine: memory, time, buses, devices from one table, the kernel, and the engine's partition.
 
-use std::sync::Arc;
-use std::sync::OnceLock;
 use std::sync::mpsc::Sender;
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
+use lodge_backend::{CharStream, Disk, Receiver};
 use lodge_boot::Loaded;
 use lodge_bus::{Device, HostClock, MmioBus, PortBus, SystemControl, Timers};
 use lodge_engine_api::{Engine, GuestMemory, Partition, PartitionSpec, Statistics};
 use lodge_irq::Controllers;
-use lodge_x86::cpuid::{Profile, Shape};
+use lodge_x86::cpuid::{Missing, Profile, Shape};
 
 use crate::clock::TimeSource;
 use crate::driver::{Control, Message};
@@ -27,13 +27,58 @@ const VCPUS_MAX: u32 = 255;
 /// What stands behind the devices on the host. It stays when the machine is reset.
 #[derive(Clone, Default)]
 pub struct Backends {
+    serials: Vec<Arc<dyn CharStream>>,
+    disks: Vec<Arc<dyn Disk>>,
     first_output: Arc<OnceLock<Instant>>,
 }
 
 impl Backends {
+    /// Serial ports and disks, in order.
+    pub fn new(serials: Vec<Arc<dyn CharStream>>, disks: Vec<Arc<dyn Disk>>) -> Self {
+        let first_output = Arc::new(OnceLock::new());
+        let watch = |stream| Arc::new(Watched { stream, first_output: first_output.clone() }) as Arc<dyn CharStream>;
+        let serials = serials.into_iter().map(watch).collect();
+        Self { serials, disks, first_output }
+    }
+
     /// When the guest first wrote to a serial port, since `start`.
     pub(crate) fn first_output(&self, start: Instant) -> Option<Duration> {
         self.first_output.get().map(|instant| instant.saturating_duration_since(start))
+    }
+
+    /// Lets what the guest wrote reach the host, for at most so long.
+    pub(crate) fn flush(&self, at_most: Duration) {
+        let until = Instant::now() + at_most;
+        for stream in &self.serials {
+            stream.flush(until.saturating_duration_since(Instant::now()));
+        }
+    }
+}
+
+/// Notes when the first byte passes.
+struct Watched {
+    stream: Arc<dyn CharStream>,
+    first_output: Arc<OnceLock<Instant>>,
+}
+
+impl CharStream for Watched {
+    fn connect(&self, receiver: Weak<dyn Receiver>) {
+        self.stream.connect(receiver);
+    }
+
+    fn send(&self, data: &[u8]) -> usize {
+        if !data.is_empty() && self.first_output.get().is_none() {
+            self.first_output.get_or_init(Instant::now);
+        }
+        self.stream.send(data)
+    }
+
+    fn resume(&self) {
+        self.stream.resume();
+    }
+
+    fn flush(&self, at_most: Duration) {
+        self.stream.flush(at_most);
     }
 }
 
@@ -99,10 +144,7 @@ impl Machine {
         if !(1..=most).contains(&config.vcpus) {
             return Err(VmError::ProcessorCount { asked: config.vcpus, most });
         }
-        let profile = Profile::for_host(|leaf, subleaf| {
-            let answer = std::arch::x86_64::__cpuid_count(leaf, subleaf);
-            [answer.eax, answer.ebx, answer.ecx, answer.edx]
-        })?;
+        let profile = host_profile()?;
         let memory = ram::create(config.memory)?;
         let loaded = load(config, &memory, None)?;
         let tsc_hz = measurement.finish();
@@ -183,6 +225,18 @@ impl Machine {
     pub(crate) fn statistics(&self) -> Statistics {
         self.partition.statistics()
     }
+}
+
+/// The processor that guests on this host are shown.
+///
+/// # Errors
+///
+/// The host's processor lacks what lodge needs.
+pub fn host_profile() -> Result<Profile, Missing> {
+    Profile::for_host(|leaf, subleaf| {
+        let answer = std::arch::x86_64::__cpuid_count(leaf, subleaf);
+        [answer.eax, answer.ebx, answer.ecx, answer.edx]
+    })
 }
 
 /// Loads what shall be booted.

@@ -25,7 +25,7 @@ mod tsc;
 #[cfg(test)]
 mod tests;
 
-pub use assembly::Backends;
+pub use assembly::{Backends, host_profile};
 pub use config::{Boot, Config, OnReboot};
 pub use driver::{Handle, Phase, Status, Vm};
 pub use error::VmError;

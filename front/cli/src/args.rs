@@ -274,8 +274,9 @@ mod tests {
 
     #[test]
     fn disks_and_serials() {
-        let plan = plan(&["--disk", "a.img,format=raw,bus=virtio,readonly", "--disk", "b,,c,ephemeral", "--serial", "none"])
-            .unwrap();
+        let plan =
+            plan(&["--disk", "a.img,format=raw,bus=virtio,readonly", "--disk", "b,,c,ephemeral", "--serial", "none"])
+                .unwrap();
         let disk = |path: &str, readonly, ephemeral| DiskPlan { path: path.into(), readonly, ephemeral };
         assert_eq!(plan.disks, [disk("a.img", true, false), disk("b,c", false, true)]);
         assert_eq!(plan.serials, [SerialPlan::None]);

@@ -32,7 +32,6 @@ pub enum Action {
 
 /// Commands at the prompt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(missing_docs, reason = "the names say it")]
 pub enum PromptCommand {
     Status,
     Pause,
@@ -138,7 +137,9 @@ mod tests {
         assert_eq!(actions.first(), Some(&Action::Show("\r\nlodge> ".into())));
         assert_eq!(actions[actions.len() - 2..], [Action::Run(PromptCommand::Pause), Action::Pass(b'x')]);
         let actions = feed(b"\x01cnonsense\ry");
-        assert!(matches!(&actions[actions.len() - 2], Action::Show(text) if text.contains("'nonsense' is not a command")));
+        assert!(
+            matches!(&actions[actions.len() - 2], Action::Show(text) if text.contains("'nonsense' is not a command"))
+        );
         assert_eq!(actions.last(), Some(&Action::Pass(b'y')));
         assert_eq!(feed(b"\x01cquit\x03y").last(), Some(&Action::Pass(b'y')), "Ctrl-C leaves the prompt");
     }

@@ -61,9 +61,14 @@ mod tests {
 
     #[test]
     fn sizes() {
-        for (text, bytes) in
-            [("512", 512 << 20), ("64K", 64 << 10), ("1G", 1 << 30), ("2GiB", 2 << 30), ("3m", 3 << 20), ("1T", 1 << 40)]
-        {
+        for (text, bytes) in [
+            ("512", 512 << 20),
+            ("64K", 64 << 10),
+            ("1G", 1 << 30),
+            ("2GiB", 2 << 30),
+            ("3m", 3 << 20),
+            ("1T", 1 << 40),
+        ] {
             assert_eq!(size(text), Ok(bytes), "{text}");
         }
         for text in ["", "G", "x1G", "1X", "0", "-5M", "1.5G", "99999999999999999999", "17592186044416M"] {
@@ -83,8 +88,8 @@ mod tests {
     fn parts_and_doubled_commas() {
         let (main, properties_) = properties("a,,b.img,format=raw,readonly,x=1=2");
         assert_eq!(main, "a,b.img");
-        let expected =
-            [("format", Some("raw")), ("readonly", None), ("x", Some("1=2"))].map(|(n, v)| (n.into(), v.map(Into::into)));
+        let expected = [("format", Some("raw")), ("readonly", None), ("x", Some("1=2"))]
+            .map(|(n, v)| (n.into(), v.map(Into::into)));
         assert_eq!(properties_, expected);
         assert_eq!(properties("plain"), ("plain".into(), vec![]));
         assert_eq!(properties(""), (String::new(), vec![]));
