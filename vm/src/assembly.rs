@@ -6,12 +6,16 @@ use std::time::{Duration, Instant};
 
 use lodge_backend::{CharStream, Disk, Receiver};
 use lodge_boot::Loaded;
+use lodge_boot::layout::DEVICE_HOLE;
 use lodge_bus::{Device, HostClock, MmioBus, PortBus, SystemControl, Timers};
+use lodge_chipset::Pm;
 use lodge_engine_api::{Engine, GuestMemory, Partition, PartitionSpec, Statistics};
 use lodge_irq::Controllers;
+use lodge_pci::{PciHost, PciWindow, Router};
 use lodge_x86::cpuid::{Missing, Profile, Shape};
 
 use crate::clock::TimeSource;
+use crate::devices::DEVICES;
 use crate::driver::{Control, Message};
 use crate::inputs::{Bells, World};
 use crate::processors::Processors;
@@ -20,6 +24,10 @@ use crate::{Config, VmError, ram};
 
 /// What the local APIC's timer divides, in Hz.
 const APIC_HZ: u64 = 1_000_000_000;
+
+/// Where PCI functions have their memory, between RAM and the I/O APIC, and their ports, above the power-management
+/// block.
+const PCI_WINDOW: PciWindow = PciWindow { memory_base: DEVICE_HOLE.start, memory_end: 0xfec0_0000, io_base: 0xc000 };
 
 /// Most processors that APIC IDs of 8 bits can name.
 const VCPUS_MAX: u32 = 255;
@@ -39,6 +47,11 @@ impl Backends {
         let watch = |stream| Arc::new(Watched { stream, first_output: first_output.clone() }) as Arc<dyn CharStream>;
         let serials = serials.into_iter().map(watch).collect();
         Self { serials, disks, first_output }
+    }
+
+    /// What stands behind the serial ports.
+    pub(crate) fn serials(&self) -> &[Arc<dyn CharStream>] {
+        &self.serials
     }
 
     /// When the guest first wrote to a serial port, since `start`.
@@ -91,6 +104,8 @@ pub(crate) struct Board<'a> {
     pub(crate) mmio: MmioBus,
     pub(crate) timers: Timers,
     pub(crate) interrupts: Arc<Controllers>,
+    pub(crate) pci: Arc<PciHost>,
+    pub(crate) router: Arc<Router>,
     pub(crate) control: Arc<dyn SystemControl>,
     pub(crate) devices: Vec<Arc<dyn Device>>,
 }
@@ -106,16 +121,22 @@ impl Board<'_> {
         if let Some(mmio) = device.clone().mmio() {
             self.mmio.attach(&mmio).map_err(refused)?;
         }
+        if let Some(pci) = device.clone().pci() {
+            self.pci.add(pci).map_err(|error| fault(device.name(), error))?;
+        }
         self.devices.push(device);
         Ok(())
     }
+
+    /// Gives PCI functions their addresses, as firmware would.
+    fn assign_addresses(&self) -> Result<(), VmError> {
+        self.pci.assign(PCI_WINDOW, Pm::block().base, &self.ports).map_err(|error| fault("pci", error))
+    }
 }
 
-/// Makes a device, or several, and attaches them.
-type Maker = fn(&mut Board<'_>) -> Result<(), VmError>;
-
-/// Every device of the machine, in the order in which they are attached. To add a device, add a line.
-const DEVICES: &[Maker] = &[];
+fn fault(device: &str, cause: impl std::fmt::Display) -> VmError {
+    VmError::Device { device: device.to_owned(), cause: cause.to_string() }
+}
 
 /// A machine between two resets.
 pub(crate) struct Machine {
@@ -155,20 +176,25 @@ impl Machine {
             Timers::new(clock.clone()).map_err(|source| VmError::Host { what: "timer for devices", source })?;
         let time = TimeSource::new(clock.clone(), tsc_hz);
         let bells = Bells::new(config.vcpus);
+        let control = Control::new(messages.clone(), incarnation);
+        let interrupts = Controllers::new(config.vcpus, &timers, time.clone(), bells.clone());
         let mut board = Board {
             config,
             backends,
             memory: memory.clone(),
             ports: PortBus::new(),
             mmio: MmioBus::new(),
-            interrupts: Controllers::new(config.vcpus, &timers, time.clone(), bells.clone()),
+            pci: PciHost::new(control.clone()),
+            router: Router::new(interrupts.clone()),
+            interrupts,
             timers,
-            control: Control::new(messages.clone(), incarnation),
+            control,
             devices: Vec::new(),
         };
         for make in DEVICES {
             make(&mut board)?;
         }
+        board.assign_addresses()?;
 
         let shape = Shape {
             vcpus: config.vcpus,

@@ -44,12 +44,18 @@ pub fn create(bytes: u64) -> Result<GuestMemory, VmError> {
     GuestMemory::from_ranges_with_files(ranges).map_err(|error| failed(std::io::Error::other(error)))
 }
 
+/// How much of `bytes` of RAM lies below and above 4 GiB.
+pub fn sizes(bytes: u64) -> (u64, u64) {
+    let low = bytes.min(DEVICE_HOLE.start);
+    (low, bytes - low)
+}
+
 /// Where RAM lies: (guest address, bytes, offset in the file).
 fn split(bytes: u64) -> Vec<(u64, u64, u64)> {
-    let low = bytes.min(DEVICE_HOLE.start);
+    let (low, high) = sizes(bytes);
     let mut ranges = vec![(0, VGA.start, 0), (VGA.end, low - VGA.end, VGA.end)];
-    if bytes > low {
-        ranges.push((ABOVE, bytes - low, low));
+    if high > 0 {
+        ranges.push((ABOVE, high, low));
     }
     ranges
 }

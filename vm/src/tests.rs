@@ -295,3 +295,88 @@ fn empty_buses_answer_ones_and_the_clock_is_shared() {
     let report = Vm::start(config(&kernel), engine(script), Backends::default()).unwrap().wait().unwrap();
     assert!(matches!(report.outcome, Outcome::Crashed(_)), "{:?}", report.outcome);
 }
+
+/// Runs a script on one processor that ends by acting on the machine, and then idles.
+fn outcome_of(config: Config, act: impl Fn(&dyn CpuIo) + Send + Sync + 'static) -> Report {
+    let script = move |_: u32, io: &dyn CpuIo, stop: &AtomicBool| {
+        act(io);
+        Ok(idle(io, stop))
+    };
+    Vm::start(config, engine(script), Backends::default()).unwrap().wait().unwrap()
+}
+
+#[test]
+fn the_guest_ends_the_machine_through_its_devices() {
+    let kernel = kernel();
+    let ends = Config { on_reboot: OnReboot::End, ..config(&kernel) };
+    let report = outcome_of(ends.clone(), |io| io.port_write(0xf4, Width::Byte, 3));
+    assert!(matches!(report.outcome, Outcome::Exited(7)), "{:?}", report.outcome);
+    assert_eq!(report.outcome.status(), 7);
+
+    // Into S5 through the power-management block's control register.
+    let report = outcome_of(ends.clone(), |io| io.port_write(0x604, Width::Word, 1 << 13));
+    assert!(matches!(report.outcome, Outcome::PoweredOff), "{:?}", report.outcome);
+
+    // The keyboard controller's reset pulse, and the reset control register.
+    let report = outcome_of(ends.clone(), |io| io.port_write(0x64, Width::Byte, 0xfe));
+    assert!(matches!(report.outcome, Outcome::Rebooted), "{:?}", report.outcome);
+    let report = outcome_of(ends, |io| {
+        io.port_write(0xcf9, Width::Byte, 2);
+        io.port_write(0xcf9, Width::Byte, 6);
+    });
+    assert!(matches!(report.outcome, Outcome::Rebooted), "{:?}", report.outcome);
+}
+
+#[test]
+fn a_guest_that_resets_starts_anew_unless_it_may_not() {
+    let kernel = kernel();
+    let boots = Arc::new(AtomicU32::new(0));
+    let count = boots.clone();
+    let report = outcome_of(config(&kernel), move |io| match count.fetch_add(1, Ordering::SeqCst) {
+        // A guest may well ask more than once.
+        0 | 1 => (0..100).for_each(|_| io.port_write(0x64, Width::Byte, 0xfe)),
+        _ => io.port_write(0xf4, Width::Byte, 0),
+    });
+    assert!(matches!(report.outcome, Outcome::Exited(1)), "{:?}", report.outcome);
+    assert_eq!((report.resets, boots.load(Ordering::SeqCst)), (2, 3));
+}
+
+#[test]
+fn what_the_guest_writes_to_a_serial_port_arrives_before_the_end() {
+    let kernel = kernel();
+    let file = NamedTempFile::new().unwrap();
+    let stream: Arc<dyn lodge_backend::CharStream> = Arc::new(lodge_backend::FdStream::file(file.path()).unwrap());
+    let script = |_: u32, io: &dyn CpuIo, stop: &AtomicBool| {
+        for byte in b"last words" {
+            while io.port_read(0x3fd, Width::Byte) & 0x20 == 0 {
+                std::thread::yield_now();
+            }
+            io.port_write(0x3f8, Width::Byte, u32::from(*byte));
+        }
+        io.port_write(0xf4, Width::Byte, 0);
+        Ok(idle(io, stop))
+    };
+    let backends = Backends::new(vec![stream], Vec::new());
+    let report = Vm::start(config(&kernel), engine(script), backends).unwrap().wait().unwrap();
+    assert_eq!(std::fs::read(file.path()).unwrap(), b"last words");
+    let (kernel, first) = (report.times.kernel.unwrap(), report.times.first_output.unwrap());
+    assert!(kernel <= first && first <= report.times.exit);
+}
+
+#[test]
+fn pci_functions_are_there_and_have_addresses() {
+    let kernel = kernel();
+    let report = outcome_of(config(&kernel), |io| {
+        let config = |device: u32, function: u32, register: u32| {
+            io.port_write(0xcf8, Width::Dword, 1 << 31 | device << 11 | function << 8 | register);
+            io.port_read(0xcfc, Width::Dword)
+        };
+        assert_eq!(config(0, 0, 0), 0x1237_8086, "the host bridge");
+        assert_eq!(config(1, 0, 0), 0x7000_8086, "the ISA bridge");
+        assert_eq!(config(1, 3, 0), 0x7113_8086, "power management");
+        assert_eq!(config(1, 3, 0x40), 0x601);
+        assert_eq!(config(31, 0, 0), u32::MAX, "nobody");
+        io.port_write(0xf4, Width::Byte, 0);
+    });
+    assert!(matches!(report.outcome, Outcome::Exited(1)), "{:?}", report.outcome);
+}

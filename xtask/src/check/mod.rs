@@ -67,9 +67,8 @@ fn sources(root: &Path) -> Result<Vec<PathBuf>> {
 
 /// Dependencies whose licence is not on the list.
 fn licences(root: &Path) -> Result<Vec<String>> {
-    let text = shell::output(
-        shell::command("cargo", ["metadata", "--format-version", "1", "--locked"]).current_dir(root),
-    )?;
+    let text =
+        shell::output(shell::command("cargo", ["metadata", "--format-version", "1", "--locked"]).current_dir(root))?;
     let metadata: serde_json::Value = serde_json::from_str(&text)?;
     let packages = metadata["packages"].as_array().cloned().unwrap_or_default();
     let mut faults = Vec::new();
@@ -107,7 +106,9 @@ mod tests {
 
     #[test]
     fn licence_expressions() {
-        for good in ["MIT", "MIT OR Apache-2.0", "MIT/Apache-2.0", "(MIT OR GPL-2.0) AND Unicode-3.0", "Unlicense OR MIT"] {
+        for good in
+            ["MIT", "MIT OR Apache-2.0", "MIT/Apache-2.0", "(MIT OR GPL-2.0) AND Unicode-3.0", "Unlicense OR MIT"]
+        {
             assert!(is_allowed(good), "{good}");
         }
         for bad in ["", "GPL-3.0", "MIT AND GPL-2.0", "LGPL-2.1 OR MPL-2.0"] {

@@ -48,7 +48,10 @@ pub fn check(root: &Path) -> Result<Vec<String>> {
     }
     for (stratum, _) in STRATA {
         let readme: PathBuf = root.join(stratum).join("README.md");
-        if root.join(stratum).is_dir() && manifests.iter().any(|(member, _)| top(member) == *stratum) && !readme.is_file() {
+        if root.join(stratum).is_dir()
+            && manifests.iter().any(|(member, _)| top(member) == *stratum)
+            && !readme.is_file()
+        {
             faults.push(format!("strata: {stratum}/README.md is missing; it states the folder's dependency rule"));
         }
     }

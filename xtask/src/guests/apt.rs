@@ -93,7 +93,9 @@ impl Apt {
         let folder = self.folder.join("packages");
         let (start, end) = (format!("{package}_"), format!("_{architecture}.deb"));
         let matches = |path: &PathBuf| {
-            path.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.starts_with(&start) && name.ends_with(&end))
+            path.file_name()
+                .and_then(|name| name.to_str())
+                .is_some_and(|name| name.starts_with(&start) && name.ends_with(&end))
         };
         let mut files = fs::read_dir(&folder)?.filter_map(|entry| Some(entry.ok()?.path()));
         files.find(matches).with_context(|| format!("apt left no archive of {package} in {}", folder.display()))

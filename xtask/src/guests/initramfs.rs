@@ -2,7 +2,7 @@
 //!
 //! The kernel's command line drives the init:
 //!
-//! * `lodge.root=DEV` mounts DEV and hands over to its init.
+//! * `lodge.root=DEV` mounts DEV and hands over to its init; with `lodge.run`, the command runs in it.
 //! * `lodge.run=COMMAND...`, to the end of the line, runs a command with the shell, says its status as
 //!   "lodge: status N", and powers off; with `lodge.exit` it ends the VM through the debug exit port instead.
 //! * Without either there is a shell on the console.
@@ -44,13 +44,18 @@ if [ -n "$root" ]; then
         [ -b "$root" ] && break
         sleep 0.1
     done
-    mount -t ext4 "$root" /root && exec switch_root /root /sbin/init
-    echo "lodge: $root could not be mounted"
+    mount -t ext4 "$root" /root || { echo "lodge: $root could not be mounted"; poweroff -f; }
+    mount -t devtmpfs dev /root/dev
+    mount -t proc proc /root/proc
 fi
 echo "lodge: init"
 case $line in
     *lodge.run=*)
-        sh -c "${line#*lodge.run=}"
+        if [ -n "$root" ]; then
+            PATH=/usr/bin:/bin:/usr/sbin:/sbin chroot /root /bin/sh -c "${line#*lodge.run=}"
+        else
+            sh -c "${line#*lodge.run=}"
+        fi
         status=$?
         echo "lodge: status $status"
         case $line in
@@ -58,6 +63,7 @@ case $line in
         esac
         poweroff -f ;;
 esac
+[ -n "$root" ] && umount /root/dev /root/proc && exec switch_root /root /sbin/init
 while :; do
     setsid cttyhack sh
     poweroff -f
@@ -108,7 +114,7 @@ fn applets(program: &Path) -> Result<Vec<String>> {
                          ls ps uname dmesg date seq head tail grep sed awk wc sort md5sum sha256sum true false test [ \
                          sync free df cp mv rm ln touch kill find xargs time gzip tar vi hostname id env expr tr cut od \
                          hexdump usleep mknod stat chmod";
-    let listed = shell::output(shell::command(&program.display().to_string(), ["--list"]));
+    let listed = shell::output(&mut shell::command(&program.display().to_string(), ["--list"]));
     let text = listed.unwrap_or_else(|_| USUAL.to_owned());
     Ok(text.split_whitespace().filter(|name| *name != "busybox").map(str::to_owned).collect())
 }

@@ -38,6 +38,11 @@ pub fn folder() -> PathBuf {
     crate::root().join("cache/guests")
 }
 
+/// The root file system as a tree, for the bare host to chroot into.
+pub fn tree() -> PathBuf {
+    folder().join("root.tree")
+}
+
 /// Fetches and builds what is missing.
 pub fn run(root: bool) -> Result<()> {
     let folder = folder();
@@ -82,7 +87,7 @@ fn memtest(apt: &Apt, folder: &Path) -> Result<()> {
 
 /// A raw ext4 image of a minimal Debian, made without mounting anything.
 fn root_image(image: &Path) -> Result<()> {
-    if image.is_file() {
+    if image.is_file() && tree().is_dir() {
         return Ok(());
     }
     for (program, package) in [("mmdebstrap", "mmdebstrap"), ("mke2fs", "e2fsprogs")] {
@@ -90,12 +95,14 @@ fn root_image(image: &Path) -> Result<()> {
             bail!("{program} is missing; `sudo apt-get install {package}` brings it");
         }
     }
-    let tree = image.with_extension("tree");
+    let tree = tree();
     if tree.exists() {
         fs::remove_dir_all(&tree)?;
     }
     let mut debootstrap = shell::command("mmdebstrap", ["--variant=minbase"]);
-    debootstrap.args(["--include=systemd-sysv,udev,iproute2,procps,python3-minimal,gcc,libc6-dev,make"]);
+    debootstrap.args([
+        "--include=systemd-sysv,udev,iproute2,procps,python3-minimal,perl,xz-utils,openssl,sqlite3,gcc,libc6-dev",
+    ]);
     debootstrap.args(["--customize-hook=echo lodge > \"$1/etc/hostname\""]);
     debootstrap.args(["--customize-hook=chroot \"$1\" passwd --delete root"]);
     shell::run(debootstrap.arg("bookworm").arg(&tree))?;
@@ -103,6 +110,5 @@ fn root_image(image: &Path) -> Result<()> {
     let mut mke2fs = shell::command("mke2fs", ["-q", "-t", "ext4", "-L", "root", "-d"]);
     shell::run(mke2fs.arg(&tree).arg(&partial).arg(ROOT_SIZE))?;
     fs::rename(&partial, image)?;
-    fs::remove_dir_all(&tree)?;
     Ok(())
 }
