@@ -56,7 +56,7 @@ fn faults_of(text: &str, is_test: bool) -> Vec<String> {
 fn holds(line: &str, word: &str) -> bool {
     line.match_indices(word).any(|(at, _)| {
         let before = &line[..at];
-        before.matches('"').count() % 2 == 0 && !before.ends_with(|c: char| c.is_alphanumeric() || c == '_')
+        before.matches('"').count().is_multiple_of(2) && !before.ends_with(|c: char| c.is_alphanumeric() || c == '_')
     })
 }
 
