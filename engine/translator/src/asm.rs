@@ -237,6 +237,32 @@ impl Asm {
         self.rr(false, &[0x89], from, to);
     }
 
+    pub fn mov16(&mut self, to: Reg, from: Reg) {
+        self.byte(0x66);
+        self.rr(false, &[0x89], from, to);
+    }
+
+    /// No flags.
+    pub fn not(&mut self, reg: Reg) {
+        self.rr(true, &[0xf7], Reg(2), reg);
+    }
+
+    /// Writes flags.
+    pub fn sar_imm(&mut self, reg: Reg, count: u8) {
+        self.rr(true, &[0xc1], Reg(7), reg);
+        self.byte(count);
+    }
+
+    /// Sign-extends the low `size` bytes of `from` to 64 bits.
+    pub fn movsx(&mut self, size: Size, to: Reg, from: Reg) {
+        match size {
+            Size::B1 => self.rr(true, &[0x0f, 0xbe], to, from),
+            Size::B2 => self.rr(true, &[0x0f, 0xbf], to, from),
+            Size::B4 => self.rr(true, &[0x63], to, from),
+            Size::B8 => self.mov(to, from),
+        }
+    }
+
     pub fn load(&mut self, to: Reg, m: Mem) {
         self.mem(None, true, &[0x8b], to.0, m, false);
     }
@@ -298,6 +324,26 @@ impl Asm {
     /// Writes flags.
     pub fn add32_mem(&mut self, to: Reg, m: Mem) {
         self.mem(None, false, &[0x03], to.0, m, false);
+    }
+
+    /// Writes flags.
+    pub fn or_mem(&mut self, to: Reg, m: Mem) {
+        self.mem(None, true, &[0x0b], to.0, m, false);
+    }
+
+    /// Compares the low part of a register with memory. Writes flags.
+    pub fn cmp_sized(&mut self, size: Size, a: Reg, m: Mem) {
+        match size {
+            Size::B1 => self.mem(None, false, &[0x3a], a.0, m, true),
+            Size::B2 => self.mem(Some(0x66), false, &[0x3b], a.0, m, false),
+            Size::B4 => self.mem(None, false, &[0x3b], a.0, m, false),
+            Size::B8 => self.cmp_mem(a, m),
+        }
+    }
+
+    /// Loads the low byte and leaves the rest of the register.
+    pub fn load8_into_low(&mut self, to: Reg, m: Mem) {
+        self.mem(None, false, &[0x8a], to.0, m, true);
     }
 
     /// Writes flags.
@@ -457,6 +503,11 @@ impl Asm {
     fn rel32_label(&mut self, label: Label) {
         self.fixups.push((self.code.len() as u32, label));
         self.bytes(&[0; 4]);
+    }
+
+    /// The displacement of a branch to `label` whose opcode has been emitted.
+    pub fn displacement(&mut self, label: Label) {
+        self.rel32_label(label);
     }
 
     pub fn jmp(&mut self, label: Label) {

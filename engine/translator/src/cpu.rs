@@ -11,6 +11,8 @@
 //! that the trampoline read from the GS base, so that both sides use one linear address for it.
 //!
 //! Emitted code addresses fields by [`std::mem::offset_of`]; the constants are in [`off`].
+#![expect(unsafe_code, reason = "the cold state hangs on a raw pointer")]
+// UNSAFETY: one pointer, set by the owner before any use and valid as long as the vCPU.
 
 use std::sync::atomic::AtomicU32;
 
@@ -84,13 +86,15 @@ pub enum ExitReason {
 pub struct Cpu {
     /// General-purpose registers; valid outside emitted code. R10, R11 and R15 live here always.
     pub gpr: [u64; 16],
+    /// An address that emitted code computes in two steps; follows the registers so that it has a number.
+    pub extra: u64,
     /// Linear address of the next instruction, outside emitted code.
     pub lip: u64,
     /// Linear address of the guest page (4 KiB or the large page) that the current block lies in.
     pub code_base: u64,
-    /// Arithmetic flags and DF as the host has them; valid outside emitted code.
+    /// Arithmetic flags as the host has them; valid outside emitted code.
     pub flags: u64,
-    /// All other flags but IF: TF, IOPL, NT, RF, VM, AC, VIF, VIP, ID.
+    /// All other flags but IF: TF, DF, IOPL, NT, RF, VM, AC, VIF, VIP, ID. The host's DF stays clear.
     pub system_flags: u64,
     /// RFLAGS.IF, as 0 or 1.
     pub interrupt_flag: u32,
@@ -222,7 +226,7 @@ pub mod off {
 }
 
 /// Flags that live in [`Cpu::flags`].
-pub const HOST_FLAGS: u64 = rflags::ARITHMETIC | rflags::DF;
+pub const HOST_FLAGS: u64 = rflags::ARITHMETIC;
 
 impl Cpu {
     /// RFLAGS as software sees them.
@@ -310,6 +314,14 @@ impl Cpu {
     pub fn load_segment(&mut self, number: usize, segment: Segment) {
         let real = self.is_real() || self.is_v86();
         self.segment[number] = HotSegment::new(segment, real);
+    }
+
+    /// Sets [`Cpu::pending`] of a vCPU that may be running on another thread, or gone where `cpu` is null.
+    pub fn set_pending(cpu: *mut Self) {
+        if !cpu.is_null() {
+            // SAFETY: a vCPU unties its mailbox before its state is unmapped; the field is atomic.
+            unsafe { (*cpu).pending.store(1, std::sync::atomic::Ordering::SeqCst) };
+        }
     }
 
     /// What only Rust needs.

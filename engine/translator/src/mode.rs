@@ -60,6 +60,9 @@ impl Mode {
     /// CR4.UMIP at CPL above 0.
     pub const UMIP: u32 = 1 << 24;
 
+    /// RFLAGS.DF: string instructions go down.
+    pub const DOWN: u32 = 1 << 25;
+
     /// Those bits that say how one instruction is to be run rather than what the processor is like.
     pub const HOW: u32 = Self::BOUNCE | Self::SINGLE;
 
@@ -99,6 +102,7 @@ impl Mode {
         put(cpl == 0, Self::KERNEL);
         put(cpl == 3 && ac && cpu.cr0 & cr0::AM != 0, Self::ALIGN);
         put(cpl != 0 && cpu.cr4 & cr4::UMIP != 0, Self::UMIP);
+        put(cpu.system_flags & rflags::DF != 0, Self::DOWN);
         Self(bits)
     }
 
