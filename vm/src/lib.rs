@@ -1,1 +1,31 @@
-//! (being written)
+//! One running virtual machine.
+//!
+//! * [`Config`] says what the machine shall be; [`Vm::start`] builds it and starts its processors.
+//! * [`Handle`] enqueues requests (pause, resume, reset, quit, status); one driver thread owns the machine's state and
+//!   serves them in turn, together with what the guest itself does (power off, reset, crash).
+//! * [`Vm::wait`] gives the [`Report`] once the machine has ended.
+//!
+//! Inside: `ram` makes guest memory, `assembly` puts devices on the buses from one table, `inputs` is the one boundary
+//! through which anything reaches a processor, `processors` runs one thread per vCPU, `driver` holds the lifecycle.
+//!
+//! Neighbours: front ends parse options into a [`Config`] and watch; engines and devices are used through their traits.
+
+mod assembly;
+mod clock;
+mod config;
+mod driver;
+mod error;
+mod inputs;
+mod processors;
+mod ram;
+mod report;
+mod tsc;
+
+#[cfg(test)]
+mod tests;
+
+pub use config::{Boot, Config, OnReboot};
+pub use driver::{Handle, Phase, Status, Vm};
+pub use error::VmError;
+pub use ram::{MEMORY_MAX, MEMORY_MIN};
+pub use report::{Outcome, Report, Times};

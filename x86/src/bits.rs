@@ -130,6 +130,8 @@ pub mod efer {
     pub const NXE: u64 = 1 << 11;
     /// Fast FXSAVE (AMD): accepted, of no effect.
     pub const FFXSR: u64 = 1 << 14;
+    /// Automatic IBRS (AMD, APM 2 3.1.7): accepted, of no effect.
+    pub const AUTOIBRS: u64 = 1 << 21;
 }
 
 /// Page-fault error code (SDM 3A 4.7).

@@ -10,7 +10,11 @@
 #![forbid(unsafe_code)]
 
 pub mod bits;
+pub mod cpuid;
+pub mod descriptor;
 pub mod exception;
+pub mod msr;
+pub mod paging;
 pub mod segment;
 pub mod state;
 

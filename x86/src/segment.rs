@@ -90,8 +90,7 @@ impl Segment {
 
     /// Whether data may be read through it: all data, and readable code.
     pub const fn is_readable(&self) -> bool {
-        self.is_usable()
-            && (self.attributes & attribute::CODE == 0 || self.attributes & attribute::READ_WRITE != 0)
+        self.is_usable() && (self.attributes & attribute::CODE == 0 || self.attributes & attribute::READ_WRITE != 0)
     }
 
     /// Whether it is data that expands down.

@@ -134,15 +134,10 @@ impl CpuState {
     /// The state after RESET (SDM 3A table 9-1): real mode at 0xf000:0xfff0 with a CS base of 0xffff0000.
     /// `signature` is CPUID leaf 1 EAX, which EDX holds.
     pub fn reset(signature: u32) -> Self {
-        const DATA: u16 =
-            attribute::PRESENT | attribute::NON_SYSTEM | attribute::READ_WRITE | attribute::ACCESSED;
+        const DATA: u16 = attribute::PRESENT | attribute::NON_SYSTEM | attribute::READ_WRITE | attribute::ACCESSED;
         let mut segment = [Segment::real_mode(0, DATA); 6];
-        segment[SegmentName::Cs as usize] = Segment {
-            base: 0xffff_0000,
-            limit: 0xffff,
-            selector: 0xf000,
-            attributes: DATA | attribute::CODE,
-        };
+        segment[SegmentName::Cs as usize] =
+            Segment { base: 0xffff_0000, limit: 0xffff, selector: 0xf000, attributes: DATA | attribute::CODE };
         let mut gpr = [0; 16];
         gpr[Gpr::Rdx as usize] = u64::from(signature);
         Self {

@@ -16,12 +16,16 @@
 
 mod io;
 mod partition;
+mod tracking;
 
 pub use io::{AccessError, ClockSample, CpuIo, Event, Width};
 pub use partition::{
-    Capabilities, CpuidEntry, CpuidTable, CrashReport, Engine, EngineError, Exit, Notifier, Partition, PartitionSpec,
-    Statistics, Vcpu, Verdict,
+    Capabilities, CrashReport, Engine, EngineError, Exit, Notifier, Partition, PartitionSpec, Statistics, Vcpu, Verdict,
 };
 
-/// Guest physical memory, backed by memfds.
-pub type GuestMemory = vm_memory::GuestMemoryMmap<()>;
+pub use lodge_x86::cpuid::{Entry as CpuidEntry, Table as CpuidTable};
+pub use tracking::{TrackerSlice, WriteTracker, chunk_mask};
+
+/// Guest physical memory, backed by memfds. Writes that do not come from a vCPU go through `vm-memory`, or report
+/// their range to the region's [`WriteTracker`] afterwards.
+pub type GuestMemory = vm_memory::GuestMemoryMmap<WriteTracker>;

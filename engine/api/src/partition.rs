@@ -4,26 +4,7 @@ use std::sync::Arc;
 
 use lodge_x86::CpuState;
 
-use crate::{CpuIo, GuestMemory};
-
-/// One CPUID answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct CpuidEntry {
-    /// EAX asked.
-    pub leaf: u32,
-    /// ECX asked, where the leaf has sub-leaves.
-    pub subleaf: Option<u32>,
-    /// EAX, EBX, ECX, EDX answered.
-    pub registers: [u32; 4],
-}
-
-/// What CPUID answers, but for the fields that depend on the vCPU or its state (APIC IDs, OSXSAVE, the APIC's
-/// presence, the size of the enabled XSAVE area), which the engine fills in.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct CpuidTable {
-    /// The answers, in any order.
-    pub entries: Vec<CpuidEntry>,
-}
+use crate::{CpuIo, CpuidTable, GuestMemory};
 
 /// What an engine can do on this host.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -195,21 +195,6 @@ pub trait PauseDevice: Send + Sync {
     fn resume(&self);
 }
 
-/// Told which guest memory devices have written, so that an engine can drop translations of it. Called on I/O threads after
-/// the write and before the guest can learn of it; must not block.
-pub trait DmaObserver: Send + Sync {
-    /// A device wrote this range of guest-physical addresses.
-    fn written(&self, address: u64, length: u64);
-}
-
-/// An observer for engines that notice on their own.
-#[derive(Debug, Default)]
-pub struct NoObserver;
-
-impl DmaObserver for NoObserver {
-    fn written(&self, _address: u64, _length: u64) {}
-}
-
 /// Why saved state can't be loaded.
 #[derive(Debug, thiserror::Error)]
 #[error("the state of {device} can't be loaded: {cause}")]

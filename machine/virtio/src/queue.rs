@@ -6,7 +6,6 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use lodge_bus::DmaObserver;
 use lodge_engine_api::GuestMemory;
 use virtio_queue::{Queue, QueueOwnedT, QueueT};
 use vm_memory::{Bytes, GuestAddress, GuestMemory as _, Permissions};
@@ -97,7 +96,6 @@ pub struct VirtQueue {
     index: u16,
     queue: Queue,
     memory: GuestMemory,
-    observer: Arc<dyn DmaObserver>,
     interrupts: Arc<Interrupts>,
     stop: Arc<AtomicBool>,
 }
@@ -111,14 +109,13 @@ impl VirtQueue {
         index: u16,
         queue: Queue,
         memory: GuestMemory,
-        observer: Arc<dyn DmaObserver>,
         interrupts: Arc<Interrupts>,
         stop: Arc<AtomicBool>,
     ) -> Result<Self, Broken> {
         if !queue.is_valid(&memory) {
             return Err(Broken::Ring);
         }
-        Ok(Self { index, queue, memory, observer, interrupts, stop })
+        Ok(Self { index, queue, memory, interrupts, stop })
     }
 
     /// The next request, or `None` for now.
@@ -175,10 +172,7 @@ impl VirtQueue {
     /// There are not so many.
     pub fn write(&self, chain: &Chain, offset: u64, data: &[u8]) -> Result<(), Broken> {
         chain.writable.visit(offset, data.len(), |address, range| {
-            let length = range.len() as u64;
-            self.memory.write_slice(&data[range], address).map_err(|_| Broken::Chain)?;
-            self.observer.written(address.0, length);
-            Ok(())
+            self.memory.write_slice(&data[range], address).map_err(|_| Broken::Chain)
         })
     }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use lodge_bus::{IrqSink, MmioBus, MsiTarget, NoObserver, PciAddress, PciFunction};
+use lodge_bus::{IrqSink, MmioBus, MsiTarget, PciAddress, PciFunction};
 use lodge_engine_api::GuestMemory;
 use lodge_pci::Router;
 use parking_lot::Mutex;
@@ -68,13 +68,7 @@ impl Driver {
         let router = Router::new(wire.clone());
         (0..4).for_each(|wire| router.set_route(wire, 11));
         let queues = device.queue_sizes().len();
-        let wiring = VirtioWiring {
-            memory: memory.clone(),
-            observer: Arc::new(NoObserver),
-            mmio: mmio.clone(),
-            msi: messages.clone(),
-            router,
-        };
+        let wiring = VirtioWiring { memory: memory.clone(), mmio: mmio.clone(), msi: messages.clone(), router };
         let function = VirtioPci::new(device, wiring).unwrap();
         function.placed(PciAddress { device: 2, function: 0 });
         function.config_write(0x14, u32::MAX, MSIX_BAR as u32);

@@ -22,8 +22,8 @@ use std::sync::{Arc, Weak};
 
 pub use interrupts::Interrupts;
 use lodge_bus::{
-    AccessError, Device, DmaObserver, MmioBus, MmioDevice, MmioRange, MmioWidths, MsiTarget, PauseDevice, PciAddress,
-    PciFunction, ResetDevice, SaveDevice, StateError,
+    AccessError, Device, MmioBus, MmioDevice, MmioRange, MmioWidths, MsiTarget, PauseDevice, PciAddress, PciFunction,
+    ResetDevice, SaveDevice, StateError,
 };
 use lodge_engine_api::GuestMemory;
 use lodge_pci::config::registers::{CAP_MSIX, CAP_VENDOR, COMMAND, COMMAND_NO_INTX};
@@ -45,8 +45,6 @@ const REGION_MAIN: u8 = 4;
 pub struct VirtioWiring {
     /// Guest RAM.
     pub memory: GuestMemory,
-    /// Told of what devices write there.
-    pub observer: Arc<dyn DmaObserver>,
     /// The bus that BARs are mapped on.
     pub mmio: MmioBus,
     /// Where messages go.
@@ -73,7 +71,6 @@ pub struct VirtioPci {
     // wiring
     device: Arc<dyn VirtioDevice>,
     memory: GuestMemory,
-    observer: Arc<dyn DmaObserver>,
     router: Arc<Router>,
     interrupts: Arc<Interrupts>,
     shared: Arc<Shared>,
@@ -104,7 +101,6 @@ impl VirtioPci {
                 msix_cap,
                 device,
                 memory: wiring.memory,
-                observer: wiring.observer,
                 router: wiring.router,
                 interrupts,
                 shared,
@@ -285,8 +281,7 @@ impl VirtioPci {
         queue.set_next_avail(state.next_available);
         queue.set_next_used(state.next_used);
         queue.set_ready(true);
-        let (memory, observer) = (self.memory.clone(), self.observer.clone());
-        VirtQueue::new(index, queue, memory, observer, self.interrupts.clone(), self.shared.stop.clone())
+        VirtQueue::new(index, queue, self.memory.clone(), self.interrupts.clone(), self.shared.stop.clone())
     }
 
     /// Ends a reset if no thread works any more; otherwise a later look at the status will.

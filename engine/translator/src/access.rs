@@ -1,0 +1,327 @@
+//! Guest memory as Rust reaches it, and the slow path of emitted accesses.
+//!
+//! [`memory`] is where an inline probe goes that did not hit: it checks the segment where that is still to be done,
+//! walks, fills the TLB and gives a host address, or has the instruction raise a fault, or run again through the
+//! bounce buffer ([`bounce_begin`], [`bounce_end`]) when the access is to a device or to two pages that do not lie
+//! side by side on the host.
+#![expect(unsafe_code, reason = "finds the emitted code that called, by the return address on the stack")]
+// UNSAFETY: one read of the engine's stack.
+
+use lodge_x86::exception::Exception;
+use lodge_x86::paging::{Access, AccessKind, Translation, is_canonical, walk};
+
+use crate::context::{After, Bounced, Piece};
+use crate::cpu::Cpu;
+use crate::emit::probe::argument;
+use crate::memory::PAGE;
+use lodge_engine_api::chunk_mask;
+
+/// On whose behalf Rust accesses memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Privilege {
+    /// The current program's.
+    Current,
+    /// The processor's own, to system tables.
+    System,
+    /// A program of the given user mode, whatever the current one is.
+    As { user: bool },
+}
+
+impl Cpu {
+    /// The access that `privilege` makes.
+    pub fn access(&self, kind: AccessKind, privilege: Privilege) -> Access {
+        let ac = self.system_flags & lodge_x86::bits::rflags::AC != 0;
+        match privilege {
+            Privilege::System => Access::implicit(kind),
+            Privilege::As { user: true } => Access::user(kind),
+            Privilege::As { user: false } => Access::supervisor(kind, ac),
+            Privilege::Current if self.cpl() == 3 => Access::user(kind),
+            Privilege::Current => Access::supervisor(kind, ac),
+        }
+    }
+
+    /// Walks the page tables.
+    pub fn translate(&mut self, linear: u64, access: Access) -> Result<Translation, Exception> {
+        let context = self.context();
+        context.counts.walks += 1;
+        walk(&context.shared.ram, &context.paging, linear, access)
+    }
+
+    /// #GP(0) or, for the stack, #SS(0) where `linear` is not canonical in 64-bit mode.
+    pub fn check_canonical(&self, linear: u64, length: u64, segment: u8) -> Result<(), Exception> {
+        if !self.is_long() || (is_canonical(linear) && is_canonical(linear.wrapping_add(length - 1))) {
+            return Ok(());
+        }
+        Err(segment_fault(segment))
+    }
+
+    /// Splits a range into pieces by page, with all permissions checked before anything is done.
+    fn pieces(&mut self, linear: u64, length: usize, access: Access) -> Result<[Option<Piece>; 2], Exception> {
+        let first = length.min((PAGE - linear % PAGE) as usize);
+        let head = self.translate(linear, access)?.gpa;
+        if first == length {
+            return Ok([Some((head, length)), None]);
+        }
+        let mut next = linear.wrapping_add(first as u64);
+        if !self.is_long() {
+            next &= 0xffff_ffff;
+        }
+        let tail = self.translate(next, access)?.gpa;
+        Ok([Some((head, first)), Some((tail, length - first))])
+    }
+
+    /// Reads up to a page of linear memory.
+    pub fn read_linear(&mut self, linear: u64, data: &mut [u8], privilege: Privilege) -> Result<(), Exception> {
+        let access = self.access(AccessKind::Read, privilege);
+        let pieces = self.pieces(linear, data.len(), access)?;
+        self.read_pieces(&pieces, data);
+        Ok(())
+    }
+
+    /// Writes up to a page of linear memory.
+    pub fn write_linear(&mut self, linear: u64, data: &[u8], privilege: Privilege) -> Result<(), Exception> {
+        let access = self.access(AccessKind::Write, privilege);
+        let pieces = self.pieces(linear, data.len(), access)?;
+        self.write_pieces(&pieces, data);
+        Ok(())
+    }
+
+    /// Checks that a range may be written, and writes nothing.
+    pub fn check_write(&mut self, linear: u64, length: usize, privilege: Privilege) -> Result<(), Exception> {
+        let access = self.access(AccessKind::Write, privilege);
+        self.pieces(linear, length, access).map(drop)
+    }
+
+    fn read_pieces(&mut self, pieces: &[Option<Piece>; 2], data: &mut [u8]) {
+        let mut rest = data;
+        for &(gpa, length) in pieces.iter().flatten() {
+            let (part, after) = rest.split_at_mut(length);
+            self.read_physical(gpa, part);
+            rest = after;
+        }
+    }
+
+    fn write_pieces(&mut self, pieces: &[Option<Piece>; 2], data: &[u8]) {
+        let mut rest = data;
+        for &(gpa, length) in pieces.iter().flatten() {
+            let (part, after) = rest.split_at(length);
+            self.write_physical(gpa, part);
+            rest = after;
+        }
+    }
+
+    /// Reads physical memory within a page: RAM or a device.
+    pub fn read_physical(&mut self, gpa: u64, data: &mut [u8]) {
+        let context = self.context();
+        if !context.shared.ram.read(gpa, data) {
+            for (n, chunk) in data.chunks_mut(64).enumerate() {
+                context.io().mmio_read(gpa + n as u64 * 64, chunk);
+            }
+        }
+    }
+
+    /// Writes physical memory within a page: RAM or a device.
+    pub fn write_physical(&mut self, gpa: u64, data: &[u8]) {
+        let context = self.context();
+        context.shared.note_write(gpa, data.len());
+        if !context.shared.ram.write(gpa, data) {
+            for (n, chunk) in data.chunks(64).enumerate() {
+                context.io().mmio_write(gpa + n as u64 * 64, chunk);
+            }
+        }
+    }
+
+    /// Reads a little-endian number of 1, 2, 4 or 8 bytes.
+    pub fn read_number(&mut self, linear: u64, bytes: usize, privilege: Privilege) -> Result<u64, Exception> {
+        let mut data = [0; 8];
+        self.read_linear(linear, &mut data[..bytes], privilege)?;
+        Ok(u64::from_le_bytes(data))
+    }
+
+    /// Writes a little-endian number of 1, 2, 4 or 8 bytes.
+    pub fn write_number(
+        &mut self,
+        linear: u64,
+        bytes: usize,
+        value: u64,
+        privilege: Privilege,
+    ) -> Result<(), Exception> {
+        self.write_linear(linear, &value.to_le_bytes()[..bytes], privilege)
+    }
+
+    /// From an offset in a segment to a linear address, with the segment checked for an access of `length` bytes.
+    pub fn in_segment(&self, segment: u8, offset: u64, length: u64, write: bool) -> Result<u64, Exception> {
+        let hot = &self.segment[usize::from(segment)];
+        if self.is_64() {
+            let linear = if segment >= 4 { offset.wrapping_add(hot.base) } else { offset };
+            self.check_canonical(linear, length, segment)?;
+            return Ok(linear);
+        }
+        let offset = offset & 0xffff_ffff;
+        let end = offset + length;
+        let inside = if write { end <= hot.write_end } else { end <= hot.read_end };
+        if !inside {
+            let real = self.is_real() || self.is_v86();
+            let register = &hot.segment;
+            let permitted =
+                !real && register.is_usable() && if write { register.is_writable_data() } else { register.is_readable() };
+            if !permitted || !register.is_expand_down() {
+                return Err(segment_fault(segment));
+            }
+            // Expand-down: from just above the limit to the top of 64 KiB or 4 GiB (SDM 3A 5.3).
+            let big = register.attributes & lodge_x86::segment::attribute::BIG != 0;
+            let top = if big { 1 << 32 } else { 1 << 16 };
+            if offset <= u64::from(register.limit) || end > top {
+                return Err(segment_fault(segment));
+            }
+        }
+        Ok(offset.wrapping_add(hot.base) & 0xffff_ffff)
+    }
+
+    /// Sets [`Cpu::lip`] to the instruction whose emitted code called the running helper.
+    pub fn locate(&mut self) {
+        // SAFETY: emitted code runs with the stack pointer at `host_rsp`, so a call leaves its return address below it.
+        let pc = unsafe { *((self.host_rsp - 8) as *const u64) };
+        self.locate_pc(pc - 1);
+    }
+
+    /// Sets [`Cpu::lip`] to the instruction that the emitted code at `pc` belongs to.
+    pub fn locate_pc(&mut self, pc: u64) {
+        let base = self.code_base;
+        let offset = {
+            let code = self.context().shared.code.lock();
+            code.block_at(pc).map(|block| block.page_offset + block.instruction_at(pc))
+        };
+        let linear = base.wrapping_add(offset.unwrap_or(0));
+        self.lip = if self.is_64() { linear } else { linear & 0xffff_ffff };
+    }
+
+    /// Leaves emitted code from a memory helper.
+    fn leave(&mut self, after: After) -> u64 {
+        self.locate();
+        self.context().after = after;
+        1
+    }
+}
+
+/// The fault that an access outside a segment raises.
+pub fn segment_fault(segment: u8) -> Exception {
+    if segment == 2 { Exception::stack_fault(0) } else { Exception::general_protection(0) }
+}
+
+struct Request {
+    linear: u64,
+    size: usize,
+    write: bool,
+    read: bool,
+}
+
+/// Decodes what a probe says of its access.
+fn request(cpu: &Cpu, what: u64, address: u64) -> Result<Request, Exception> {
+    let what = what as u32;
+    let size = what & argument::SIZE;
+    let write = what & argument::WRITE != 0;
+    let segment = (what >> argument::SEGMENT_SHIFT) as u8 & 7;
+    let linear = if what & argument::OFFSET != 0 {
+        cpu.in_segment(segment, address, u64::from(size), write)?
+    } else {
+        cpu.check_canonical(address, u64::from(size), segment)?;
+        address
+    };
+    Ok(Request { linear, size: size as usize, write, read: what & argument::READ != 0 })
+}
+
+/// The slow path of an emitted access.
+pub extern "sysv64" fn memory(cpu: &mut Cpu, what: u64, address: u64) -> u64 {
+    cpu.context().counts.memory += 1;
+    match direct(cpu, what, address) {
+        Ok(Some(host)) => {
+            cpu.host_address = host as u64;
+            0
+        }
+        Ok(None) => cpu.leave(After::Bounce),
+        Err(exception) => cpu.leave(After::Raise(exception)),
+    }
+}
+
+/// A host address for the whole access, if there is one.
+fn direct(cpu: &mut Cpu, what: u64, address: u64) -> Result<Option<*mut u8>, Exception> {
+    let request = request(cpu, what, address)?;
+    let kind = if request.write { AccessKind::Write } else { AccessKind::Read };
+    let access = cpu.access(kind, Privilege::Current);
+    let translation = cpu.translate(request.linear, access)?;
+    let gpa = translation.gpa;
+    let room = (PAGE - gpa % PAGE) as usize;
+    if request.size > room {
+        let pieces = cpu.pieces(request.linear, request.size, access)?;
+        let context = cpu.context();
+        let [Some((head, _)), Some((tail, length))] = pieces else { return Ok(None) };
+        let (Some(first), Some(second)) = (context.shared.ram.host(head), context.shared.ram.host(tail)) else {
+            return Ok(None);
+        };
+        if first.wrapping_add(room) != second {
+            return Ok(None);
+        }
+        if request.write {
+            context.shared.note_write(head, room);
+            context.shared.note_write(tail, length);
+        }
+        return Ok(Some(first));
+    }
+    let context = cpu.context();
+    let Some(host) = context.shared.ram.host(gpa) else { return Ok(None) };
+    let watched = context.shared.ram.watched(gpa);
+    if request.write && watched != 0 {
+        context.counts.code_writes += 1;
+        if watched & chunk_mask((gpa % PAGE) as usize, request.size) != 0 {
+            // The store may hit the very block that is running: its rest must not run on. Drop what it hits, and
+            // carry the store out on its own.
+            let hit = context.shared.note_write(gpa, request.size);
+            if hit {
+                return Ok(None);
+            }
+        }
+    }
+    let page_host = host.wrapping_sub((gpa % PAGE) as usize) as u64;
+    let writable = context.shared.ram.watched(gpa) == 0;
+    let paging = context.paging;
+    context.regions.fill(request.linear, &translation, &paging, page_host, writable);
+    Ok(Some(host))
+}
+
+/// Begins an access through the bounce buffer: checks it, and reads what the instruction will read.
+pub extern "sysv64" fn bounce_begin(cpu: &mut Cpu, what: u64, address: u64) -> u64 {
+    cpu.context().counts.bounced += 1;
+    let begun = request(cpu, what, address).and_then(|request| {
+        let kind = if request.write { AccessKind::Write } else { AccessKind::Read };
+        let access = cpu.access(kind, Privilege::Current);
+        let pieces = cpu.pieces(request.linear, request.size, access)?;
+        Ok((request, pieces))
+    });
+    match begun {
+        Err(exception) => cpu.leave(After::Raise(exception)),
+        Ok((request, pieces)) => {
+            // The buffer has its data at the same offset in 64 bytes as the guest, for what checks alignment.
+            let start = (request.linear % 64) as usize;
+            if request.read {
+                let mut buffer = cpu.bounce;
+                cpu.read_pieces(&pieces, &mut buffer.0[start..start + request.size]);
+                cpu.bounce = buffer;
+            }
+            cpu.context().bounced = Bounced { pieces };
+            cpu.host_address = (&raw const cpu.bounce).addr() as u64 + start as u64;
+            0
+        }
+    }
+}
+
+/// Ends a write through the bounce buffer.
+pub extern "sysv64" fn bounce_end(cpu: &mut Cpu, _: u64, _: u64) -> u64 {
+    let bounced = cpu.context().bounced;
+    let base = (&raw const cpu.bounce).addr() as u64;
+    let start = (cpu.host_address - base) as usize;
+    let length: usize = bounced.pieces.iter().flatten().map(|(_, length)| length).sum();
+    let buffer = cpu.bounce;
+    cpu.write_pieces(&bounced.pieces, &buffer.0[start..start + length]);
+    0
+}

@@ -1,0 +1,647 @@
+//! A small assembler for the code that surrounds re-emitted guest instructions: probes, stubs, control flow.
+//!
+//! Guest instructions themselves go through `iced-x86`'s encoder ([`crate::emit`]); what is here is the fixed glue,
+//! which has to be emitted fast. Key types: [`Asm`], [`Reg`], [`Label`]. Encodings: SDM 2 chapter 2.
+
+/// A host general-purpose register by encoding number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reg(pub u8);
+
+pub const RAX: Reg = Reg(0);
+pub const RCX: Reg = Reg(1);
+pub const RDX: Reg = Reg(2);
+pub const RBX: Reg = Reg(3);
+pub const RSP: Reg = Reg(4);
+pub const RBP: Reg = Reg(5);
+pub const RSI: Reg = Reg(6);
+pub const RDI: Reg = Reg(7);
+pub const R8: Reg = Reg(8);
+pub const R10: Reg = Reg(10);
+pub const R11: Reg = Reg(11);
+pub const R15: Reg = Reg(15);
+
+/// Condition codes as in Jcc.
+pub mod cond {
+    pub const O: u8 = 0;
+    pub const B: u8 = 2;
+    pub const AE: u8 = 3;
+    pub const E: u8 = 4;
+    pub const NE: u8 = 5;
+    pub const A: u8 = 7;
+}
+
+/// A memory operand.
+#[derive(Clone, Copy, Debug)]
+pub struct Mem {
+    /// Through the GS base: vCPU state.
+    pub gs: bool,
+    pub base: Option<Reg>,
+    /// Index and log2 of its scale.
+    pub index: Option<(Reg, u8)>,
+    pub disp: i32,
+}
+
+/// `gs:[disp]`.
+pub const fn gs(disp: i32) -> Mem {
+    Mem { gs: true, base: None, index: None, disp }
+}
+
+/// `gs:[index << scale + disp]`.
+pub const fn gs_index(index: Reg, scale: u8, disp: i32) -> Mem {
+    Mem { gs: true, base: None, index: Some((index, scale)), disp }
+}
+
+/// `gs:[base + disp]`.
+pub const fn gs_at(base: Reg, disp: i32) -> Mem {
+    Mem { gs: true, base: Some(base), index: None, disp }
+}
+
+/// `[base + disp]`.
+pub const fn at(base: Reg, disp: i32) -> Mem {
+    Mem { gs: false, base: Some(base), index: None, disp }
+}
+
+/// A place in code that is not yet emitted, named by jumps to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Label(u32);
+
+/// Operand size of a load or store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Size {
+    B1,
+    B2,
+    B4,
+    B8,
+}
+
+impl Size {
+    /// From bytes; anything but 1, 2 and 4 is 8.
+    pub fn of(bytes: usize) -> Self {
+        match bytes {
+            1 => Self::B1,
+            2 => Self::B2,
+            4 => Self::B4,
+            _ => Self::B8,
+        }
+    }
+}
+
+const UNBOUND: u32 = u32::MAX;
+
+/// Emits machine code into a buffer that will run at `base`.
+pub struct Asm {
+    code: Vec<u8>,
+    base: u64,
+    labels: Vec<u32>,
+    /// (offset of a rel32, label).
+    fixups: Vec<(u32, Label)>,
+}
+
+impl Asm {
+    /// Code that will run at `base`.
+    pub fn new(base: u64) -> Self {
+        Self { code: Vec::with_capacity(1024), base, labels: Vec::new(), fixups: Vec::new() }
+    }
+
+    /// Starts over at another address, keeping the buffers.
+    pub fn restart(&mut self, base: u64) {
+        self.code.clear();
+        self.labels.clear();
+        self.fixups.clear();
+        self.base = base;
+    }
+
+    /// Offset of the next byte.
+    pub fn offset(&self) -> usize {
+        self.code.len()
+    }
+
+    /// Address of the next byte.
+    pub fn here(&self) -> u64 {
+        self.base + self.code.len() as u64
+    }
+
+    /// The code, with all labels resolved.
+    pub fn finish(&mut self) -> &[u8] {
+        for (at, label) in self.fixups.drain(..) {
+            let target = self.labels[label.0 as usize];
+            assert_ne!(target, UNBOUND, "a label is used but never bound");
+            let rel = (target as i32) - (at as i32 + 4);
+            self.code[at as usize..at as usize + 4].copy_from_slice(&rel.to_le_bytes());
+        }
+        &self.code
+    }
+
+    pub fn label(&mut self) -> Label {
+        self.labels.push(UNBOUND);
+        Label(self.labels.len() as u32 - 1)
+    }
+
+    pub fn bind(&mut self, label: Label) {
+        self.labels[label.0 as usize] = self.code.len() as u32;
+    }
+
+    pub fn byte(&mut self, byte: u8) {
+        self.code.push(byte);
+    }
+
+    pub fn bytes(&mut self, bytes: &[u8]) {
+        self.code.extend_from_slice(bytes);
+    }
+
+    /// Pads with multi-byte NOPs until the next byte's address is `offset` modulo `alignment`.
+    pub fn align(&mut self, alignment: u64, offset: u64) {
+        const NOPS: [&[u8]; 8] = [
+            &[0x90],
+            &[0x66, 0x90],
+            &[0x0f, 0x1f, 0x00],
+            &[0x0f, 0x1f, 0x40, 0x00],
+            &[0x0f, 0x1f, 0x44, 0x00, 0x00],
+            &[0x66, 0x0f, 0x1f, 0x44, 0x00, 0x00],
+            &[0x0f, 0x1f, 0x80, 0, 0, 0, 0],
+            &[0x0f, 0x1f, 0x84, 0, 0, 0, 0, 0],
+        ];
+        let mut missing = (offset.wrapping_sub(self.here()) & (alignment - 1)) as usize;
+        while missing > 0 {
+            let n = missing.min(8);
+            self.bytes(NOPS[n - 1]);
+            missing -= n;
+        }
+    }
+
+    /// Prefixes, opcode, ModRM, SIB and displacement of an instruction with register field `reg` and operand `m`.
+    fn mem(&mut self, prefix: Option<u8>, wide: bool, opcode: &[u8], reg: u8, m: Mem, byte_reg: bool) {
+        if m.gs {
+            self.byte(0x65);
+        }
+        if let Some(p) = prefix {
+            self.byte(p);
+        }
+        let base = m.base.map_or(0, |r| r.0);
+        let index = m.index.map_or(0, |(r, _)| r.0);
+        let rex = 0x40 | u8::from(wide) << 3 | (reg >> 3) << 2 | (index >> 3) << 1 | base >> 3;
+        if rex != 0x40 || (byte_reg && reg >= 4) {
+            self.byte(rex);
+        }
+        self.bytes(opcode);
+        self.modrm_mem(reg, m);
+    }
+
+    fn modrm_mem(&mut self, reg: u8, m: Mem) {
+        let reg = (reg & 7) << 3;
+        let index = m.index.map_or(4 << 3, |(r, scale)| scale << 6 | (r.0 & 7) << 3);
+        match m.base {
+            None => {
+                self.byte(reg | 4);
+                self.byte(index | 5);
+                self.bytes(&m.disp.to_le_bytes());
+            }
+            Some(base) => {
+                let low = base.0 & 7;
+                let (mode, short) = match m.disp {
+                    0 if low != 5 => (0x00, true),
+                    -128..=127 => (0x40, true),
+                    _ => (0x80, false),
+                };
+                if m.index.is_some() || low == 4 {
+                    self.byte(mode | reg | 4);
+                    self.byte(index | low);
+                } else {
+                    self.byte(mode | reg | low);
+                }
+                match (mode, short) {
+                    (0x00, _) => {}
+                    (_, true) => self.byte(m.disp as u8),
+                    (_, false) => self.bytes(&m.disp.to_le_bytes()),
+                }
+            }
+        }
+    }
+
+    fn rr(&mut self, wide: bool, opcode: &[u8], reg: Reg, rm: Reg) {
+        let rex = 0x40 | u8::from(wide) << 3 | (reg.0 >> 3) << 2 | rm.0 >> 3;
+        if rex != 0x40 {
+            self.byte(rex);
+        }
+        self.bytes(opcode);
+        self.byte(0xc0 | (reg.0 & 7) << 3 | rm.0 & 7);
+    }
+
+    pub fn mov(&mut self, to: Reg, from: Reg) {
+        if to != from {
+            self.rr(true, &[0x89], from, to);
+        }
+    }
+
+    pub fn mov32(&mut self, to: Reg, from: Reg) {
+        self.rr(false, &[0x89], from, to);
+    }
+
+    pub fn mov16(&mut self, to: Reg, from: Reg) {
+        self.byte(0x66);
+        self.rr(false, &[0x89], from, to);
+    }
+
+    /// No flags.
+    pub fn not(&mut self, reg: Reg) {
+        self.rr(true, &[0xf7], Reg(2), reg);
+    }
+
+    /// Writes flags.
+    pub fn sar_imm(&mut self, reg: Reg, count: u8) {
+        self.rr(true, &[0xc1], Reg(7), reg);
+        self.byte(count);
+    }
+
+    /// Sign-extends the low `size` bytes of `from` to 64 bits.
+    pub fn movsx(&mut self, size: Size, to: Reg, from: Reg) {
+        match size {
+            Size::B1 => self.rr(true, &[0x0f, 0xbe], to, from),
+            Size::B2 => self.rr(true, &[0x0f, 0xbf], to, from),
+            Size::B4 => self.rr(true, &[0x63], to, from),
+            Size::B8 => self.mov(to, from),
+        }
+    }
+
+    pub fn load(&mut self, to: Reg, m: Mem) {
+        self.mem(None, true, &[0x8b], to.0, m, false);
+    }
+
+    pub fn load32(&mut self, to: Reg, m: Mem) {
+        self.mem(None, false, &[0x8b], to.0, m, false);
+    }
+
+    pub fn store(&mut self, m: Mem, from: Reg) {
+        self.mem(None, true, &[0x89], from.0, m, false);
+    }
+
+    pub fn store32(&mut self, m: Mem, from: Reg) {
+        self.mem(None, false, &[0x89], from.0, m, false);
+    }
+
+    /// A load that zero-extends to 64 bits.
+    pub fn load_sized(&mut self, size: Size, to: Reg, m: Mem) {
+        match size {
+            Size::B1 => self.mem(None, false, &[0x0f, 0xb6], to.0, m, false),
+            Size::B2 => self.mem(None, false, &[0x0f, 0xb7], to.0, m, false),
+            Size::B4 => self.load32(to, m),
+            Size::B8 => self.load(to, m),
+        }
+    }
+
+    pub fn store_sized(&mut self, size: Size, m: Mem, from: Reg) {
+        match size {
+            Size::B1 => self.mem(None, false, &[0x88], from.0, m, true),
+            Size::B2 => self.mem(Some(0x66), false, &[0x89], from.0, m, false),
+            Size::B4 => self.store32(m, from),
+            Size::B8 => self.store(m, from),
+        }
+    }
+
+    pub fn store_imm8(&mut self, m: Mem, value: u8) {
+        self.mem(None, false, &[0xc6], 0, m, false);
+        self.byte(value);
+    }
+
+    pub fn store_imm32(&mut self, m: Mem, value: u32) {
+        self.mem(None, false, &[0xc7], 0, m, false);
+        self.bytes(&value.to_le_bytes());
+    }
+
+    pub fn lea(&mut self, to: Reg, m: Mem) {
+        self.mem(None, true, &[0x8d], to.0, m, false);
+    }
+
+    pub fn lea32(&mut self, to: Reg, m: Mem) {
+        self.mem(None, false, &[0x8d], to.0, m, false);
+    }
+
+    /// Writes flags.
+    pub fn add_mem(&mut self, to: Reg, m: Mem) {
+        self.mem(None, true, &[0x03], to.0, m, false);
+    }
+
+    /// Writes flags.
+    pub fn add32_mem(&mut self, to: Reg, m: Mem) {
+        self.mem(None, false, &[0x03], to.0, m, false);
+    }
+
+    /// Writes flags.
+    pub fn or_mem(&mut self, to: Reg, m: Mem) {
+        self.mem(None, true, &[0x0b], to.0, m, false);
+    }
+
+    /// Compares the low part of a register with memory. Writes flags.
+    pub fn cmp_sized(&mut self, size: Size, a: Reg, m: Mem) {
+        match size {
+            Size::B1 => self.mem(None, false, &[0x3a], a.0, m, true),
+            Size::B2 => self.mem(Some(0x66), false, &[0x3b], a.0, m, false),
+            Size::B4 => self.mem(None, false, &[0x3b], a.0, m, false),
+            Size::B8 => self.cmp_mem(a, m),
+        }
+    }
+
+    /// Loads the low byte and leaves the rest of the register.
+    pub fn load8_into_low(&mut self, to: Reg, m: Mem) {
+        self.mem(None, false, &[0x8a], to.0, m, true);
+    }
+
+    /// Writes flags.
+    pub fn cmp_mem(&mut self, a: Reg, m: Mem) {
+        self.mem(None, true, &[0x3b], a.0, m, false);
+    }
+
+    /// Writes flags.
+    pub fn cmp32_mem_imm8(&mut self, m: Mem, value: i8) {
+        self.mem(None, false, &[0x83], 7, m, false);
+        self.byte(value as u8);
+    }
+
+    pub fn mov_imm32(&mut self, to: Reg, value: u32) {
+        if to.0 >= 8 {
+            self.byte(0x41);
+        }
+        self.byte(0xb8 | to.0 & 7);
+        self.bytes(&value.to_le_bytes());
+    }
+
+    pub fn mov_imm(&mut self, to: Reg, value: u64) {
+        if let Ok(small) = u32::try_from(value) {
+            return self.mov_imm32(to, small);
+        }
+        self.byte(0x48 | to.0 >> 3);
+        self.byte(0xb8 | to.0 & 7);
+        self.bytes(&value.to_le_bytes());
+    }
+
+    fn group1(&mut self, wide: bool, which: u8, reg: Reg, imm: i32) {
+        let short = i8::try_from(imm).is_ok();
+        self.rr(wide, &[if short { 0x83 } else { 0x81 }], Reg(which), reg);
+        if short {
+            self.byte(imm as u8);
+        } else {
+            self.bytes(&imm.to_le_bytes());
+        }
+    }
+
+    /// Writes flags.
+    pub fn and32_imm(&mut self, reg: Reg, imm: i32) {
+        self.group1(false, 4, reg, imm);
+    }
+
+    /// Writes flags.
+    pub fn or_imm(&mut self, reg: Reg, imm: i32) {
+        self.group1(true, 1, reg, imm);
+    }
+
+    /// Writes flags.
+    pub fn cmp_imm(&mut self, reg: Reg, imm: i32) {
+        self.group1(true, 7, reg, imm);
+    }
+
+    /// Writes flags.
+    pub fn add_imm(&mut self, reg: Reg, imm: i32) {
+        self.group1(true, 0, reg, imm);
+    }
+
+    /// Writes flags.
+    pub fn or(&mut self, to: Reg, from: Reg) {
+        self.rr(true, &[0x09], from, to);
+    }
+
+    /// Writes flags.
+    pub fn test32(&mut self, a: Reg, b: Reg) {
+        self.rr(false, &[0x85], a, b);
+    }
+
+    /// Writes flags.
+    pub fn shl_imm(&mut self, reg: Reg, count: u8) {
+        self.rr(true, &[0xc1], Reg(4), reg);
+        self.byte(count);
+    }
+
+    pub fn movzx16(&mut self, to: Reg, from: Reg) {
+        self.rr(false, &[0x0f, 0xb7], to, from);
+    }
+
+    pub fn movzx8(&mut self, to: Reg, from: Reg) {
+        let rex = 0x40 | (to.0 >> 3) << 2 | from.0 >> 3;
+        self.bytes(&[rex, 0x0f, 0xb6, 0xc0 | (to.0 & 7) << 3 | from.0 & 7]);
+    }
+
+    /// `rorx to, from, count`, 64-bit. No flags.
+    pub fn rorx(&mut self, to: Reg, from: Reg, count: u8) {
+        self.bytes(&[
+            0xc4,
+            0xe3 ^ ((to.0 >> 3) << 7 | (from.0 >> 3) << 5),
+            0xfb,
+            0xf0,
+            0xc0 | (to.0 & 7) << 3 | from.0 & 7,
+            count,
+        ]);
+    }
+
+    /// `shrx to, from, count`, 64-bit. No flags.
+    pub fn shrx(&mut self, to: Reg, from: Reg, count: Reg) {
+        self.bytes(&[
+            0xc4,
+            0xe2 ^ ((to.0 >> 3) << 7 | (from.0 >> 3) << 5),
+            0x80 | (!count.0 & 15) << 3 | 0x03,
+            0xf7,
+            0xc0 | (to.0 & 7) << 3 | from.0 & 7,
+        ]);
+    }
+
+    pub fn push(&mut self, reg: Reg) {
+        if reg.0 >= 8 {
+            self.byte(0x41);
+        }
+        self.byte(0x50 | reg.0 & 7);
+    }
+
+    pub fn pop(&mut self, reg: Reg) {
+        if reg.0 >= 8 {
+            self.byte(0x41);
+        }
+        self.byte(0x58 | reg.0 & 7);
+    }
+
+    pub fn push_mem(&mut self, m: Mem) {
+        self.mem(None, false, &[0xff], 6, m, false);
+    }
+
+    pub fn pop_mem(&mut self, m: Mem) {
+        self.mem(None, false, &[0x8f], 0, m, false);
+    }
+
+    pub fn pushfq(&mut self) {
+        self.byte(0x9c);
+    }
+
+    pub fn popfq(&mut self) {
+        self.byte(0x9d);
+    }
+
+    pub fn cld(&mut self) {
+        self.byte(0xfc);
+    }
+
+    pub fn ret(&mut self) {
+        self.byte(0xc3);
+    }
+
+    pub fn rdgsbase(&mut self, to: Reg) {
+        self.bytes(&[0xf3, 0x48 | to.0 >> 3, 0x0f, 0xae, 0xc8 | to.0 & 7]);
+    }
+
+    fn rel32_to(&mut self, target: u64) {
+        let rel = target.wrapping_sub(self.here() + 4) as i64;
+        let rel = i32::try_from(rel).expect("code within one cache is within reach");
+        self.bytes(&rel.to_le_bytes());
+    }
+
+    fn rel32_label(&mut self, label: Label) {
+        self.fixups.push((self.code.len() as u32, label));
+        self.bytes(&[0; 4]);
+    }
+
+    /// The displacement of a branch to `label` whose opcode has been emitted.
+    pub fn displacement(&mut self, label: Label) {
+        self.rel32_label(label);
+    }
+
+    pub fn jmp(&mut self, label: Label) {
+        self.byte(0xe9);
+        self.rel32_label(label);
+    }
+
+    pub fn jmp_to(&mut self, target: u64) {
+        self.byte(0xe9);
+        self.rel32_to(target);
+    }
+
+    pub fn jmp_reg(&mut self, reg: Reg) {
+        self.rr(false, &[0xff], Reg(4), reg);
+    }
+
+    pub fn call_to(&mut self, target: u64) {
+        self.byte(0xe8);
+        self.rel32_to(target);
+    }
+
+    pub fn call_reg(&mut self, reg: Reg) {
+        self.rr(false, &[0xff], Reg(2), reg);
+    }
+
+    pub fn jcc(&mut self, cond: u8, label: Label) {
+        self.bytes(&[0x0f, 0x80 | cond]);
+        self.rel32_label(label);
+    }
+
+    pub fn jcc_to(&mut self, cond: u8, target: u64) {
+        self.bytes(&[0x0f, 0x80 | cond]);
+        self.rel32_to(target);
+    }
+
+    /// Emits `jrcxz` over what `body` emits, which must be shorter than 128 bytes: runs `body` where RCX is not zero.
+    pub fn unless_rcx_zero(&mut self, body: impl FnOnce(&mut Self)) {
+        self.bytes(&[0xe3, 0]);
+        let start = self.code.len();
+        body(self);
+        let length = i8::try_from(self.code.len() - start).expect("a short body");
+        self.code[start - 1] = length as u8;
+    }
+
+    /// 256-bit (`avx`) or 128-bit unaligned vector store to `gs:[disp]`.
+    pub fn save_vector(&mut self, avx: bool, number: u8, m: Mem) {
+        self.vector(avx, 0x11, number, m);
+    }
+
+    /// The load that mirrors [`Asm::save_vector`].
+    pub fn load_vector(&mut self, avx: bool, number: u8, m: Mem) {
+        self.vector(avx, 0x10, number, m);
+    }
+
+    fn vector(&mut self, avx: bool, opcode: u8, number: u8, m: Mem) {
+        if avx {
+            if m.gs {
+                self.byte(0x65);
+            }
+            self.bytes(&[0xc5, 0x7c | u8::from(number < 8) << 7, opcode]);
+            self.modrm_mem(number, m);
+        } else {
+            self.mem(None, false, &[0x0f, opcode], number, m, false);
+        }
+    }
+
+    pub fn stmxcsr(&mut self, m: Mem) {
+        self.mem(None, false, &[0x0f, 0xae], 3, m, false);
+    }
+
+    pub fn ldmxcsr(&mut self, m: Mem) {
+        self.mem(None, false, &[0x0f, 0xae], 2, m, false);
+    }
+
+    pub fn vzeroupper(&mut self) {
+        self.bytes(&[0xc5, 0xf8, 0x77]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use iced_x86::{Decoder, DecoderOptions, Formatter, IntelFormatter};
+
+    fn text(emit: impl FnOnce(&mut Asm)) -> String {
+        let mut asm = Asm::new(0x1000);
+        emit(&mut asm);
+        let code = asm.finish().to_vec();
+        let mut decoder = Decoder::with_ip(64, &code, 0x1000, DecoderOptions::NONE);
+        let mut out = Vec::new();
+        let mut formatter = IntelFormatter::new();
+        while decoder.can_decode() {
+            let mut line = String::new();
+            formatter.format(&decoder.decode(), &mut line);
+            out.push(line);
+        }
+        out.join("; ")
+    }
+
+    #[test]
+    fn encodes_what_it_says() {
+        assert_eq!(text(|a| a.load(R11, gs(0x40))), "mov r11,gs:[40h]");
+        assert_eq!(text(|a| a.add_mem(R11, gs_at(RCX, 0x4000))), "add r11,gs:[rcx+4000h]");
+        assert_eq!(text(|a| a.load(RDX, gs_index(RDX, 3, 0x4000))), "mov rdx,gs:[rdx*8+4000h]");
+        assert_eq!(text(|a| a.rorx(RCX, R11, 6)), "rorx rcx,r11,6");
+        assert_eq!(text(|a| a.shrx(RCX, RCX, RDX)), "shrx rcx,rcx,rdx");
+        assert_eq!(text(|a| a.shrx(R11, R8, R10)), "shrx r11,r8,r10");
+        assert_eq!(text(|a| a.cmp_imm(R11, 0xff8)), "cmp r11,0FF8h");
+        assert_eq!(text(|a| a.and32_imm(RCX, 0x7ffc0)), "and ecx,7FFC0h");
+        assert_eq!(text(|a| a.store_sized(Size::B1, at(R11, 0), RSI)), "mov [r11],sil");
+        assert_eq!(text(|a| a.store_sized(Size::B2, at(R15, -2), R8)), "mov [r15-2],r8w");
+        assert_eq!(text(|a| a.lea(R11, at(RSP, 8))), "lea r11,[rsp+8]");
+        assert_eq!(text(|a| a.lea(R11, at(Reg(13), 0))), "lea r11,[r13]");
+        assert_eq!(text(|a| a.save_vector(true, 9, gs(0x200))), "vmovups gs:[200h],ymm9");
+        assert_eq!(text(|a| a.load_vector(true, 1, gs(0x200))), "vmovups ymm1,gs:[200h]");
+        assert_eq!(text(|a| a.save_vector(false, 9, gs(0x200))), "movups gs:[200h],xmm9");
+        assert_eq!(text(|a| a.movzx8(RCX, R15)), "movzx ecx,r15b");
+        assert_eq!(text(|a| a.rdgsbase(RDI)), "rdgsbase rdi");
+        assert_eq!(text(|a| a.ldmxcsr(gs(0x80))), "ldmxcsr gs:[80h]");
+        assert_eq!(text(|a| a.cmp32_mem_imm8(gs(0x80), 0)), "cmp dword ptr gs:[80h],0");
+        assert_eq!(text(|a| a.jmp_reg(R11)), "jmp r11");
+    }
+
+    #[test]
+    fn resolves_labels_both_ways() {
+        let code = text(|a| {
+            let back = a.label();
+            a.bind(back);
+            let ahead = a.label();
+            a.jcc(cond::A, ahead);
+            a.jmp(back);
+            a.bind(ahead);
+            a.unless_rcx_zero(|a| a.ret());
+        });
+        assert_eq!(code, "ja 000000000000100Bh; jmp 0000000000001000h; jrcxz 000000000000100Eh; ret");
+    }
+}

@@ -1,0 +1,138 @@
+//! Memory for generated code: one memfd, mapped twice.
+//!
+//! Code is written through one mapping and runs from another, so that no address is ever both writable and executable.
+//! Space is handed out front to back; when it is used up the owner stops all vCPUs and starts over
+//! ([`CodeCache::reset`]). The stubs that were emitted first are kept.
+#![expect(unsafe_code, reason = "maps memory and writes machine code into it")]
+// UNSAFETY: this file owns both mappings; bounds are checked on each write.
+
+use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// The cache. Addresses are those of the executable mapping.
+pub struct CodeCache {
+    execute: *mut u8,
+    write: *mut u8,
+    size: usize,
+    used: usize,
+    /// Where the stubs end.
+    kept: usize,
+}
+
+// SAFETY: the mappings belong to the cache; writes are through `&mut self`.
+unsafe impl Send for CodeCache {}
+
+impl CodeCache {
+    /// Maps `size` bytes, rounded up to whole pages.
+    pub fn new(size: usize) -> io::Result<Self> {
+        let size = size.next_multiple_of(4096);
+        // SAFETY: plain system calls; results are checked.
+        unsafe {
+            let fd = libc::memfd_create(c"lodge-code".as_ptr(), libc::MFD_CLOEXEC);
+            if fd < 0 {
+                return Err(io::Error::last_os_error());
+            }
+            let map = |protection| {
+                libc::mmap(std::ptr::null_mut(), size, protection, libc::MAP_SHARED, fd, 0)
+            };
+            let sized = libc::ftruncate(fd, size as libc::off_t) == 0;
+            let write = if sized { map(libc::PROT_READ | libc::PROT_WRITE) } else { libc::MAP_FAILED };
+            let execute = if sized { map(libc::PROT_READ | libc::PROT_EXEC) } else { libc::MAP_FAILED };
+            let error = io::Error::last_os_error();
+            libc::close(fd);
+            let cache = Self { execute: execute.cast(), write: write.cast(), size, used: 0, kept: 0 };
+            if write == libc::MAP_FAILED || execute == libc::MAP_FAILED {
+                return Err(error);
+            }
+            Ok(cache)
+        }
+    }
+
+    /// The executable range.
+    pub fn range(&self) -> std::ops::Range<u64> {
+        self.execute as u64..self.execute as u64 + self.size as u64
+    }
+
+    /// Where the next code will run.
+    pub fn next(&self) -> u64 {
+        self.execute as u64 + self.used as u64
+    }
+
+    /// Bytes used.
+    pub fn used(&self) -> usize {
+        self.used
+    }
+
+    /// Bytes left.
+    pub fn left(&self) -> usize {
+        self.size - self.used
+    }
+
+    /// Appends code that was emitted for [`CodeCache::next`]. `false`: it does not fit.
+    pub fn push(&mut self, code: &[u8]) -> bool {
+        if code.len() > self.left() {
+            return false;
+        }
+        // SAFETY: fits, as just checked.
+        unsafe { std::ptr::copy_nonoverlapping(code.as_ptr(), self.write.add(self.used), code.len()) };
+        self.used = (self.used + code.len()).next_multiple_of(16).min(self.size);
+        true
+    }
+
+    /// Keeps what has been pushed so far over [`CodeCache::reset`].
+    pub fn keep(&mut self) {
+        self.kept = self.used;
+    }
+
+    /// Forgets all code but the stubs. No vCPU may be in it.
+    pub fn reset(&mut self) {
+        self.used = self.kept;
+    }
+
+    /// Replaces the aligned eight bytes at `address` at once, with respect to all processors.
+    pub fn patch(&mut self, address: u64, bytes: [u8; 8]) {
+        let offset = (address - self.execute as u64) as usize;
+        assert!(offset.is_multiple_of(8) && offset + 8 <= self.used);
+        // SAFETY: aligned and within what has been written.
+        let cell = unsafe { AtomicU64::from_ptr(self.write.add(offset).cast()) };
+        cell.store(u64::from_le_bytes(bytes), Ordering::SeqCst);
+    }
+
+    /// The eight bytes at an aligned address.
+    pub fn peek(&self, address: u64) -> [u8; 8] {
+        let offset = (address - self.execute as u64) as usize;
+        assert!(offset.is_multiple_of(8) && offset + 8 <= self.used);
+        // SAFETY: aligned and within what has been written.
+        let cell = unsafe { AtomicU64::from_ptr(self.write.add(offset).cast()) };
+        cell.load(Ordering::SeqCst).to_le_bytes()
+    }
+}
+
+impl Drop for CodeCache {
+    fn drop(&mut self) {
+        // SAFETY: both were mapped with this size, and no vCPU is left.
+        unsafe {
+            libc::munmap(self.execute.cast(), self.size);
+            libc::munmap(self.write.cast(), self.size);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn code_runs_from_where_it_was_written_and_can_be_patched() {
+        let mut cache = CodeCache::new(8192).unwrap();
+        let entry = cache.next();
+        assert!(cache.push(&[0xb8, 42, 0, 0, 0, 0xc3, 0x90, 0x90]));
+        // SAFETY: `mov eax, imm; ret` follows the C calling convention.
+        let function: extern "C" fn() -> u32 = unsafe { std::mem::transmute(entry) };
+        assert_eq!(function(), 42);
+        cache.patch(entry, [0xb8, 7, 0, 0, 0, 0xc3, 0x90, 0x90]);
+        assert_eq!(cache.peek(entry)[1], 7);
+        assert_eq!(function(), 7);
+        assert!(!cache.push(&[0; 8192]));
+    }
+}

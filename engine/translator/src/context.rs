@@ -1,0 +1,105 @@
+//! What belongs to a vCPU but only Rust needs: the way to the world, paging, and what a helper wants to happen next.
+#![expect(unsafe_code, reason = "the world is borrowed for the length of a run")]
+// UNSAFETY: one pointer, set by the owner before any use and valid as long as the vCPU.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use lodge_engine_api::CpuIo;
+use lodge_x86::exception::Exception;
+use lodge_x86::paging::PagingContext;
+use lodge_x86::state::Activity;
+
+use crate::kvmclock::KvmClock;
+use crate::partition::Shared;
+use crate::tlb::Regions;
+
+/// What the dispatcher is to do after a helper has left the block.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum After {
+    /// Go on at [`crate::cpu::Cpu::lip`].
+    #[default]
+    Continue,
+    /// Deliver an exception; the instruction at [`crate::cpu::Cpu::lip`] raised it (or the one before, for a trap).
+    Raise(Exception),
+    /// Run the instruction at [`crate::cpu::Cpu::lip`] again with its accesses through the bounce buffer.
+    Bounce,
+    /// HLT.
+    Halt,
+    /// A triple fault.
+    Shutdown,
+}
+
+/// A piece of an access: physical address and bytes.
+pub type Piece = (u64, usize);
+
+/// An access that goes through the bounce buffer.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Bounced {
+    /// Where it lies: one piece per page.
+    pub pieces: [Option<Piece>; 2],
+}
+
+/// A vCPU's cold state.
+pub struct Context {
+    /// The partition.
+    pub shared: Arc<Shared>,
+    /// Its number.
+    pub index: u32,
+    /// The world; set while it runs.
+    pub io: Option<*const dyn CpuIo>,
+    /// TLBs and jump caches.
+    pub regions: Regions,
+    /// Digest of the control registers.
+    pub paging: PagingContext,
+    /// What a helper wants.
+    pub after: After,
+    /// The write that is in the bounce buffer.
+    pub bounced: Bounced,
+    /// Interrupts wait for one instruction: STI, or a load of SS, came just before.
+    pub shadow: bool,
+    /// Running, halted or waiting.
+    pub activity: Activity,
+    /// The paravirtual clock.
+    pub clock: KvmClock,
+    /// Machine-check and other MSRs that hold what was written.
+    pub plain_msrs: Vec<(u32, u64)>,
+    /// Last exceptions, for the crash report.
+    pub exceptions: VecDeque<(u64, Exception)>,
+    /// Counters.
+    pub counts: Counts,
+}
+
+/// Counters of one vCPU.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Counts {
+    /// Entries into emitted code.
+    pub entries: u64,
+    /// Slow memory accesses.
+    pub memory: u64,
+    /// Page walks.
+    pub walks: u64,
+    /// Accesses through the bounce buffer.
+    pub bounced: u64,
+    /// System instructions.
+    pub system: u64,
+    /// Repeated string instructions.
+    pub strings: u64,
+    /// Exceptions delivered.
+    pub exceptions: u64,
+    /// Interrupts delivered.
+    pub interrupts: u64,
+    /// Exits that asked for a block by address.
+    pub lookups: u64,
+    /// Stores into pages that hold translated code.
+    pub code_writes: u64,
+}
+
+impl Context {
+    /// The world.
+    pub fn io(&self) -> &dyn CpuIo {
+        let io = self.io.expect("a vCPU calls the world only while it runs");
+        // SAFETY: set by `run` to a reference that outlives it, and cleared at its end.
+        unsafe { &*io }
+    }
+}

@@ -1,0 +1,500 @@
+//! From decoded guest instructions to host code.
+//!
+//! [`Emitter`] walks a block's instructions once. Ordinary ones are emitted again almost as they stand
+//! ([`operands`]): registers renamed ([`registers`]), the memory operand replaced by a host address that an inline TLB
+//! probe found ([`probe`]). Control flow ([`control`]), the stack ([`stack`]) and single string instructions
+//! ([`string`]) are written by hand; system instructions become a call into [`crate::system`].
+//!
+//! ```text
+//! poll entry:   is something pending? -> cold
+//! entry:        5-byte NOP, 8-aligned     (becomes a jump when the block dies or is replaced)
+//!               instruction ...           each recorded in the map: host offset -> guest offset
+//!               exits                     rel32 in one aligned 8-byte cell each, first to a cold stub
+//! cold:         TLB misses, chain stubs, the poll's exit
+//! ```
+//!
+//! **Flags.** A probe by comparison costs least but writes flags. Where the guest's flags are live before an
+//! instruction, a longer form without flags is used. Flags that the program provably overwrites before reading them
+//! are unspecified in the frame of a fault that happens in between.
+
+pub mod control;
+pub mod operands;
+pub mod probe;
+pub mod registers;
+pub mod stack;
+pub mod string;
+
+use iced_x86::{Code, Encoder, FlowControl, Instruction, InstructionInfoFactory, Mnemonic, OpKind, Register, RflagsBits};
+
+use crate::asm::{Asm, Label, R11, RCX, cond, gs};
+use crate::cpu::off;
+use crate::features::{self, Obstacle};
+use crate::mode::Mode;
+use crate::stubs::Stubs;
+use lodge_x86::exception::vector;
+use probe::Ea;
+
+/// The flags that arithmetic writes, as `iced-x86` names them.
+const ARITHMETIC: u32 =
+    RflagsBits::OF | RflagsBits::SF | RflagsBits::ZF | RflagsBits::AF | RflagsBits::CF | RflagsBits::PF;
+
+/// A place where a block leaves for a target known when it was translated.
+#[derive(Clone, Copy, Debug)]
+pub struct Exit {
+    /// Address of the displacement to patch.
+    pub site: u64,
+    /// Target, relative to the start of the page that the block lies in.
+    pub target: i64,
+    /// Enter the target by its polling entry.
+    pub polled: bool,
+}
+
+/// Where in the code an instruction begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MapEntry {
+    /// Offset from the start of the block's code.
+    pub host: u32,
+    /// Offset from the block's first instruction.
+    pub guest: u16,
+}
+
+/// Code that is run rarely and emitted behind the block.
+enum Cold {
+    Memory { enter: Label, back: Label, ea: Ea, argument: u32, guest: u16 },
+    Chain { enter: Label, exit: u32 },
+    /// To a target outside the page.
+    Far { enter: Label, target: i64 },
+    Poll { enter: Label },
+    /// A system instruction off the hot path.
+    System { enter: Label, back: Label, instruction: usize, guest: u16 },
+}
+
+/// What came of a block.
+pub struct Emitted {
+    /// Offset of the polling entry.
+    pub poll_entry: u32,
+    /// Offset of the entry.
+    pub entry: u32,
+    /// Places to patch.
+    pub exits: Vec<Exit>,
+    /// Host to guest.
+    pub map: Vec<MapEntry>,
+    /// Instructions that emitted code points at.
+    pub system: Vec<Box<Instruction>>,
+}
+
+/// Emits one block.
+pub struct Emitter<'a> {
+    asm: &'a mut Asm,
+    encoder: &'a mut Encoder,
+    info: &'a mut InstructionInfoFactory,
+    stubs: &'a Stubs,
+    mode: Mode,
+    /// The code that finds the block for an address in R11.
+    indirect: u64,
+    /// Bytes of the page that the block lies in: 4 KiB, or 2 MiB for large ones.
+    page: i64,
+    /// Number of the block's first exit.
+    first_exit: u32,
+    start: u64,
+    exits: Vec<Exit>,
+    map: Vec<MapEntry>,
+    cold: Vec<Cold>,
+    system: Vec<Box<Instruction>>,
+    /// The instruction's offset in the block, and in the page.
+    guest: u16,
+    offset: u64,
+    next: u64,
+    /// Flags are live before the instruction: probes must not write them.
+    keep_flags: bool,
+}
+
+/// What a block is emitted with.
+pub struct Tools<'a> {
+    pub asm: &'a mut Asm,
+    pub encoder: &'a mut Encoder,
+    pub info: &'a mut InstructionInfoFactory,
+    pub stubs: &'a Stubs,
+}
+
+impl<'a> Emitter<'a> {
+    /// Emits `instructions`, decoded with their offset in the page as address, into the assembler.
+    pub fn block(tools: Tools<'a>, mode: Mode, indirect: u64, first_exit: u32, instructions: &[Instruction]) -> Emitted {
+        let start = instructions.first().map_or(0, Instruction::ip);
+        let single = mode.has(Mode::HOW);
+        let mut emitter = Emitter {
+            indirect: if single { tools.stubs.leave_lookup } else { indirect },
+            asm: tools.asm,
+            encoder: tools.encoder,
+            info: tools.info,
+            stubs: tools.stubs,
+            mode,
+            page: if mode.has(Mode::LARGE) { 2 << 20 } else { 4096 },
+            first_exit,
+            start,
+            exits: Vec::new(),
+            map: Vec::new(),
+            cold: Vec::new(),
+            system: Vec::new(),
+            guest: 0,
+            offset: start,
+            next: start,
+            keep_flags: true,
+        };
+        let live = liveness(instructions);
+        let poll_entry = emitter.asm.offset() as u32;
+        if !single {
+            emitter.poll(live.first().copied().unwrap_or(ARITHMETIC) != 0);
+        }
+        emitter.asm.align(8, 0);
+        let entry = emitter.asm.offset() as u32;
+        emitter.asm.bytes(&[0x0f, 0x1f, 0x44, 0x00, 0x00]);
+        let mut open = true;
+        for (instruction, live) in instructions.iter().zip(&live) {
+            emitter.begin(instruction, *live != 0);
+            open = emitter.instruction(instruction);
+            if !open {
+                break;
+            }
+        }
+        if open {
+            let next = emitter.next;
+            emitter.exit_direct(next as i64, false);
+        }
+        emitter.cold_code();
+        Emitted { poll_entry, entry, exits: emitter.exits, map: emitter.map, system: emitter.system }
+    }
+
+    fn begin(&mut self, instruction: &Instruction, keep_flags: bool) {
+        self.offset = instruction.ip();
+        self.next = instruction.next_ip();
+        self.guest = (self.offset - self.start) as u16;
+        self.keep_flags = keep_flags;
+        self.map.push(MapEntry { host: self.asm.offset() as u32, guest: self.guest });
+    }
+
+    fn poll(&mut self, flags_live: bool) {
+        let enter = self.asm.label();
+        if flags_live {
+            self.asm.load32(RCX, gs(off::PENDING));
+            self.asm.unless_rcx_zero(|asm| asm.jmp(enter));
+        } else {
+            self.asm.cmp32_mem_imm8(gs(off::PENDING), 0);
+            self.asm.jcc(cond::NE, enter);
+        }
+        self.cold.push(Cold::Poll { enter });
+    }
+
+    /// Emits one instruction; whether control goes on behind it.
+    fn instruction(&mut self, ins: &Instruction) -> bool {
+        if let Some(obstacle) = features::obstacle(ins, self.mode) {
+            self.raise(match obstacle {
+                Obstacle::InvalidOpcode => vector::INVALID_OPCODE,
+                Obstacle::NotAvailable => vector::DEVICE_NOT_AVAILABLE,
+            });
+            return false;
+        }
+        if ins.has_lock_prefix() && !lockable(ins) {
+            self.raise(vector::INVALID_OPCODE);
+            return false;
+        }
+        match ins.mnemonic() {
+            Mnemonic::Nop | Mnemonic::Endbr32 | Mnemonic::Endbr64 | Mnemonic::Prefetchnta | Mnemonic::Prefetcht0
+            | Mnemonic::Prefetcht1 | Mnemonic::Prefetcht2 | Mnemonic::Prefetchw | Mnemonic::Prefetch
+            | Mnemonic::Cld if ins.mnemonic() != Mnemonic::Cld || !self.mode.has(Mode::DOWN) => true,
+            Mnemonic::Lea => {
+                self.lea(ins);
+                true
+            }
+            Mnemonic::Push | Mnemonic::Pop | Mnemonic::Leave | Mnemonic::Pushf | Mnemonic::Pushfd | Mnemonic::Pushfq
+            | Mnemonic::Pusha | Mnemonic::Pushad | Mnemonic::Popa | Mnemonic::Popad => self.stack(ins),
+            Mnemonic::Bt | Mnemonic::Bts | Mnemonic::Btr | Mnemonic::Btc
+                if ins.op0_kind() == OpKind::Memory && ins.op1_kind() == OpKind::Register =>
+            {
+                self.bit_string(ins);
+                true
+            }
+            Mnemonic::Cli if self.mode.has(Mode::IF_FREE) => {
+                self.asm.store_imm32(gs(off::INTERRUPT_FLAG), 0);
+                true
+            }
+            Mnemonic::Sti if self.mode.has(Mode::IF_FREE) => {
+                self.sti(ins);
+                true
+            }
+            Mnemonic::Rdtsc if !self.mode.has(Mode::TSC_CHECKED) => {
+                self.rdtsc();
+                true
+            }
+            Mnemonic::Inc | Mnemonic::Dec => {
+                self.plain(&long_form(ins));
+                true
+            }
+            Mnemonic::Clflush | Mnemonic::Clflushopt => {
+                let ea = Ea::of(ins);
+                self.probe(&ea, 1, false);
+                true
+            }
+            _ if is_system(ins) => self.system_instruction(ins),
+            _ if is_string(ins) => self.string(ins),
+            _ if ins.flow_control() != FlowControl::Next => self.control(ins),
+            _ => {
+                self.plain(ins);
+                true
+            }
+        }
+    }
+
+    /// `mov r11, linear address of a place in the page`. No flags.
+    fn linear(&mut self, offset: i64) {
+        self.asm.load(R11, gs(off::CODE_BASE));
+        let near = i32::try_from(offset);
+        match near {
+            Ok(0) if self.mode.is_64() => {}
+            Ok(near) if self.mode.is_64() => self.asm.lea(R11, crate::asm::at(R11, near)),
+            Ok(near) => self.asm.lea32(R11, crate::asm::at(R11, near)),
+            Err(_) => {
+                self.asm.mov_imm(RCX, offset as u64);
+                let sum = crate::asm::Mem { gs: false, base: Some(R11), index: Some((RCX, 0)), disp: 0 };
+                if self.mode.is_64() { self.asm.lea(R11, sum) } else { self.asm.lea32(R11, sum) }
+            }
+        }
+    }
+
+    /// RCX for helpers: the instruction's place and length.
+    fn place(&mut self) {
+        let length = self.next - self.offset;
+        self.asm.mov_imm(RCX, self.offset & 0xffff_ffff | length << 32);
+    }
+
+    fn raise(&mut self, vector: u8) {
+        self.place();
+        self.asm.mov_imm32(R11, u32::from(vector));
+        self.asm.call_to(self.stubs.raise);
+    }
+
+    /// Calls the system helper with `ins`; whether control can go on behind it.
+    fn system_instruction(&mut self, ins: &Instruction) -> bool {
+        let number = self.remember(ins);
+        self.call_system(number, self.stubs.system);
+        let leaves = match ins.flow_control() {
+            FlowControl::Next => changes_translation(ins),
+            _ => true,
+        };
+        if leaves && ins.flow_control() == FlowControl::Next {
+            // The helper always leaves after these; nothing may follow them in the block.
+            return false;
+        }
+        !leaves || matches!(ins.mnemonic(), Mnemonic::Into | Mnemonic::Bound)
+    }
+
+    fn remember(&mut self, ins: &Instruction) -> usize {
+        self.system.push(Box::new(*ins));
+        self.system.len() - 1
+    }
+
+    fn call_system(&mut self, number: usize, stub: u64) {
+        let pointer = &raw const *self.system[number];
+        self.place();
+        self.asm.mov_imm(R11, pointer as u64);
+        self.asm.call_to(stub);
+    }
+
+    fn sti(&mut self, ins: &Instruction) {
+        let (enter, back) = (self.asm.label(), self.asm.label());
+        let instruction = self.remember(ins);
+        self.asm.store_imm32(gs(off::INTERRUPT_FLAG), 1);
+        self.asm.load32(RCX, gs(off::LATCHED));
+        self.asm.unless_rcx_zero(|asm| asm.jmp(enter));
+        self.asm.bind(back);
+        self.cold.push(Cold::System { enter, back, instruction, guest: self.guest });
+    }
+
+    fn rdtsc(&mut self) {
+        use crate::asm::{RAX, RDX};
+        self.asm.bytes(&[0x0f, 0x31]);
+        // RDX:RAX to one register without flags: the sum of parts that share no bit.
+        self.asm.rorx(RDX, RDX, 32);
+        self.asm.load(RCX, gs(off::TSC_OFFSET));
+        self.asm.lea(RAX, crate::asm::Mem { gs: false, base: Some(RAX), index: Some((RDX, 0)), disp: 0 });
+        self.asm.lea(RAX, crate::asm::Mem { gs: false, base: Some(RAX), index: Some((RCX, 0)), disp: 0 });
+        self.asm.rorx(RDX, RAX, 32);
+        self.asm.mov32(RDX, RDX);
+        self.asm.mov32(RAX, RAX);
+    }
+
+    /// Leaves for a place in or near the page: an exit to patch, or by address where it is another page.
+    fn exit_direct(&mut self, target: i64, backward: bool) {
+        if self.chains_to(target) {
+            let enter = self.chain(target, backward);
+            self.asm.align(8, 3);
+            self.asm.byte(0xe9);
+            self.patchable(enter, backward);
+        } else {
+            self.linear(target);
+            self.asm.jmp_to(self.indirect);
+        }
+    }
+
+    fn chains_to(&self, target: i64) -> bool {
+        !self.mode.has(Mode::HOW) && (0..self.page).contains(&target)
+    }
+
+    fn chain(&mut self, target: i64, polled: bool) -> Label {
+        let enter = self.asm.label();
+        self.cold.push(Cold::Chain { enter, exit: self.first_exit + self.exits.len() as u32 });
+        self.exits.push(Exit { site: 0, target, polled });
+        enter
+    }
+
+    /// The displacement of a jump whose opcode was just emitted.
+    fn patchable(&mut self, enter: Label, _polled: bool) {
+        let site = self.asm.here();
+        debug_assert!(site.is_multiple_of(4));
+        if let Some(exit) = self.exits.last_mut() {
+            exit.site = site;
+        }
+        self.asm.displacement(enter);
+    }
+
+    fn cold_code(&mut self) {
+        for cold in std::mem::take(&mut self.cold) {
+            let host = self.asm.offset() as u32;
+            match cold {
+                Cold::Memory { enter, back, ea, argument, guest } => {
+                    self.map.push(MapEntry { host, guest });
+                    self.asm.bind(enter);
+                    self.address_for_slow_path(&ea);
+                    self.asm.mov_imm32(RCX, argument);
+                    self.asm.call_to(self.stubs.memory);
+                    self.asm.jmp(back);
+                }
+                Cold::Chain { enter, exit } => {
+                    self.asm.bind(enter);
+                    self.asm.mov_imm32(RCX, exit);
+                    self.asm.jmp_to(self.stubs.leave_chain);
+                }
+                Cold::Far { enter, target } => {
+                    self.asm.bind(enter);
+                    self.linear(target);
+                    self.asm.jmp_to(self.indirect);
+                }
+                Cold::Poll { enter } => {
+                    self.asm.bind(enter);
+                    self.linear(self.start as i64);
+                    self.asm.jmp_to(self.stubs.leave_poll);
+                }
+                Cold::System { enter, back, instruction, guest } => {
+                    self.map.push(MapEntry { host, guest });
+                    self.asm.bind(enter);
+                    self.offset = self.start + u64::from(guest);
+                    self.next = self.system[instruction].next_ip();
+                    self.call_system(instruction, self.stubs.system);
+                    self.asm.jmp(back);
+                }
+            }
+        }
+    }
+}
+
+/// For each instruction, the flags that are live before it.
+fn liveness(instructions: &[Instruction]) -> Vec<u32> {
+    let mut live = vec![0; instructions.len()];
+    let mut after = ARITHMETIC;
+    for (ins, slot) in instructions.iter().zip(&mut live).rev() {
+        let killed = if may_leave_flags(ins) { 0 } else { ins.rflags_modified() & ARITHMETIC };
+        let observed = is_system(ins) || is_string(ins) || ins.flow_control() != FlowControl::Next;
+        let read = if observed && !is_plain_branch(ins) { ARITHMETIC } else { ins.rflags_read() & ARITHMETIC };
+        after = after & !killed | read;
+        *slot = after;
+    }
+    live
+}
+
+/// Branches that stay within the program: they show their flags to nobody but their condition.
+fn is_plain_branch(ins: &Instruction) -> bool {
+    ins.is_jcc_short_or_near() || ins.is_jmp_short_or_near()
+}
+
+/// Whether flags that the instruction is said to write may stay as they are: counts of zero.
+fn may_leave_flags(ins: &Instruction) -> bool {
+    match ins.mnemonic() {
+        Mnemonic::Shl | Mnemonic::Shr | Mnemonic::Sar | Mnemonic::Rol | Mnemonic::Ror | Mnemonic::Rcl | Mnemonic::Rcr
+        | Mnemonic::Sal | Mnemonic::Shld | Mnemonic::Shrd => true,
+        _ => ins.has_rep_prefix() || ins.has_repne_prefix(),
+    }
+}
+
+/// INC and DEC of one byte have a form in 64-bit mode that is longer.
+fn long_form(ins: &Instruction) -> Instruction {
+    let mut ins = *ins;
+    let code = match ins.code() {
+        Code::Inc_r16 => Code::Inc_rm16,
+        Code::Inc_r32 => Code::Inc_rm32,
+        Code::Dec_r16 => Code::Dec_rm16,
+        Code::Dec_r32 => Code::Dec_rm32,
+        other => other,
+    };
+    ins.set_code(code);
+    ins
+}
+
+/// Whether LOCK is allowed: the instruction writes its memory operand and is of those that the architecture lists.
+fn lockable(ins: &Instruction) -> bool {
+    ins.op0_kind() == OpKind::Memory
+        && matches!(
+            ins.mnemonic(),
+            Mnemonic::Add | Mnemonic::Adc | Mnemonic::And | Mnemonic::Btc | Mnemonic::Btr | Mnemonic::Bts
+                | Mnemonic::Cmpxchg | Mnemonic::Cmpxchg8b | Mnemonic::Cmpxchg16b | Mnemonic::Dec | Mnemonic::Inc
+                | Mnemonic::Neg | Mnemonic::Not | Mnemonic::Or | Mnemonic::Sbb | Mnemonic::Sub | Mnemonic::Xor
+                | Mnemonic::Xadd | Mnemonic::Xchg
+        )
+        || (ins.mnemonic() == Mnemonic::Xchg && ins.op1_kind() == OpKind::Memory)
+}
+
+/// String instructions, and XLAT.
+pub fn is_string(ins: &Instruction) -> bool {
+    matches!(
+        ins.mnemonic(),
+        Mnemonic::Movsb | Mnemonic::Movsw | Mnemonic::Movsq | Mnemonic::Stosb | Mnemonic::Stosw | Mnemonic::Stosd
+            | Mnemonic::Stosq | Mnemonic::Lodsb | Mnemonic::Lodsw | Mnemonic::Lodsd | Mnemonic::Lodsq
+            | Mnemonic::Scasb | Mnemonic::Scasw | Mnemonic::Scasd | Mnemonic::Scasq | Mnemonic::Cmpsb
+            | Mnemonic::Cmpsw | Mnemonic::Cmpsq
+    ) || matches!(ins.code(), Code::Movsd_m32_m32 | Code::Cmpsd_m32_m32)
+}
+
+/// After these the same bytes may translate differently, or be other bytes: the block must end.
+fn changes_translation(ins: &Instruction) -> bool {
+    match ins.mnemonic() {
+        Mnemonic::Mov => ins.op0_register().is_cr() || ins.op0_register().is_dr(),
+        Mnemonic::Lmsw | Mnemonic::Clts | Mnemonic::Wrmsr | Mnemonic::Xsetbv | Mnemonic::Invpcid
+        | Mnemonic::Cpuid => true,
+        _ => false,
+    }
+}
+
+/// Whether the instruction is carried out by [`crate::system`].
+pub fn is_system(ins: &Instruction) -> bool {
+    use Mnemonic as M;
+    match ins.mnemonic() {
+        M::Mov => {
+            let special = |r: Register| r.is_cr() || r.is_dr() || r.is_segment_register();
+            special(ins.op0_register()) || special(ins.op1_register())
+        }
+        M::Push | M::Pop => ins.op0_register().is_segment_register(),
+        M::Jmp | M::Call => ins.is_jmp_far() || ins.is_call_far() || ins.is_jmp_far_indirect() || ins.is_call_far_indirect(),
+        M::Cli | M::Sti | M::Cld | M::Std | M::Hlt | M::Int | M::Int1 | M::Int3 | M::Into | M::Bound | M::Iret
+        | M::Iretd | M::Iretq | M::Retf | M::Syscall | M::Sysret | M::Sysretq | M::Sysenter | M::Sysexit
+        | M::Sysexitq | M::Rsm | M::Swapgs | M::Popf | M::Popfd | M::Popfq | M::Enter | M::Cpuid | M::Rdtsc
+        | M::Rdtscp | M::Rdpmc | M::Rdpid | M::Rdrand | M::Rdseed | M::Rdmsr | M::Wrmsr | M::In | M::Out | M::Insb
+        | M::Insw | M::Insd | M::Outsb | M::Outsw | M::Outsd | M::Lgdt | M::Lidt | M::Lldt | M::Ltr | M::Sgdt
+        | M::Sidt | M::Sldt | M::Str | M::Lmsw | M::Smsw | M::Clts | M::Invd | M::Wbinvd | M::Invlpg | M::Invpcid
+        | M::Verr | M::Verw | M::Lar | M::Lsl | M::Arpl | M::Lds | M::Les | M::Lfs | M::Lgs | M::Lss | M::Xgetbv
+        | M::Xsetbv | M::Xsave | M::Xsave64 | M::Xrstor | M::Xrstor64 | M::Fxsave | M::Fxsave64 | M::Fxrstor
+        | M::Fxrstor64 | M::Fnstenv | M::Fnsave | M::Stac | M::Clac | M::Rdfsbase | M::Rdgsbase | M::Wrfsbase
+        | M::Wrgsbase | M::Aaa | M::Aas | M::Aad | M::Aam | M::Daa | M::Das | M::Salc | M::Xlatb => true,
+        M::Vpgatherdd | M::Vpgatherdq | M::Vpgatherqd | M::Vpgatherqq | M::Vgatherdps | M::Vgatherdpd
+        | M::Vgatherqps | M::Vgatherqpd | M::Maskmovdqu | M::Vmaskmovdqu | M::Maskmovq => true,
+        _ => false,
+    }
+}

@@ -1,0 +1,387 @@
+//! Ordinary instructions, emitted again with their registers renamed and their memory operand made a host address.
+
+use iced_x86::{Code, Instruction, MemorySize, Mnemonic, OpAccess, OpKind, Register};
+
+use super::Emitter;
+use super::probe::Ea;
+use super::registers::{GprOperand, host};
+use crate::asm::{Mem, R10, R11, RBP, RBX, RCX, RDI, RDX, RSI, Reg, Size, at, gs};
+use crate::cpu::off;
+
+/// Host registers that may be borrowed for one instruction, those without REX first.
+const LENDERS: [Reg; 8] = [RDX, RBX, RSI, RDI, RBP, Reg(8), Reg(9), Reg(12)];
+
+/// Where an instruction's guest registers are for its own duration.
+#[derive(Default)]
+struct Plan {
+    /// Guest register -> host register, for those that are not at home.
+    moved: Vec<(u8, Reg)>,
+    /// Host registers borrowed, with the spill slot that keeps their content.
+    borrowed: Vec<(Reg, u8)>,
+    /// Guest RCX is in host RCX.
+    counter: bool,
+}
+
+impl Plan {
+    fn host(&self, number: u8) -> Option<Reg> {
+        self.moved.iter().find(|(n, _)| *n == number).map(|(_, reg)| *reg).or_else(|| host(number))
+    }
+}
+
+impl Emitter<'_> {
+    /// Emits an ordinary instruction.
+    pub(super) fn plain(&mut self, ins: &Instruction) {
+        let operands = 0..ins.op_count();
+        let memory = operands.clone().find(|&n| ins.op_kind(n) == OpKind::Memory);
+        let gprs: Vec<GprOperand> =
+            operands.clone().filter(|&n| ins.op_kind(n) == OpKind::Register)
+                .filter_map(|n| GprOperand::of(ins.op_register(n))).collect();
+        let implicit_counter = uses_counter(ins);
+        let simple = memory.is_none()
+            && !implicit_counter
+            && gprs.iter().all(|g| host(g.number).is_some() && !g.high && g.number != 1);
+        if simple {
+            let mut out = *ins;
+            self.rename(ins, &mut out, &Plan::default());
+            self.encode(&out);
+            return;
+        }
+
+        let info = self.info.info(ins);
+        let accesses: Vec<OpAccess> = operands.clone().map(|n| info.op_access(n)).collect();
+        let mut used = 0u32;
+        for register in info.used_registers() {
+            if let Some(gpr) = GprOperand::of(register.register()) {
+                used |= 1 << gpr.number;
+            }
+        }
+        let high = gprs.iter().any(|g| g.high);
+        let names_counter = gprs.iter().any(|g| g.number == 1);
+        let counter = implicit_counter
+            || gprs.iter().any(|g| g.number == 1 && (g.high || high))
+            || (names_counter && shifts_by_cl(ins));
+
+        let (size, writes, reads) = match memory {
+            Some(n) => (access_size(ins), is_write(accesses[n as usize]), is_read(accesses[n as usize])),
+            None => (0, false, false),
+        };
+        if memory.is_some() {
+            let ea = Ea::of(ins);
+            self.probe_as(&ea, size, writes, reads);
+        }
+        let plan = self.plan(&gprs, used, counter, high, memory.is_some());
+        let mut out = *ins;
+        if let Some(base) = self.place_memory(ins, &mut out, memory, &plan, high) {
+            out.set_memory_base(base);
+        }
+        self.rename(ins, &mut out, &plan);
+        self.encode(&out);
+        self.restore(&gprs, ins, &accesses, &plan);
+        if writes {
+            self.commit();
+        }
+    }
+
+    /// Decides where parked registers go, and brings them there.
+    fn plan(&mut self, gprs: &[GprOperand], used: u32, counter: bool, high: bool, memory: bool) -> Plan {
+        let mut plan = Plan { counter, ..Plan::default() };
+        let mut free = Vec::new();
+        let base_in_rcx = high && memory && !counter;
+        if !counter && !base_in_rcx {
+            free.push(RCX);
+        }
+        if !memory && !high {
+            free.push(R11);
+        }
+        if counter {
+            plan.moved.push((1, RCX));
+            self.asm.mov(RCX, R10);
+        }
+        let mut slot = 4;
+        for gpr in gprs {
+            if plan.host(gpr.number).is_some() {
+                continue;
+            }
+            let reg = free.pop().unwrap_or_else(|| {
+                let taken = |reg: Reg| plan.borrowed.iter().any(|(r, _)| *r == reg);
+                let lender = LENDERS.into_iter().find(|&reg| used & 1 << reg.0 == 0 && !taken(reg));
+                let reg = lender.unwrap_or(RDX);
+                self.asm.store(gs(off::spill(slot)), reg);
+                plan.borrowed.push((reg, slot));
+                slot += 1;
+                reg
+            });
+            self.asm.load(reg, gs(off::gpr(gpr.number)));
+            plan.moved.push((gpr.number, reg));
+        }
+        if base_in_rcx {
+            self.asm.mov(RCX, R11);
+        } else if high && memory {
+            // A high byte allows no REX prefix, RCX is taken, so the address needs one of the low registers.
+            self.asm.store(gs(off::spill(slot)), RDX);
+            self.asm.mov(RDX, R11);
+            plan.borrowed.push((RDX, slot));
+        }
+        plan
+    }
+
+    /// Makes the memory operand `[base]`; which base.
+    fn place_memory(
+        &self,
+        ins: &Instruction,
+        out: &mut Instruction,
+        memory: Option<u32>,
+        plan: &Plan,
+        high: bool,
+    ) -> Option<Register> {
+        memory?;
+        out.set_memory_index(Register::None);
+        out.set_memory_index_scale(1);
+        out.set_memory_displacement64(0);
+        out.set_memory_displ_size(0);
+        out.set_segment_prefix(Register::None);
+        out.set_code(match ins.code() {
+            Code::Mov_AL_moffs8 => Code::Mov_r8_rm8,
+            Code::Mov_AX_moffs16 => Code::Mov_r16_rm16,
+            Code::Mov_EAX_moffs32 => Code::Mov_r32_rm32,
+            Code::Mov_RAX_moffs64 => Code::Mov_r64_rm64,
+            Code::Mov_moffs8_AL => Code::Mov_rm8_r8,
+            Code::Mov_moffs16_AX => Code::Mov_rm16_r16,
+            Code::Mov_moffs32_EAX => Code::Mov_rm32_r32,
+            Code::Mov_moffs64_RAX => Code::Mov_rm64_r64,
+            other => other,
+        });
+        Some(match (high, plan.counter) {
+            (false, _) => Register::R11,
+            (true, false) => Register::RCX,
+            (true, true) => Register::RDX,
+        })
+    }
+
+    fn rename(&self, ins: &Instruction, out: &mut Instruction, plan: &Plan) {
+        for n in 0..ins.op_count() {
+            if ins.op_kind(n) == OpKind::Register
+                && let Some(gpr) = GprOperand::of(ins.op_register(n))
+                && let Some(reg) = plan.host(gpr.number)
+            {
+                out.set_op_register(n, gpr.on(reg));
+            }
+        }
+    }
+
+    /// Brings registers that were moved for the instruction back home. No flags.
+    fn restore(&mut self, gprs: &[GprOperand], ins: &Instruction, accesses: &[OpAccess], plan: &Plan) {
+        let written = |number: u8| {
+            (0..ins.op_count()).any(|n| {
+                ins.op_kind(n) == OpKind::Register
+                    && is_write(accesses[n as usize])
+                    && GprOperand::of(ins.op_register(n)).is_some_and(|g| g.number == number)
+            })
+        };
+        for &(number, reg) in &plan.moved {
+            match host(number) {
+                Some(home) if written(number) || writes_counter(ins) => self.asm.mov(home, reg),
+                None if written(number) => self.asm.store(gs(off::gpr(number)), reg),
+                _ => {}
+            }
+        }
+        debug_assert!(plan.moved.len() <= gprs.len() + 1);
+        for &(reg, slot) in &plan.borrowed {
+            self.asm.load(reg, gs(off::spill(slot)));
+        }
+    }
+
+    /// Encodes an instruction whose operands are all the host's.
+    pub(super) fn encode(&mut self, out: &Instruction) {
+        match self.encoder.encode(out, self.asm.here()) {
+            Ok(_) => {
+                let code = self.encoder.take_buffer();
+                self.asm.bytes(&code);
+                let mut code = code;
+                code.clear();
+                self.encoder.set_buffer(code);
+            }
+            Err(error) => {
+                // What was decoded can be encoded; a gap would be a fault of the renaming.
+                tracing::error!(%error, code = ?out.code(), "instruction cannot be emitted; it will raise #UD");
+                let partial = self.encoder.take_buffer();
+                drop(partial);
+                self.raise(lodge_x86::exception::vector::INVALID_OPCODE);
+            }
+        }
+    }
+
+    /// LEA computes without touching memory.
+    pub(super) fn lea(&mut self, ins: &Instruction) {
+        let ea = Ea::of(ins);
+        let Some(to) = GprOperand::of(ins.op0_register()) else { return };
+        if ins.op1_kind() != OpKind::Memory {
+            return self.raise(lodge_x86::exception::vector::INVALID_OPCODE);
+        }
+        // The common case needs no detour.
+        let home = |n: u8| host(n);
+        let simple = to.bytes == 8 && ea.bits == 64 && !ea.relative && i32::try_from(ea.displacement).is_ok();
+        if simple
+            && let Some(reg) = home(to.number)
+            && ea.base.is_none_or(|n| home(n).is_some())
+            && ea.index.is_none_or(|(n, _)| home(n).is_some())
+        {
+            let base = ea.base.and_then(home);
+            let index = ea.index.and_then(|(n, scale)| home(n).map(|r| (r, scale)));
+            return self.asm.lea(reg, Mem { gs: false, base, index, disp: ea.displacement as i32 });
+        }
+        self.effective(&ea);
+        match (home(to.number), to.bytes) {
+            (Some(reg), 8) => self.asm.mov(reg, R11),
+            (Some(reg), 4) => self.asm.mov32(reg, R11),
+            (Some(reg), _) => self.asm.mov16(reg, R11),
+            (None, 8) => self.asm.store(gs(off::gpr(to.number)), R11),
+            (None, 4) => {
+                self.asm.mov32(R11, R11);
+                self.asm.store(gs(off::gpr(to.number)), R11);
+            }
+            (None, _) => self.asm.store_sized(Size::B2, gs(off::gpr(to.number)), R11),
+        }
+    }
+
+    /// Brings a guest register of some width into a scratch register, sign-extended. No flags.
+    fn read_signed(&mut self, gpr: GprOperand, to: Reg) {
+        let from = match host(gpr.number) {
+            Some(reg) => reg,
+            None => {
+                self.asm.load(to, gs(off::gpr(gpr.number)));
+                to
+            }
+        };
+        self.asm.movsx(Size::of(gpr.bytes.into()), to, from);
+    }
+
+    /// BT and its kin on a bit string in memory: the register selects a bit anywhere around the operand
+    /// (SDM 2 chapter 3, BT).
+    pub(super) fn bit_string(&mut self, ins: &Instruction) {
+        let Some(gpr) = GprOperand::of(ins.op1_register()) else { return };
+        let ea = Ea::of(ins);
+        let bits = gpr.bytes.trailing_zeros() as u8 + 3;
+        // Spill 1: the distance in bytes of the operand that holds the bit, a multiple of its size.
+        self.read_signed(gpr, RCX);
+        if self.keep_flags {
+            self.asm.pushfq();
+        }
+        self.asm.sar_imm(RCX, bits);
+        self.asm.shl_imm(RCX, bits - 3);
+        if self.keep_flags {
+            self.asm.popfq();
+        }
+        self.asm.store(gs(off::spill(1)), RCX);
+        // The address of that operand goes through a register that no guest register can be: a parked slot of ours.
+        self.effective(&ea);
+        self.asm.load(RCX, gs(off::spill(1)));
+        let sum = Mem { gs: false, base: Some(R11), index: Some((RCX, 0)), disp: 0 };
+        match ea.bits {
+            64 => self.asm.lea(R11, sum),
+            32 => self.asm.lea32(R11, sum),
+            _ => {
+                self.asm.lea32(R11, sum);
+                self.asm.movzx16(R11, R11);
+            }
+        }
+        self.asm.store(gs(off::gpr(EXTRA)), R11);
+        let moved = Ea { base: Some(EXTRA), index: None, displacement: 0, relative: false, ..ea };
+        let write = ins.mnemonic() != Mnemonic::Bt;
+        self.probe(&moved, gpr.bytes.into(), write);
+        // The instruction adds the distance itself; take it off again.
+        self.asm.load(RCX, gs(off::spill(1)));
+        self.asm.not(RCX);
+        self.asm.lea(R11, Mem { gs: false, base: Some(R11), index: Some((RCX, 0)), disp: 1 });
+        let mut out = *ins;
+        out.set_memory_base(Register::R11);
+        out.set_memory_index(Register::None);
+        out.set_memory_index_scale(1);
+        out.set_memory_displacement64(0);
+        out.set_memory_displ_size(0);
+        out.set_segment_prefix(Register::None);
+        let reg = host(gpr.number).unwrap_or(RCX);
+        if reg == RCX {
+            self.asm.load(RCX, gs(off::gpr(gpr.number)));
+        }
+        // In 64-bit form always: a 16-bit guest's register may hold more above its width.
+        out.set_op_register(1, gpr.on(reg));
+        self.encode(&out);
+        if write {
+            self.commit();
+        }
+    }
+
+    /// Loads guest register `number` whole into `to`. No flags.
+    pub(super) fn read_gpr(&mut self, number: u8, to: Reg) {
+        match host(number) {
+            Some(reg) => self.asm.mov(to, reg),
+            None => self.asm.load(to, gs(off::gpr(number))),
+        }
+    }
+
+    /// Writes the low `bytes` of `from` to guest register `number` as an instruction of that width would. No flags.
+    pub(super) fn write_gpr(&mut self, number: u8, bytes: usize, from: Reg) {
+        match (host(number), bytes) {
+            (Some(reg), 8) => self.asm.mov(reg, from),
+            (Some(reg), 4) => self.asm.mov32(reg, from),
+            (Some(reg), _) => self.asm.mov16(reg, from),
+            (None, 8) => self.asm.store(gs(off::gpr(number)), from),
+            (None, 4) => {
+                self.asm.mov32(from, from);
+                self.asm.store(gs(off::gpr(number)), from);
+            }
+            (None, _) => self.asm.store_sized(Size::B2, gs(off::gpr(number)), from),
+        }
+    }
+
+    /// Loads `size` bytes at the host address in R11 into `to`, zero-extended.
+    pub(super) fn fetch(&mut self, size: usize, to: Reg) {
+        self.asm.load_sized(Size::of(size), to, at(R11, 0));
+    }
+}
+
+/// A slot behind the guest's registers, for addresses that are computed in two steps.
+pub const EXTRA: u8 = 16;
+
+/// Bytes that the instruction's memory operand spans.
+fn access_size(ins: &Instruction) -> u32 {
+    match ins.memory_size() {
+        MemorySize::FpuEnv14 => 14,
+        MemorySize::FpuEnv28 => 28,
+        MemorySize::FpuState94 => 94,
+        MemorySize::FpuState108 => 108,
+        size => (size.size() as u32).max(1),
+    }
+}
+
+fn is_write(access: OpAccess) -> bool {
+    matches!(access, OpAccess::Write | OpAccess::CondWrite | OpAccess::ReadWrite | OpAccess::ReadCondWrite)
+}
+
+fn is_read(access: OpAccess) -> bool {
+    matches!(access, OpAccess::Read | OpAccess::CondRead | OpAccess::ReadWrite | OpAccess::ReadCondWrite)
+}
+
+/// Whether the instruction takes its count from CL.
+fn shifts_by_cl(ins: &Instruction) -> bool {
+    matches!(
+        ins.mnemonic(),
+        Mnemonic::Shl | Mnemonic::Sal | Mnemonic::Shr | Mnemonic::Sar | Mnemonic::Rol | Mnemonic::Ror
+            | Mnemonic::Rcl | Mnemonic::Rcr | Mnemonic::Shld | Mnemonic::Shrd
+    )
+}
+
+/// Whether the instruction uses RCX without naming it.
+fn uses_counter(ins: &Instruction) -> bool {
+    matches!(ins.mnemonic(), Mnemonic::Cmpxchg8b | Mnemonic::Cmpxchg16b) || writes_counter(ins)
+}
+
+/// Whether the instruction writes RCX without naming it.
+fn writes_counter(ins: &Instruction) -> bool {
+    matches!(
+        ins.mnemonic(),
+        Mnemonic::Pcmpestri | Mnemonic::Pcmpistri | Mnemonic::Vpcmpestri | Mnemonic::Vpcmpistri
+            | Mnemonic::Pcmpestri64 | Mnemonic::Vpcmpestri64
+    )
+}

@@ -1,0 +1,232 @@
+//! PUSH, POP and their kin.
+//!
+//! Each writes or reads memory first and moves the stack pointer after, so that a fault has changed nothing.
+
+use iced_x86::{Code, Instruction, Mnemonic, OpKind};
+
+use super::Emitter;
+use super::operands::EXTRA;
+use super::probe::{Ea, segment_number};
+use super::registers::{GprOperand, host};
+use crate::asm::{Mem, R11, R15, RCX, Size, at, gs};
+use crate::cpu::off;
+use crate::mode::Mode;
+
+const RSP: u8 = 4;
+const RBP: u8 = 5;
+/// The stack segment's number.
+const SS: u8 = 2;
+
+impl Emitter<'_> {
+    /// `[rsp + displacement]`.
+    pub(super) fn stack_slot(&self, displacement: i64) -> Ea {
+        Ea::simple(RSP, displacement, SS, self.mode.stack_bits())
+    }
+
+    /// RSP += `by`, in the stack's width. Writes RCX, no flags.
+    pub(super) fn move_stack(&mut self, by: i32) {
+        match self.mode.stack_bits() {
+            64 => self.asm.lea(R15, at(R15, by)),
+            32 => self.asm.lea32(R15, at(R15, by)),
+            _ => {
+                self.asm.lea32(RCX, at(R15, by));
+                self.asm.mov16(R15, RCX);
+            }
+        }
+    }
+
+    /// Pushes what is in spill slot 1.
+    fn push_spilled(&mut self, size: usize) {
+        let slot = self.stack_slot(-(size as i64));
+        self.probe_as(&slot, size as u32, true, false);
+        self.asm.load(RCX, gs(off::spill(1)));
+        self.asm.store_sized(Size::of(size), at(R11, 0), RCX);
+        self.commit();
+        self.move_stack(-(size as i32));
+    }
+
+    /// Emits a stack instruction; whether control goes on behind it.
+    pub(super) fn stack(&mut self, ins: &Instruction) -> bool {
+        match ins.mnemonic() {
+            Mnemonic::Push if ins.op0_register().is_segment_register() => self.push_segment(ins),
+            Mnemonic::Pop if ins.op0_register().is_segment_register() => return self.system_instruction(ins),
+            Mnemonic::Push => self.push(ins),
+            Mnemonic::Pop => self.pop(ins),
+            Mnemonic::Leave => self.leave(ins),
+            Mnemonic::Pusha | Mnemonic::Pushad => self.push_all(ins),
+            Mnemonic::Popa | Mnemonic::Popad => self.pop_all(ins),
+            _ if self.mode.has(Mode::IF_FREE) => self.push_flags(ins),
+            _ => return self.system_instruction(ins),
+        }
+        true
+    }
+
+    fn push(&mut self, ins: &Instruction) {
+        let size = stack_size(ins);
+        match ins.op0_kind() {
+            OpKind::Register => {
+                let number = GprOperand::of(ins.op0_register()).map_or(0, |g| g.number);
+                let slot = self.stack_slot(-(size as i64));
+                self.probe_as(&slot, size as u32, true, false);
+                let from = host(number).unwrap_or_else(|| {
+                    self.asm.load(RCX, gs(off::gpr(number)));
+                    RCX
+                });
+                self.asm.store_sized(Size::of(size), at(R11, 0), from);
+                self.commit();
+                self.move_stack(-(size as i32));
+            }
+            OpKind::Memory => {
+                self.probe(&Ea::of(ins), size as u32, false);
+                self.fetch(size, RCX);
+                self.asm.store(gs(off::spill(1)), RCX);
+                self.push_spilled(size);
+            }
+            _ => {
+                let slot = self.stack_slot(-(size as i64));
+                self.probe_as(&slot, size as u32, true, false);
+                self.asm.mov_imm(RCX, ins.immediate(0));
+                self.asm.store_sized(Size::of(size), at(R11, 0), RCX);
+                self.commit();
+                self.move_stack(-(size as i32));
+            }
+        }
+    }
+
+    fn push_segment(&mut self, ins: &Instruction) {
+        // A 32-bit push of a selector writes only 16 bits on today's processors; the slot is still four bytes.
+        let size = stack_size(ins);
+        let slot = self.stack_slot(-(size as i64));
+        self.probe_as(&slot, 2, true, false);
+        let selector = off::segment_selector(segment_number(ins.op0_register()));
+        self.asm.load_sized(Size::B2, RCX, gs(selector));
+        let width = if self.mode.is_64() { size } else { 2 };
+        self.asm.store_sized(Size::of(width), at(R11, 0), RCX);
+        self.commit();
+        self.move_stack(-(size as i32));
+    }
+
+    fn pop(&mut self, ins: &Instruction) {
+        let size = stack_size(ins);
+        let slot = self.stack_slot(0);
+        self.probe(&slot, size as u32, false);
+        if ins.op0_kind() == OpKind::Register {
+            let number = GprOperand::of(ins.op0_register()).map_or(0, |g| g.number);
+            if number == RSP {
+                self.fetch(size, R11);
+                self.write_gpr(RSP, size, R11);
+                return;
+            }
+            self.fetch(size, R11);
+            self.write_gpr(number, size, R11);
+            self.move_stack(size as i32);
+            return;
+        }
+        // The address is computed with RSP already moved (SDM 2, POP).
+        self.fetch(size, RCX);
+        self.asm.store(gs(off::spill(1)), RCX);
+        let mut ea = Ea::of(ins);
+        if ea.base == Some(RSP) {
+            ea.displacement = ea.displacement.wrapping_add(size as i64);
+        }
+        self.probe_as(&ea, size as u32, true, false);
+        self.asm.load(RCX, gs(off::spill(1)));
+        self.asm.store_sized(Size::of(size), at(R11, 0), RCX);
+        self.commit();
+        self.move_stack(size as i32);
+    }
+
+    fn leave(&mut self, ins: &Instruction) {
+        let size = match ins.code() {
+            Code::Leavew => 2,
+            Code::Leaved => 4,
+            _ => 8,
+        };
+        let slot = Ea::simple(RBP, 0, SS, self.mode.stack_bits());
+        self.probe(&slot, size as u32, false);
+        self.fetch(size, R11);
+        match self.mode.stack_bits() {
+            64 => self.asm.lea(R15, at(crate::asm::RBP, size as i32)),
+            32 => self.asm.lea32(R15, at(crate::asm::RBP, size as i32)),
+            _ => {
+                self.asm.lea32(RCX, at(crate::asm::RBP, size as i32));
+                self.asm.mov16(R15, RCX);
+            }
+        }
+        self.write_gpr(RBP, size, R11);
+    }
+
+    /// PUSHF where nothing has to be checked.
+    fn push_flags(&mut self, ins: &Instruction) {
+        let size = match ins.code() {
+            Code::Pushfw => 2,
+            Code::Pushfd => 4,
+            _ => 8,
+        };
+        let slot = self.stack_slot(-(size as i64));
+        self.probe_as(&slot, size as u32, true, false);
+        // The host's arithmetic flags; the rest of its image is fixed (bit 1, IF) and replaced by the guest's.
+        self.asm.pushfq();
+        self.asm.pop(RCX);
+        self.asm.store(gs(off::spill(1)), RCX);
+        self.asm.pushfq();
+        self.asm.and32_imm(RCX, lodge_x86::bits::rflags::ARITHMETIC as i32);
+        self.asm.or_mem(RCX, gs(off::SYSTEM_FLAGS));
+        self.asm.or_imm(RCX, 2);
+        self.asm.store(gs(off::spill(1)), RCX);
+        self.asm.load32(RCX, gs(off::INTERRUPT_FLAG));
+        self.asm.shl_imm(RCX, 9);
+        self.asm.or_mem(RCX, gs(off::spill(1)));
+        // RF and VM are pushed as zero (SDM 2, PUSHF).
+        self.asm.and32_imm(RCX, !0x3_0000);
+        self.asm.popfq();
+        self.asm.store_sized(Size::of(size), at(R11, 0), RCX);
+        self.commit();
+        self.move_stack(-(size as i32));
+    }
+
+    /// PUSHA: one check for all eight, then eight stores.
+    fn push_all(&mut self, ins: &Instruction) {
+        let size = if ins.mnemonic() == Mnemonic::Pusha { 2 } else { 4i64 };
+        let slot = self.stack_slot(-8 * size);
+        self.probe_as(&slot, 8 * size as u32, true, false);
+        for number in 0..8u8 {
+            let from = host(number).unwrap_or(RCX);
+            let to = at(R11, ((7 - i64::from(number)) * size) as i32);
+            self.asm.store_sized(Size::of(size as usize), to, from);
+        }
+        self.commit();
+        self.move_stack(-8 * size as i32);
+    }
+
+    fn pop_all(&mut self, ins: &Instruction) {
+        let size = if ins.mnemonic() == Mnemonic::Popa { 2 } else { 4usize };
+        let slot = self.stack_slot(0);
+        self.probe(&slot, 8 * size as u32, false);
+        for number in (0..8u8).filter(|&n| n != RSP) {
+            self.asm.load_sized(Size::of(size), RCX, at(R11, (7 - i32::from(number)) * size as i32));
+            self.write_gpr(number, size, RCX);
+        }
+        self.move_stack(8 * size as i32);
+    }
+
+    /// Puts R11 where an address can name it as base [`EXTRA`].
+    pub(super) fn as_extra(&mut self, segment: u8, bits: u8) -> Ea {
+        self.asm.store(gs(off::gpr(EXTRA)), R11);
+        Ea { base: Some(EXTRA), index: None, displacement: 0, relative: false, segment, bits }
+    }
+
+    /// R11 -= CS base, outside 64-bit mode: from a linear address to an instruction pointer. Writes RCX, no flags.
+    pub(super) fn to_instruction_pointer(&mut self) {
+        if !self.mode.is_64() && !self.mode.has(Mode::CS_FLAT) {
+            self.asm.load(RCX, gs(off::segment_base(1)));
+            self.asm.not(RCX);
+            self.asm.lea32(R11, Mem { gs: false, base: Some(R11), index: Some((RCX, 0)), disp: 1 });
+        }
+    }
+}
+
+/// Bytes that a PUSH or POP moves.
+fn stack_size(ins: &Instruction) -> usize {
+    ins.stack_pointer_increment().unsigned_abs() as usize
+}

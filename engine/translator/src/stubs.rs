@@ -1,0 +1,211 @@
+//! The code between Rust and emitted blocks: entry, exits, and calls of helpers.
+//!
+//! ```text
+//! Rust --enter--> block --jmp leave_*-----> Rust        (a block is done)
+//!                 block --call helper stub--> Rust fn --0--> back into the block
+//!                                                     --1--> leave
+//! ```
+//!
+//! Emitted code runs on the thread's own stack, below [`crate::cpu::Cpu::host_rsp`]. A helper stub saves all guest
+//! registers to the vCPU's state, so that a helper sees and may change them, and loads them again. x87 state stays in
+//! the processor: Rust does not touch it.
+
+use crate::asm::{Asm, Mem, R11, RAX, RCX, RDI, RDX, RSI, RSP, Reg, gs, gs_index};
+use crate::cpu::{Cpu, ExitReason, JUMP_OFFSET, off};
+use crate::emit::registers::pinned;
+
+/// A function that emitted code calls: the state and two arguments; whether to leave the block.
+pub type Helper = extern "sysv64" fn(&mut Cpu, u64, u64) -> u64;
+
+/// Functions behind the helper stubs.
+pub struct Helpers {
+    /// A TLB miss: RCX says what ([`crate::emit::probe::argument`]), R11 where; R11 becomes the host address.
+    pub memory: Helper,
+    /// The same for an access through the bounce buffer.
+    pub bounce_begin: Helper,
+    /// Writes the bounce buffer back.
+    pub bounce_end: Helper,
+    /// A system instruction: RCX is place and length, R11 points to it.
+    pub system: Helper,
+    /// A repeated string instruction, likewise.
+    pub string: Helper,
+    /// Raises the exception whose vector is in R11.
+    pub raise: Helper,
+}
+
+/// Addresses of the stubs.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Stubs {
+    /// `extern "sysv64" fn(code)`: runs a block. The GS base must be the vCPU's.
+    pub enter: u64,
+    /// To the block at linear address R11.
+    pub leave_lookup: u64,
+    /// For the target of exit number RCX.
+    pub leave_chain: u64,
+    /// A poll at linear address R11 saw something.
+    pub leave_poll: u64,
+    /// Where the signal handler sends a thread that faulted in emitted code.
+    pub leave_fault: u64,
+    /// Calls [`Helpers::memory`].
+    pub memory: u64,
+    /// Calls [`Helpers::bounce_begin`].
+    pub bounce_begin: u64,
+    /// Calls [`Helpers::bounce_end`].
+    pub bounce_end: u64,
+    /// Calls [`Helpers::system`].
+    pub system: u64,
+    /// Calls [`Helpers::string`].
+    pub string: u64,
+    /// Calls [`Helpers::raise`].
+    pub raise: u64,
+}
+
+/// Callee-saved registers of the System V ABI.
+const SAVED: [Reg; 6] = [Reg(3), Reg(5), Reg(12), Reg(13), Reg(14), Reg(15)];
+
+impl Stubs {
+    /// Emits all stubs. `avx`: the host has YMM registers.
+    pub fn emit(asm: &mut Asm, helpers: &Helpers, avx: bool) -> Self {
+        let mut stubs = Self { enter: asm.here(), ..Self::default() };
+        for reg in SAVED {
+            asm.push(reg);
+        }
+        asm.push(RAX);
+        asm.store(gs(off::HOST_RSP), RSP);
+        asm.mov(R11, RDI);
+        load_guest(asm, avx);
+        asm.jmp_reg(R11);
+
+        asm.align(16, 0);
+        let unwind = asm.here();
+        asm.load(RSP, gs(off::HOST_RSP));
+        asm.pop(RAX);
+        for reg in SAVED.into_iter().rev() {
+            asm.pop(reg);
+        }
+        asm.ret();
+
+        let mut leave = |asm: &mut Asm, reason: ExitReason, keep: Option<(i32, Reg)>| {
+            asm.align(16, 0);
+            let here = asm.here();
+            if let Some((offset, reg)) = keep {
+                asm.store(gs(offset), reg);
+            }
+            asm.store_imm32(gs(off::EXIT_REASON), reason as u32);
+            asm.store(gs(off::gpr(0)), RAX);
+            save_guest(asm, avx);
+            asm.jmp_to(unwind);
+            here
+        };
+        stubs.leave_lookup = leave(asm, ExitReason::Lookup, Some((off::LIP, R11)));
+        stubs.leave_poll = leave(asm, ExitReason::Poll, Some((off::LIP, R11)));
+        stubs.leave_chain = leave(asm, ExitReason::Chain, Some((off::EXIT_ARG, RCX)));
+        stubs.leave_fault = leave(asm, ExitReason::Fault, None);
+
+        asm.align(16, 0);
+        let call = asm.here();
+        call_helper(asm, avx, unwind);
+        let mut helper = |asm: &mut Asm, function: Helper| {
+            asm.align(16, 0);
+            let here = asm.here();
+            asm.store(gs(off::gpr(0)), RAX);
+            asm.mov_imm(RAX, function as usize as u64);
+            asm.jmp_to(call);
+            here
+        };
+        stubs.memory = helper(asm, helpers.memory);
+        stubs.bounce_begin = helper(asm, helpers.bounce_begin);
+        stubs.bounce_end = helper(asm, helpers.bounce_end);
+        stubs.system = helper(asm, helpers.system);
+        stubs.string = helper(asm, helpers.string);
+        stubs.raise = helper(asm, helpers.raise);
+        stubs
+    }
+
+    /// Emits the jump-cache lookup for one mode: finds the block for the linear address in R11 and goes there.
+    /// `salt` sets the mode's slots apart. No flags.
+    pub fn emit_indirect(&self, asm: &mut Asm, salt: u32) -> u64 {
+        const NEGATED: i32 = JUMP_OFFSET as i32;
+        const HOST: i32 = NEGATED + 8;
+        const BASE: i32 = NEGATED + 16;
+        asm.align(16, 0);
+        let here = asm.here();
+        asm.store(gs(off::spill(0)), RDX);
+        // The slot times 8 in 16 bits, then times 4 by the scale: 32 bytes an entry.
+        asm.lea32(RDX, Mem { gs: false, base: None, index: Some((R11, 3)), disp: (salt << 3) as i32 });
+        asm.movzx16(RDX, RDX);
+        asm.load(RCX, gs_index(RDX, 2, NEGATED));
+        asm.lea(RCX, Mem { gs: false, base: Some(RCX), index: Some((R11, 0)), disp: 0 });
+        asm.store(gs(off::LIP), R11);
+        let miss = asm.label();
+        asm.unless_rcx_zero(|asm| asm.jmp(miss));
+        asm.load(RCX, gs_index(RDX, 2, BASE));
+        asm.store(gs(off::CODE_BASE), RCX);
+        asm.load(R11, gs_index(RDX, 2, HOST));
+        asm.load(RDX, gs(off::spill(0)));
+        asm.jmp_reg(R11);
+        asm.bind(miss);
+        asm.load(RDX, gs(off::spill(0)));
+        asm.jmp_to(self.leave_lookup);
+        here
+    }
+
+    /// Emits what an empty jump-cache entry leads to: the address is in the state already.
+    pub fn emit_miss(&self, asm: &mut Asm) -> u64 {
+        asm.align(16, 0);
+        let here = asm.here();
+        asm.load(R11, gs(off::LIP));
+        asm.jmp_to(self.leave_lookup);
+        here
+    }
+}
+
+/// Loads all that the guest has in registers. R11 and RCX keep their value or are scratch.
+fn load_guest(asm: &mut Asm, avx: bool) {
+    asm.ldmxcsr(gs(off::MXCSR));
+    for n in 0..16 {
+        asm.load_vector(avx, n, gs(off::vector(n)));
+    }
+    asm.push_mem(gs(off::FLAGS));
+    asm.popfq();
+    for (reg, number) in pinned() {
+        asm.load(reg, gs(off::gpr(number)));
+    }
+}
+
+/// Saves all that the guest has in registers but RAX, which the caller has saved, and sets up what Rust expects.
+fn save_guest(asm: &mut Asm, avx: bool) {
+    for (reg, number) in pinned().filter(|(reg, _)| *reg != RAX) {
+        asm.store(gs(off::gpr(number)), reg);
+    }
+    asm.pushfq();
+    asm.pop_mem(gs(off::FLAGS));
+    for n in 0..16 {
+        asm.save_vector(avx, n, gs(off::vector(n)));
+    }
+    if avx {
+        asm.vzeroupper();
+    }
+    asm.stmxcsr(gs(off::MXCSR));
+    asm.ldmxcsr(gs(off::HOST_MXCSR));
+}
+
+/// The common part of helper stubs: RAX is the function, RCX and R11 its arguments.
+fn call_helper(asm: &mut Asm, avx: bool, unwind: u64) {
+    save_guest(asm, avx);
+    asm.mov(RSI, RCX);
+    asm.mov(RDX, R11);
+    asm.rdgsbase(RDI);
+    asm.push(RAX);
+    asm.call_reg(RAX);
+    asm.test32(RAX, RAX);
+    let leave = asm.label();
+    asm.jcc(crate::asm::cond::NE, leave);
+    asm.pop(RAX);
+    load_guest(asm, avx);
+    asm.load(R11, gs(off::HOST_ADDRESS));
+    asm.ret();
+    asm.bind(leave);
+    asm.store_imm32(gs(off::EXIT_REASON), ExitReason::Helper as u32);
+    asm.jmp_to(unwind);
+}

@@ -1,0 +1,453 @@
+//! The table of translations: finding, making and dropping blocks.
+//!
+//! Blocks are keyed by the guest *physical* address of their first byte and the [`Mode`], so they survive CR3 writes,
+//! exec and fork, and serve every address at which a page is mapped. Each page that holds translated code is watched
+//! at the grain of 64 bytes ([`crate::memory::Ram::watch`]); a write to a watched chunk drops the blocks it touches.
+//!
+//! A dropped block's entry becomes a jump to its *dead end*, which asks the dispatcher for the block at the same
+//! address. So nothing that leads to a block (chained exits, jump caches of all vCPUs) has to be found when it dies.
+
+use std::collections::{BTreeMap, HashMap};
+use std::hash::BuildHasherDefault;
+
+use iced_x86::{Decoder, DecoderOptions, Encoder, FlowControl, Instruction, InstructionInfoFactory};
+use rustc_hash::FxHasher;
+
+use crate::asm::Asm;
+use crate::cache::CodeCache;
+use crate::emit::{Emitted, Emitter, Exit, MapEntry, Tools};
+use crate::memory::{PAGE, Ram};
+use crate::mode::Mode;
+use crate::stubs::{Helpers, Stubs};
+use lodge_engine_api::chunk_mask;
+
+type Map<K, V> = HashMap<K, V, BuildHasherDefault<FxHasher>>;
+
+/// Most instructions of a block.
+const MAX_INSTRUCTIONS: usize = 64;
+/// Longest instruction (SDM 2 2.3.11).
+pub const MAX_LENGTH: usize = 15;
+/// Code that one block may need at most, cold parts included.
+const ROOM: usize = 64 << 10;
+
+/// One translation.
+pub struct Block {
+    /// Guest physical address of its first byte.
+    pub gpa: u64,
+    /// Its mode.
+    pub mode: Mode,
+    /// Offset of its first byte in its page (4 KiB, or 2 MiB for large ones).
+    pub page_offset: u64,
+    /// Bytes of guest code.
+    pub length: u32,
+    /// Where the part lies that is on a second, unrelated page.
+    pub second: Option<u64>,
+    /// Where its code begins.
+    pub host: u64,
+    /// Entry that polls.
+    pub poll_entry: u64,
+    /// Entry that does not.
+    pub entry: u64,
+    /// What the entry becomes when the block dies.
+    dead_end: u64,
+    map: Vec<MapEntry>,
+    live: bool,
+    _system: Vec<Box<Instruction>>,
+}
+
+impl Block {
+    /// The guest instruction, as an offset in the block, that the code at host address `pc` belongs to.
+    pub fn instruction_at(&self, pc: u64) -> u64 {
+        let offset = (pc - self.host) as u32;
+        let after = self.map.partition_point(|entry| entry.host <= offset);
+        self.map[..after].last().map_or(0, |entry| u64::from(entry.guest))
+    }
+}
+
+/// What a lookup gives.
+#[derive(Clone, Copy, Debug)]
+pub struct Found {
+    /// Where to enter.
+    pub poll_entry: u64,
+    /// Where to enter without a poll.
+    pub entry: u64,
+    /// The part on a second page.
+    pub second: Option<u64>,
+    /// The block's code was there already.
+    pub known: bool,
+}
+
+/// Why no block could be made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trouble {
+    /// The code cache is used up: stop all vCPUs, [`Code::reset`] and try again.
+    Full,
+    /// The instruction goes on in the next page: say where that is.
+    NeedsSecond,
+}
+
+/// Counters.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Counts {
+    /// Blocks made.
+    pub translations: u64,
+    /// Guest instructions in them.
+    pub instructions: u64,
+    /// Exits patched.
+    pub chained: u64,
+    /// Blocks dropped because their code was written.
+    pub dropped: u64,
+    /// Times the cache was emptied.
+    pub resets: u64,
+}
+
+/// All code of a partition.
+pub struct Code {
+    cache: CodeCache,
+    /// The stubs.
+    pub stubs: Stubs,
+    /// What an empty jump-cache entry leads to.
+    pub miss: u64,
+    blocks: Vec<Block>,
+    by_key: Map<(u64, u32), u32>,
+    by_host: BTreeMap<u64, u32>,
+    by_page: Map<u64, Vec<u32>>,
+    exits: Vec<Exit>,
+    /// Per mode: the indirect-branch stub and the salt.
+    indirect: Map<u32, (u64, u32)>,
+    /// Counts up at each reset: numbers of exits are valid in one generation.
+    pub generation: u64,
+    /// Counters.
+    pub counts: Counts,
+    asm: Asm,
+    encoder: Encoder,
+    info: InstructionInfoFactory,
+}
+
+impl Code {
+    /// Makes an empty table with stubs that call `helpers`.
+    pub fn new(size: usize, helpers: &Helpers) -> std::io::Result<Self> {
+        let mut cache = CodeCache::new(size.max(8 * ROOM))?;
+        let mut asm = Asm::new(cache.next());
+        let avx = std::arch::is_x86_feature_detected!("avx");
+        let stubs = Stubs::emit(&mut asm, helpers, avx);
+        let miss = stubs.emit_miss(&mut asm);
+        cache.push(asm.finish());
+        cache.keep();
+        Ok(Self {
+            cache,
+            stubs,
+            miss,
+            blocks: Vec::new(),
+            by_key: Map::default(),
+            by_host: BTreeMap::new(),
+            by_page: Map::default(),
+            exits: Vec::new(),
+            indirect: Map::default(),
+            generation: 0,
+            counts: Counts::default(),
+            asm,
+            encoder: Encoder::new(64),
+            info: InstructionInfoFactory::new(),
+        })
+    }
+
+    /// Where emitted code may be.
+    pub fn range(&self) -> std::ops::Range<u64> {
+        self.cache.range()
+    }
+
+    /// Bytes of code held.
+    pub fn bytes(&self) -> usize {
+        self.cache.used()
+    }
+
+    /// Forgets all blocks. No vCPU may be in emitted code, and each has to empty its jump caches.
+    pub fn reset(&mut self, ram: &Ram) {
+        for &page in self.by_page.keys() {
+            ram.rewatch(page, 0);
+        }
+        self.cache.reset();
+        self.blocks.clear();
+        self.by_key.clear();
+        self.by_host.clear();
+        self.by_page.clear();
+        self.exits.clear();
+        self.indirect.clear();
+        self.generation += 1;
+        self.counts.resets += 1;
+    }
+
+    /// The block whose code holds host address `pc`.
+    pub fn block_at(&self, pc: u64) -> Option<&Block> {
+        let (_, &id) = self.by_host.range(..=pc).next_back()?;
+        self.blocks.get(id as usize)
+    }
+
+    /// The block for a key, if there is one.
+    pub fn find(&self, gpa: u64, mode: Mode) -> Option<Found> {
+        let block = &self.blocks[*self.by_key.get(&(gpa, mode.0))? as usize];
+        Some(Found { poll_entry: block.poll_entry, entry: block.entry, second: block.second, known: true })
+    }
+
+    /// Whether what a lookup found has not been dropped since.
+    pub fn is_current(&self, found: &Found) -> bool {
+        self.block_at(found.entry).is_some_and(|block| block.live && block.entry == found.entry)
+    }
+
+    /// What sets a mode's jump-cache slots apart.
+    pub fn salt(&self, mode: Mode) -> u32 {
+        self.indirect.get(&mode.0).map_or(0, |(_, salt)| *salt)
+    }
+
+    /// An exit by its number.
+    pub fn exit(&self, number: u64) -> Option<Exit> {
+        self.exits.get(number as usize).copied()
+    }
+
+    /// Has an exit lead straight to its target's code.
+    pub fn chain(&mut self, exit: Exit, target: &Found) {
+        let to = if exit.polled { target.poll_entry } else { target.entry };
+        let cell = exit.site & !7;
+        let at = (exit.site - cell) as usize;
+        let mut bytes = self.cache.peek(cell);
+        let relative = (to.wrapping_sub(exit.site + 4)) as u32;
+        bytes[at..at + 4].copy_from_slice(&relative.to_le_bytes());
+        self.cache.patch(cell, bytes);
+        self.counts.chained += 1;
+    }
+
+    /// Makes the block at `gpa`. `page_offset` is its offset in the page it lies in; `second` is where the next page
+    /// is, if it has been asked for. The pages must be watched from now on: the caller takes write permission for
+    /// them out of all TLBs before, and this watches the chunks before it reads them.
+    pub fn translate(
+        &mut self,
+        ram: &Ram,
+        gpa: u64,
+        mode: Mode,
+        page_offset: u64,
+        second: Option<u64>,
+    ) -> Result<Found, Trouble> {
+        let salt = self.indirect.len() as u32;
+        if self.cache.left() < 2 * ROOM {
+            return Err(Trouble::Full);
+        }
+        let indirect = match self.indirect.get(&mode.0) {
+            Some((stub, _)) => *stub,
+            None => {
+                self.asm.restart(self.cache.next());
+                let salt = salt.wrapping_mul(1031) & 0x1fff;
+                let stub = self.stubs.emit_indirect(&mut self.asm, salt);
+                self.cache.push(self.asm.finish());
+                self.indirect.insert(mode.0, (stub, salt));
+                stub
+            }
+        };
+        let instructions = decode(ram, gpa, mode, page_offset, second)?;
+        let length = instructions.last().map_or(1, |last| last.next_ip() - page_offset) as u32;
+        let host = self.cache.next();
+        self.asm.restart(host);
+        let tools =
+            Tools { asm: &mut self.asm, encoder: &mut self.encoder, info: &mut self.info, stubs: &self.stubs };
+        let emitted = Emitter::block(tools, mode, indirect, self.exits.len() as u32, &instructions);
+        self.counts.translations += 1;
+        self.counts.instructions += instructions.len() as u64;
+        // A piece of the first page only is used where no second one was needed after all.
+        let first_room = PAGE - gpa % PAGE;
+        let second = second.filter(|_| u64::from(length) > first_room);
+        self.insert(ram, gpa, mode, page_offset, length, second, host, emitted)
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the fields of one block, used once")]
+    fn insert(
+        &mut self,
+        ram: &Ram,
+        gpa: u64,
+        mode: Mode,
+        page_offset: u64,
+        length: u32,
+        second: Option<u64>,
+        host: u64,
+        emitted: Emitted,
+    ) -> Result<Found, Trouble> {
+        // The dead end: the same address, once more through the dispatcher.
+        let asm = &mut self.asm;
+        asm.align(16, 0);
+        let dead_end = asm.here();
+        asm.load(crate::asm::R11, crate::asm::gs(crate::cpu::off::CODE_BASE));
+        asm.mov_imm(crate::asm::RCX, page_offset);
+        let sum = crate::asm::Mem {
+            gs: false,
+            base: Some(crate::asm::R11),
+            index: Some((crate::asm::RCX, 0)),
+            disp: 0,
+        };
+        if mode.is_64() { asm.lea(crate::asm::R11, sum) } else { asm.lea32(crate::asm::R11, sum) }
+        asm.jmp_to(self.stubs.leave_lookup);
+        if !self.cache.push(asm.finish()) {
+            return Err(Trouble::Full);
+        }
+        let id = self.blocks.len() as u32;
+        let found = Found {
+            poll_entry: host + u64::from(emitted.poll_entry),
+            entry: host + u64::from(emitted.entry),
+            second,
+            known: false,
+        };
+        self.exits.extend(emitted.exits);
+        let block = Block {
+            gpa,
+            mode,
+            page_offset,
+            length,
+            second,
+            host,
+            poll_entry: found.poll_entry,
+            entry: found.entry,
+            dead_end,
+            map: emitted.map,
+            live: true,
+            _system: emitted.system,
+        };
+        for (page, chunks) in pieces(&block) {
+            ram.watch(page, chunks);
+            self.by_page.entry(page).or_default().push(id);
+        }
+        self.blocks.push(block);
+        self.by_key.insert((gpa, mode.0), id);
+        self.by_host.insert(host, id);
+        Ok(found)
+    }
+
+    /// Drops the blocks that hold a byte of the range, and watches only what is left. Whether any was dropped.
+    pub fn drop_range(&mut self, ram: &Ram, gpa: u64, length: u64) -> bool {
+        let mut any = false;
+        let end = gpa.saturating_add(length);
+        let mut page = gpa & !(PAGE - 1);
+        while page < end {
+            let from = gpa.max(page);
+            any |= self.drop_in_page(ram, page, from, end.min(page + PAGE));
+            page += PAGE;
+        }
+        any
+    }
+
+    fn drop_in_page(&mut self, ram: &Ram, page: u64, from: u64, to: u64) -> bool {
+        let Some(ids) = self.by_page.get(&page) else { return false };
+        let touched = chunk_mask((from - page) as usize, (to - from) as usize);
+        let doomed: Vec<u32> = ids
+            .iter()
+            .copied()
+            .filter(|&id| {
+                let block = &self.blocks[id as usize];
+                block.live && pieces(block).any(|(p, chunks)| p == page && chunks & touched != 0)
+            })
+            .collect();
+        for &id in &doomed {
+            self.kill(id);
+        }
+        let mut left = 0;
+        if let Some(ids) = self.by_page.get_mut(&page) {
+            let blocks = &self.blocks;
+            ids.retain(|&id| blocks[id as usize].live);
+            for &id in ids.iter() {
+                left |= pieces(&blocks[id as usize]).filter(|(p, _)| *p == page).fold(0, |all, (_, c)| all | c);
+            }
+            if ids.is_empty() {
+                self.by_page.remove(&page);
+            }
+        }
+        ram.rewatch(page, left);
+        !doomed.is_empty()
+    }
+
+    fn kill(&mut self, id: u32) {
+        let block = &mut self.blocks[id as usize];
+        block.live = false;
+        self.counts.dropped += 1;
+        let key = (block.gpa, block.mode.0);
+        let mut bytes = self.cache.peek(block.entry);
+        bytes[0] = 0xe9;
+        let relative = block.dead_end.wrapping_sub(block.entry + 5) as u32;
+        bytes[1..5].copy_from_slice(&relative.to_le_bytes());
+        self.cache.patch(block.entry, bytes);
+        if self.by_key.get(&key) == Some(&id) {
+            self.by_key.remove(&key);
+        }
+    }
+}
+
+/// The pages that a block's bytes lie in, with the chunks of each.
+fn pieces(block: &Block) -> impl Iterator<Item = (u64, u64)> + use<> {
+    let length = u64::from(block.length);
+    let first = length.min(PAGE - block.gpa % PAGE);
+    let rest = length - first;
+    let page = block.gpa & !(PAGE - 1);
+    let head = (page, chunk_mask((block.gpa % PAGE) as usize, first as usize));
+    let next = block.second.map_or(page + PAGE, |second| second & !(PAGE - 1));
+    let tail = (rest > 0).then(|| (next, chunk_mask(0, rest.min(PAGE) as usize)));
+    std::iter::once(head).chain(tail)
+}
+
+/// Decodes a block's instructions, with their offset in the page as address.
+fn decode(ram: &Ram, gpa: u64, mode: Mode, page_offset: u64, second: Option<u64>) -> Result<Vec<Instruction>, Trouble> {
+    let single = mode.has(Mode::HOW);
+    let want = if single { MAX_LENGTH } else { MAX_INSTRUCTIONS * MAX_LENGTH };
+    let mut bytes = [0u8; MAX_INSTRUCTIONS * MAX_LENGTH];
+    let here = want.min((PAGE - gpa % PAGE) as usize);
+    // Watch before reading: a write from now on is seen.
+    ram.watch(gpa, chunk_mask((gpa % PAGE) as usize, here));
+    ram.read(gpa, &mut bytes[..here]);
+    let mut have = here;
+    let next_page = if mode.has(Mode::LARGE) && (page_offset + here as u64) < (2 << 20) {
+        Some(gpa + here as u64)
+    } else {
+        second
+    };
+    if let Some(next) = next_page
+        && have < want
+    {
+        let more = want - have;
+        let more = if mode.has(Mode::LARGE) { more } else { more.min(MAX_LENGTH) };
+        ram.watch(next, chunk_mask(0, more));
+        if ram.read(next, &mut bytes[have..have + more]) {
+            have += more;
+        }
+    }
+    let mut decoder = Decoder::with_ip(mode.code_bits(), &bytes[..have], page_offset, DecoderOptions::NONE);
+    let mut instructions = Vec::with_capacity(16);
+    let limit = if single { 1 } else { MAX_INSTRUCTIONS };
+    while instructions.len() < limit && decoder.can_decode() {
+        let ins = decoder.decode();
+        let cut = ins.is_invalid() && decoder.last_error() == iced_x86::DecoderError::NoMoreBytes;
+        if cut {
+            // It goes on beyond what was read.
+            if !instructions.is_empty() {
+                break;
+            }
+            if next_page.is_none() {
+                return Err(Trouble::NeedsSecond);
+            }
+        }
+        // A crossing instruction stands alone: its second page may change without the first.
+        let page_size = if mode.has(Mode::LARGE) { 2 << 20 } else { PAGE };
+        let crosses = ins.next_ip() > page_size;
+        if crosses && !instructions.is_empty() {
+            break;
+        }
+        instructions.push(ins);
+        if crosses || ends_block(&ins) {
+            break;
+        }
+    }
+    Ok(instructions)
+}
+
+fn ends_block(ins: &Instruction) -> bool {
+    match ins.flow_control() {
+        FlowControl::Next => false,
+        // INTO and BOUND fall through unless they trap.
+        FlowControl::Interrupt => !matches!(ins.mnemonic(), iced_x86::Mnemonic::Into),
+        _ => true,
+    }
+}

@@ -1,0 +1,646 @@
+//! A vCPU on its thread: the dispatcher.
+//!
+//! ```text
+//!          +-------------------------------------------------------------+
+//!          v                                                             |
+//!   what the last helper wants (exception, halt, bounce, shutdown)       |
+//!   stop?  chores?  interrupt, NMI, INIT, start-up?                      |
+//!   find or make the block at `lip`  --fault-->  exception --------------+
+//!   enter it                                                             |
+//!   why did it come back: lookup, chain, poll, helper, host signal ------+
+//! ```
+#![expect(unsafe_code, reason = "enters emitted code")]
+// UNSAFETY: one call into the code cache, one write of the GS base, and the state behind it.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use lodge_engine_api::{CpuIo, CrashReport, EngineError, Event, Exit, Vcpu};
+use lodge_x86::bits::{cr0, rflags};
+use lodge_x86::exception::Exception;
+use lodge_x86::paging::{AccessKind, PagingContext};
+use lodge_x86::state::{Activity, CpuState};
+
+use crate::access::Privilege;
+use crate::context::{After, Context, Counts};
+use crate::cpu::{Cpu, ExitReason};
+use crate::memory::PAGE;
+use crate::mode::Mode;
+use crate::partition::{PHYSICAL_BITS, Shared};
+use crate::signal::AlternateStack;
+use crate::tlb::Regions;
+use crate::translate::{Found, Trouble};
+
+/// One virtual processor.
+pub struct TranslatorVcpu {
+    shared: Arc<Shared>,
+    context: Box<Context>,
+    _stack: AlternateStack,
+    enter: extern "sysv64" fn(u64),
+    generation: u64,
+}
+
+/// Signal codes of an integer division (Linux, asm-generic/siginfo.h).
+const FPE_INTDIV: i32 = 1;
+/// The same for an overflow.
+const FPE_INTOVF: i32 = 2;
+/// Bits of DR6 that single stepping sets.
+const DR6_BS: u64 = 1 << 14;
+
+impl TranslatorVcpu {
+    /// Makes vCPU `index` on the calling thread, in the state after RESET.
+    pub fn new(shared: Arc<Shared>, index: u32) -> io::Result<Self> {
+        let stack = crate::signal::alternate_stack()?;
+        let (stubs, miss, generation) = {
+            let code = shared.code.lock();
+            (code.stubs, code.miss, code.generation)
+        };
+        let regions = Regions::new(miss)?;
+        let mut context = Box::new(Context {
+            shared: Arc::clone(&shared),
+            index,
+            io: None,
+            regions,
+            paging: PagingContext::default(),
+            after: After::Continue,
+            bounced: Default::default(),
+            shadow: false,
+            activity: Activity::Running,
+            clock: Default::default(),
+            plain_msrs: Vec::new(),
+            exceptions: Default::default(),
+            counts: Counts::default(),
+        });
+        let cpu = context.regions.cpu();
+        // SAFETY: the regions are mapped and zeroed, which is a valid state; this thread owns them.
+        unsafe { (*cpu).context = &raw mut *context };
+        // SAFETY: the stub follows this ABI.
+        let enter = unsafe { std::mem::transmute::<u64, extern "sysv64" fn(u64)>(stubs.enter) };
+        let mut vcpu = Self { shared, context, _stack: stack, enter, generation };
+        let mut state = CpuState::reset(vcpu.signature());
+        if index != 0 {
+            state.activity = Activity::WaitForSipi;
+        }
+        vcpu.cpu().host_mxcsr = 0x1f80;
+        vcpu.cpu().import(&state);
+        vcpu.mailbox().tie(cpu);
+        Ok(vcpu)
+    }
+
+    fn signature(&self) -> u32 {
+        self.shared.cpuid.lookup(1, 0)[0]
+    }
+
+    fn mailbox(&self) -> &crate::partition::Mailbox {
+        &self.shared.mailboxes[self.context.index as usize]
+    }
+
+    /// The state, at the address that emitted code uses now.
+    fn cpu(&mut self) -> &mut Cpu {
+        // SAFETY: mapped as long as the context lives; this thread owns it while no emitted code runs.
+        unsafe { &mut *self.context.regions.cpu() }
+    }
+
+    /// Things that others asked this vCPU to do to its own tables.
+    fn chores(&mut self) {
+        if !self.mailbox().chores.swap(false, Ordering::SeqCst) {
+            return;
+        }
+        let pages = std::mem::take(&mut *self.mailbox().protect.lock());
+        for page in pages {
+            self.context.regions.forbid_writes(page);
+        }
+        let generation = self.shared.code.lock().generation;
+        if generation != self.generation {
+            self.generation = generation;
+            self.context.regions.forget_code();
+        }
+    }
+
+    /// Takes and delivers what the interrupt controller has.
+    fn events(&mut self, io: &dyn CpuIo) {
+        let cpu = self.cpu();
+        let pending = cpu.pending.swap(0, Ordering::SeqCst) != 0;
+        if !pending && cpu.latched == 0 {
+            return;
+        }
+        self.shared.settle_foreign_writes();
+        let shadow = self.context.shadow;
+        let cpu = self.cpu();
+        let open = cpu.interrupt_flag != 0 && !shadow;
+        let nmi_open = !cpu.nmi_blocked && !shadow;
+        match io.take_event(open, nmi_open) {
+            None => {
+                // Nothing that can be delivered; if IF is what stands in the way, STI and its kin must look again.
+                self.cpu().latched = u32::from(!open || !nmi_open);
+            }
+            Some(event) => {
+                self.cpu().pending.store(1, Ordering::SeqCst);
+                self.event(event);
+            }
+        }
+    }
+
+    fn event(&mut self, event: Event) {
+        match event {
+            Event::Init => {
+                let signature = self.signature();
+                let index = self.context.index;
+                self.cpu().init(signature);
+                self.context.activity = if index == 0 { Activity::Running } else { Activity::WaitForSipi };
+            }
+            Event::StartUp(page) => {
+                if self.context.activity == Activity::WaitForSipi {
+                    self.cpu().start_up(page);
+                    self.context.activity = Activity::Running;
+                }
+            }
+            Event::Nmi | Event::Interrupt(_) if self.context.activity == Activity::WaitForSipi => {}
+            Event::Nmi => {
+                self.context.activity = Activity::Running;
+                self.context.counts.interrupts += 1;
+                let result = self.cpu().deliver(2, None, crate::deliver::Source::External);
+                self.cpu().nmi_blocked = true;
+                self.after_delivery(result);
+            }
+            Event::Interrupt(vector) => {
+                self.context.activity = Activity::Running;
+                self.context.counts.interrupts += 1;
+                let result = self.cpu().deliver(vector, None, crate::deliver::Source::External);
+                self.after_delivery(result);
+            }
+        }
+    }
+
+    fn after_delivery(&mut self, result: Result<(), Exception>) {
+        if let Err(exception) = result {
+            self.raise(exception);
+        }
+    }
+
+    /// Delivers an exception, and what comes of it (SDM 3A 6.15, double fault).
+    fn raise(&mut self, exception: Exception) {
+        self.context.counts.exceptions += 1;
+        let lip = self.cpu().lip;
+        let log = &mut self.context.exceptions;
+        if log.len() == 8 {
+            log.pop_front();
+        }
+        log.push_back((lip, exception));
+        if !self.cpu().raise(exception) {
+            self.context.after = After::Shutdown;
+        }
+    }
+
+    /// Finds or makes the block at `lip`. Faults of the fetch are left in `after`.
+    fn find(&mut self, how: u32) -> Option<Found> {
+        let lip = self.cpu().lip;
+        let mut mode = self.cpu().mode | how;
+        let access = self.fetch_access();
+        let translation = match self.context.regions.fetch(lip) {
+            Some(known) if known.permits(&self.context.paging, access) => known,
+            _ => match self.fetch_page(lip) {
+                Ok(translation) => translation,
+                Err(exception) => {
+                    self.context.after = After::Raise(exception);
+                    return None;
+                }
+            },
+        };
+        let large = translation.page_size > PAGE;
+        let page = if large { 2 << 20 } else { PAGE };
+        if large {
+            mode |= Mode::LARGE;
+        }
+        let base = lip & !(page - 1);
+        self.cpu().code_base = base;
+        let mode = Mode(mode);
+        let found = self.shared.code.lock().find(translation.gpa, mode);
+        if let Some(found) = found {
+            return self.check_second(found, lip, page);
+        }
+        self.make(translation.gpa, mode, lip, page)
+    }
+
+    fn fetch_access(&mut self) -> lodge_x86::paging::Access {
+        self.cpu().access(AccessKind::Execute, Privilege::Current)
+    }
+
+    fn fetch_page(&mut self, linear: u64) -> Result<lodge_x86::paging::Translation, Exception> {
+        let access = self.fetch_access();
+        let cpu = self.cpu();
+        cpu.check_canonical(linear, 1, 1)?;
+        if !cpu.is_64() {
+            let cs = &cpu.segment[1];
+            if u64::from(linear.wrapping_sub(cs.base) as u32) > u64::from(cs.segment.limit) {
+                return Err(Exception::general_protection(0));
+            }
+        }
+        let translation = cpu.translate(linear, access)?;
+        self.context.regions.fill_fetch(linear, &translation);
+        Ok(translation)
+    }
+
+    /// A block that goes on in a second page is good only as long as that page is where it was.
+    fn check_second(&mut self, found: Found, lip: u64, page: u64) -> Option<Found> {
+        let Some(second) = found.second else { return Some(found) };
+        match self.fetch_page((lip & !(page - 1)).wrapping_add(page)) {
+            Ok(translation) if translation.gpa & !(PAGE - 1) == second & !(PAGE - 1) => Some(found),
+            Ok(translation) => {
+                // The same first page with another neighbour: make the block anew.
+                let gpa = self.context.regions.fetch(lip)?.gpa;
+                self.shared.code.lock().drop_range(&self.shared.ram, gpa, 1);
+                let _ = translation;
+                None
+            }
+            Err(exception) => {
+                self.context.after = After::Raise(exception);
+                None
+            }
+        }
+    }
+
+    /// Translates the block at `gpa`.
+    fn make(&mut self, gpa: u64, mode: Mode, lip: u64, page: u64) -> Option<Found> {
+        let mut second = None;
+        loop {
+            let shared = Arc::clone(&self.shared);
+            // With other vCPUs, none may be between its check of a page and its store.
+            let others = shared.mailboxes.len() > 1;
+            if others {
+                shared.interrupt_others(self.context.index);
+            }
+            let world = others.then(|| shared.world.write());
+            self.protect(gpa);
+            self.protect(gpa + PAGE);
+            if let Some(second) = second {
+                self.protect(second);
+            }
+            let result = {
+                let mut code = shared.code.lock();
+                match code.find(gpa, mode) {
+                    Some(found) if found.second.is_none() => Ok(found),
+                    _ => code.translate(&shared.ram, gpa, mode, lip & (page - 1), second),
+                }
+            };
+            match result {
+                Ok(found) => return Some(found),
+                Err(Trouble::NeedsSecond) => match self.fetch_page((lip & !(page - 1)).wrapping_add(page)) {
+                    Ok(translation) => second = Some(translation.gpa),
+                    Err(exception) => {
+                        self.context.after = After::Raise(exception);
+                        return None;
+                    }
+                },
+                Err(Trouble::Full) => {
+                    drop(world);
+                    self.reset_code();
+                }
+            }
+        }
+    }
+
+    /// Takes write permission for the page at `gpa` out of all TLBs, unless it held code before.
+    fn protect(&mut self, gpa: u64) {
+        let ram = &self.shared.ram;
+        let page = gpa & !(PAGE - 1);
+        let Some(host) = ram.host(page).map(|host| host as u64) else { return };
+        if ram.watched(page) != 0 {
+            return;
+        }
+        self.context.regions.forbid_writes(host);
+        for (n, mailbox) in self.shared.mailboxes.iter().enumerate() {
+            if n != self.context.index as usize {
+                mailbox.protect.lock().push(host);
+                mailbox.chores.store(true, Ordering::SeqCst);
+            }
+        }
+    }
+
+    /// Empties the code cache with all vCPUs out of it.
+    fn reset_code(&mut self) {
+        let shared = Arc::clone(&self.shared);
+        shared.interrupt_others(self.context.index);
+        let _world = shared.world.write();
+        shared.code.lock().reset(&shared.ram);
+        for mailbox in &shared.mailboxes {
+            mailbox.chores.store(true, Ordering::SeqCst);
+        }
+        self.chores();
+    }
+
+    /// Runs the block and says why it came back.
+    fn enter(&mut self, entry: u64) -> Option<ExitReason> {
+        let shared = Arc::clone(&self.shared);
+        let world = shared.world.read();
+        if self.mailbox().chores.load(Ordering::SeqCst) {
+            // What the block was found by may be stale.
+            return None;
+        }
+        let cpu = self.context.regions.cpu();
+        self.context.counts.entries += 1;
+        // SAFETY: FSGSBASE was checked when the engine was made; nothing else on this thread uses the GS base. The
+        // code is what the stubs expect, and `world` keeps it there.
+        unsafe {
+            std::arch::asm!("wrgsbase {}", in(reg) cpu, options(nostack, preserves_flags));
+            (self.enter)(entry);
+        }
+        drop(world);
+        Some(match self.cpu().exit_reason {
+            0 => ExitReason::Lookup,
+            1 => ExitReason::Chain,
+            2 => ExitReason::Poll,
+            3 => ExitReason::Helper,
+            _ => ExitReason::Fault,
+        })
+    }
+
+    /// Goes on after a block has left by an exit to be chained.
+    fn chain(&mut self) {
+        let number = self.cpu().exit_arg;
+        let generation = self.generation;
+        let (exit, current) = {
+            let code = self.shared.code.lock();
+            (code.exit(number), code.generation)
+        };
+        let Some(exit) = exit else { return };
+        let cpu = self.cpu();
+        let linear = cpu.code_base.wrapping_add(exit.target as u64);
+        cpu.lip = if cpu.is_64() { linear } else { linear & 0xffff_ffff };
+        if current != generation || self.stop_requested() {
+            return;
+        }
+        let before = self.cpu().code_base;
+        if let Some(found) = self.find(0)
+            && found.second.is_none()
+            && self.cpu().code_base == before
+        {
+            let mut code = self.shared.code.lock();
+            if code.generation == generation && code.is_current(&found) {
+                code.chain(exit, &found);
+            }
+        }
+    }
+
+    fn stop_requested(&self) -> bool {
+        self.mailbox().stop.load(Ordering::SeqCst)
+    }
+
+    /// Turns a host signal into the guest's exception.
+    fn fault(&mut self) {
+        let cpu = self.cpu();
+        let [signal, code, address] = cpu.fault_signal;
+        let pc = cpu.fault_pc;
+        cpu.locate_pc(pc);
+        let cpu = self.cpu();
+        let exception = match signal as i32 {
+            libc::SIGFPE if matches!(code as i32, FPE_INTDIV | FPE_INTOVF) => Exception::DIVIDE,
+            libc::SIGFPE if cpu.simd_exception_pending() => Exception::SIMD,
+            libc::SIGFPE => Exception::X87,
+            libc::SIGILL => Exception::INVALID_OPCODE,
+            libc::SIGBUS => Exception::ALIGNMENT,
+            _ => Exception::general_protection(0),
+        };
+        tracing::debug!(lip = cpu.lip, %exception, signal, code, address, "host signal in guest code");
+        self.context.after = After::Raise(exception);
+    }
+
+    /// Carries out what the last helper wants; `Some` ends the run.
+    fn settle(&mut self, io: &dyn CpuIo, how: &mut u32) -> Option<Exit> {
+        match std::mem::take(&mut self.context.after) {
+            After::Continue => {}
+            After::Raise(exception) => self.raise(exception),
+            After::Bounce => *how |= Mode::BOUNCE,
+            After::Halt => self.context.activity = Activity::Halted,
+            After::Shutdown => {
+                self.context.after = After::Shutdown;
+                return Some(Exit::TripleFault(self.crash_report()));
+            }
+        }
+        if self.context.activity != Activity::Running {
+            return self.wait(io);
+        }
+        None
+    }
+
+    /// Halted, or waiting for a start-up IPI.
+    fn wait(&mut self, io: &dyn CpuIo) -> Option<Exit> {
+        loop {
+            if self.mailbox().stop.swap(false, Ordering::SeqCst) {
+                return Some(Exit::Stopped);
+            }
+            self.cpu().pending.store(1, Ordering::SeqCst);
+            self.context.shadow = false;
+            self.events(io);
+            if self.context.activity == Activity::Running || self.context.after != After::Continue {
+                return None;
+            }
+            let cpu = self.cpu();
+            let (open, nmi_open) = (cpu.interrupt_flag != 0, !cpu.nmi_blocked);
+            io.halt(open, nmi_open);
+        }
+    }
+
+    fn crash_report(&mut self) -> CrashReport {
+        use std::fmt::Write;
+        let mut cause = String::new();
+        for (lip, exception) in &self.context.exceptions {
+            let _ = write!(cause, "{}{exception} in code at {lip:#x}", if cause.is_empty() { "" } else { ", then " });
+        }
+        let instructions = crate::disassemble::around(self.cpu());
+        CrashReport { cause, state: Box::new(self.cpu().export()), instructions }
+    }
+
+    fn publish_counts(&mut self) {
+        let counts = std::mem::take(&mut self.context.counts);
+        let values = [
+            counts.entries,
+            counts.memory,
+            counts.walks,
+            counts.bounced,
+            counts.system,
+            counts.strings,
+            counts.exceptions,
+            counts.interrupts,
+            counts.lookups,
+            counts.code_writes,
+        ];
+        for (sum, value) in self.shared.counters.values.iter().zip(values) {
+            sum.fetch_add(value, Ordering::Relaxed);
+        }
+    }
+
+    /// The dispatcher.
+    fn dispatch(&mut self, io: &dyn CpuIo) -> Exit {
+        let mut how = 0;
+        loop {
+            if let Some(exit) = self.settle(io, &mut how) {
+                return exit;
+            }
+            if self.stop_requested() {
+                self.mailbox().stop.store(false, Ordering::SeqCst);
+                return Exit::Stopped;
+            }
+            self.chores();
+            if how == 0 {
+                self.events(io);
+            }
+            if self.context.after != After::Continue || self.context.activity != Activity::Running {
+                continue;
+            }
+            let stepping = self.cpu().system_flags & rflags::TF != 0;
+            let shadow = std::mem::take(&mut self.context.shadow);
+            if stepping || shadow {
+                how |= Mode::SINGLE;
+            }
+            let Some(found) = self.find(how) else { continue };
+            self.remember_jump(&found, how);
+            let Some(reason) = self.enter(if how == 0 { found.poll_entry } else { found.entry }) else { continue };
+            how = 0;
+            match reason {
+                ExitReason::Lookup => self.context.counts.lookups += 1,
+                ExitReason::Poll | ExitReason::Helper => {}
+                ExitReason::Chain => self.chain(),
+                ExitReason::Fault => self.fault(),
+            }
+            let done = matches!(self.context.after, After::Continue | After::Halt);
+            if stepping && done {
+                self.cpu().dr[6] |= DR6_BS;
+                self.context.after = After::Raise(Exception::DEBUG);
+            }
+        }
+    }
+
+    /// Lets emitted code find this block by itself next time.
+    fn remember_jump(&mut self, found: &Found, how: u32) {
+        if how != 0 || found.second.is_some() || self.cpu().exit_reason != ExitReason::Lookup as u32 {
+            return;
+        }
+        let (lip, base) = (self.cpu().lip, self.cpu().code_base);
+        let large = self.context.regions.fetch(lip).is_some_and(|t| t.page_size > PAGE);
+        let mode = Mode(self.cpu().mode | if large { Mode::LARGE } else { 0 });
+        let salt = self.shared.code.lock().salt(mode);
+        self.context.regions.fill_jump(lip, salt, found.poll_entry, base);
+    }
+}
+
+impl Vcpu for TranslatorVcpu {
+    fn state(&self) -> CpuState {
+        // SAFETY: as for `cpu`; nothing runs.
+        let cpu = unsafe { &mut *self.context.regions.cpu() };
+        cpu.export()
+    }
+
+    fn set_state(&mut self, state: &CpuState) -> Result<(), EngineError> {
+        self.cpu().import(state);
+        Ok(())
+    }
+
+    fn run(&mut self, io: &dyn CpuIo) -> Result<Exit, EngineError> {
+        // SAFETY: only the lifetime is erased; it is cleared before this returns.
+        self.context.io = Some(unsafe { std::mem::transmute::<*const dyn CpuIo, *const (dyn CpuIo + 'static)>(io) });
+        if self.mailbox().notified.swap(false, Ordering::SeqCst) {
+            self.cpu().pending.store(1, Ordering::SeqCst);
+        }
+        let exit = self.dispatch(io);
+        self.context.io = None;
+        self.publish_counts();
+        Ok(exit)
+    }
+}
+
+impl Drop for TranslatorVcpu {
+    fn drop(&mut self) {
+        self.mailbox().tie(std::ptr::null_mut());
+    }
+}
+
+impl Cpu {
+    /// Brings everything that is derived from control registers and the like up to date.
+    pub fn refresh(&mut self) {
+        let paging = PagingContext::new(self.cr0, self.cr3, self.cr4, self.msrs.efer, PHYSICAL_BITS);
+        self.context().paging = paging;
+        let real = self.is_real() || self.is_v86();
+        for segment in &mut self.segment {
+            *segment = crate::cpu::HotSegment::new(segment.segment, real);
+        }
+        self.mode = Mode::of(self).0;
+    }
+
+    /// Takes over a whole state.
+    pub fn import(&mut self, state: &CpuState) {
+        self.gpr = state.gpr;
+        for (hot, segment) in self.segment.iter_mut().zip(state.segment) {
+            hot.segment = segment;
+        }
+        (self.ldtr, self.tr, self.gdtr, self.idtr) = (state.ldtr, state.tr, state.gdtr, state.idtr);
+        (self.cr0, self.cr2, self.cr3, self.cr4) = (state.cr0 | cr0::ET, state.cr2, state.cr3, state.cr4);
+        self.xcr0 = state.xcr0;
+        self.dr = state.dr;
+        self.msrs = state.msrs.clone();
+        self.nmi_blocked = state.nmi_blocked;
+        self.set_rflags(state.rflags);
+        self.import_fpu(&state.xsave);
+        self.context().activity = state.activity;
+        self.context().shadow = state.interrupt_shadow;
+        self.context().after = After::Continue;
+        self.refresh();
+        self.set_rip(state.rip);
+        let pcid = self.current_pcid();
+        self.context().regions.flush_all();
+        self.switch_region(pcid, false);
+    }
+
+    /// Gives the whole state.
+    pub fn export(&mut self) -> CpuState {
+        let xsave = self.export_fpu();
+        let tsc = self.host_tsc().wrapping_add(self.tsc_offset);
+        let (activity, shadow) = (self.context().activity, self.context().shadow);
+        CpuState {
+            gpr: self.gpr,
+            rip: self.rip(),
+            rflags: self.rflags(),
+            segment: self.segment.map(|hot| hot.segment),
+            ldtr: self.ldtr,
+            tr: self.tr,
+            gdtr: self.gdtr,
+            idtr: self.idtr,
+            cr0: self.cr0,
+            cr2: self.cr2,
+            cr3: self.cr3,
+            cr4: self.cr4,
+            xcr0: self.xcr0,
+            dr: self.dr,
+            msrs: self.msrs.clone(),
+            tsc,
+            xsave,
+            activity,
+            nmi_blocked: self.nmi_blocked,
+            interrupt_shadow: shadow,
+        }
+    }
+
+    /// INIT: RESET but for x87, SSE and AVX state, MSRs and the caches' bits (SDM 3A table 9-1).
+    fn init(&mut self, signature: u32) {
+        let mut state = CpuState::reset(signature);
+        let old = self.export();
+        state.xsave = old.xsave;
+        state.xcr0 = old.xcr0;
+        let efer = state.msrs.efer;
+        state.msrs = old.msrs;
+        state.msrs.efer = efer;
+        state.cr0 |= old.cr0 & (cr0::CD | cr0::NW);
+        self.import(&state);
+    }
+
+    /// A start-up IPI: real mode at `page` times 0x1000.
+    fn start_up(&mut self, page: u8) {
+        let cs = &mut self.segment[1].segment;
+        cs.selector = u16::from(page) << 8;
+        cs.base = u64::from(page) << 12;
+        cs.limit = 0xffff;
+        self.refresh();
+        self.set_rip(0);
+    }
+}

@@ -1,0 +1,43 @@
+//! What a machine shall be.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// What a machine shall be. Everything is checked before it gets here, but for what only building can tell.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// RAM in bytes.
+    pub memory: u64,
+    /// How many vCPUs.
+    pub vcpus: u32,
+    /// What is booted.
+    pub boot: Boot,
+    /// The debug exit port is there.
+    pub debug_exit: bool,
+    /// What a reset by the guest does.
+    pub on_reboot: OnReboot,
+    /// When the machine is ended, in time since its start.
+    pub timeout: Option<Duration>,
+    /// Most bytes of generated code that an engine may keep.
+    pub code_cache: usize,
+}
+
+/// What is booted.
+#[derive(Clone, Debug)]
+pub struct Boot {
+    /// The kernel's file.
+    pub kernel: PathBuf,
+    /// The initial RAM disk's file.
+    pub initrd: Option<PathBuf>,
+    /// The kernel's command line.
+    pub command_line: String,
+}
+
+/// What a reset by the guest does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnReboot {
+    /// The machine starts anew.
+    Restart,
+    /// The machine ends.
+    End,
+}

@@ -1,0 +1,319 @@
+//! The lifecycle: one thread owns the machine, and serves requests and events in turn.
+//!
+//! ```text
+//!              pause                 reset (by user, or by guest if it may)
+//!   Running ◄─────────► Paused      Running ──► rebuilt ──► Running
+//!      │       resume     │
+//!      └──────┬───────────┘
+//!             ▼  power off, quit, crash, timeout, failure, last reset
+//!           Ended
+//! ```
+//!
+//! A reset builds the machine anew from its configuration, with fresh memory, as power-cycling does; what stands
+//! behind the devices on the host stays. Messages of an earlier incarnation are told by its number and dropped.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use lodge_bus::SystemControl;
+use lodge_engine_api::{CrashReport, Engine, Statistics};
+
+use crate::assembly::{Backends, Machine};
+use crate::report::peak_memory;
+use crate::{Config, OnReboot, Outcome, Report, Times, VmError};
+
+/// What reaches the driver.
+pub(crate) enum Message {
+    /// A front end asks for something.
+    Request(Request),
+    /// The guest of this incarnation switched the machine off.
+    PowerOff(u64),
+    /// It reset the machine.
+    Reset(u64),
+    /// It ended the machine with a status.
+    Exit(u64, u8),
+    /// One of its processors had a triple fault.
+    Crashed(u64, Box<CrashReport>),
+    /// A part of lodge failed.
+    Failed(u64, VmError),
+}
+
+/// What a front end can ask for.
+pub(crate) enum Request {
+    Pause,
+    Resume,
+    Reset,
+    Quit,
+    Status(SyncSender<Status>),
+}
+
+/// What a machine is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// Its processors run.
+    Running,
+    /// They are held, and guest time stands still.
+    Paused,
+}
+
+/// A machine's state at a moment.
+#[derive(Clone, Debug)]
+pub struct Status {
+    /// What it is doing.
+    pub phase: Phase,
+    /// Time since its start.
+    pub uptime: Duration,
+    /// How often it was reset.
+    pub resets: u64,
+    /// The engine's name.
+    pub engine: &'static str,
+    /// The engine's counters.
+    pub statistics: Statistics,
+}
+
+/// Enqueues requests. Requests to a machine that has ended are dropped.
+#[derive(Clone)]
+pub struct Handle {
+    messages: Sender<Message>,
+}
+
+impl Handle {
+    /// Holds the processors and guest time.
+    pub fn pause(&self) {
+        self.request(Request::Pause);
+    }
+
+    /// Lets them go on.
+    pub fn resume(&self) {
+        self.request(Request::Resume);
+    }
+
+    /// Restarts the machine, as its reset button does.
+    pub fn reset(&self) {
+        self.request(Request::Reset);
+    }
+
+    /// Ends the machine at once.
+    pub fn quit(&self) {
+        self.request(Request::Quit);
+    }
+
+    /// What the machine is doing; `None` once it has ended.
+    pub fn status(&self) -> Option<Status> {
+        let (sender, receiver) = sync_channel(1);
+        self.request(Request::Status(sender));
+        receiver.recv().ok()
+    }
+
+    fn request(&self, request: Request) {
+        // An error means that the driver, and with it the machine, is gone.
+        let _ = self.messages.send(Message::Request(request));
+    }
+}
+
+/// A running machine.
+pub struct Vm {
+    handle: Handle,
+    driver: JoinHandle<Report>,
+}
+
+impl Vm {
+    /// Builds a machine and starts it.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be built: see [`VmError`].
+    pub fn start(config: Config, engine: Arc<dyn Engine>, backends: Backends) -> Result<Self, VmError> {
+        let start = Instant::now();
+        let (messages, inbox) = channel();
+        let machine = Machine::build(&config, &*engine, &backends, &messages, 0)?;
+        let handle = Handle { messages: messages.clone() };
+        let mut driver = Driver {
+            config,
+            engine,
+            backends,
+            messages,
+            start,
+            machine,
+            phase: Phase::Paused,
+            incarnation: 0,
+            times: Times::default(),
+        };
+        let serve = move || {
+            driver.begin();
+            let outcome = driver.serve(&inbox);
+            driver.end(outcome)
+        };
+        let driver = std::thread::Builder::new()
+            .name("driver".into())
+            .spawn(serve)
+            .map_err(|source| VmError::Host { what: "thread for the machine's driver", source })?;
+        Ok(Self { handle, driver })
+    }
+
+    /// Where requests go.
+    pub fn handle(&self) -> Handle {
+        self.handle.clone()
+    }
+
+    /// Waits for the machine's end.
+    ///
+    /// # Errors
+    ///
+    /// The driver panicked.
+    pub fn wait(self) -> Result<Report, VmError> {
+        self.driver.join().map_err(|_| VmError::Internal("the machine's driver panicked".into()))
+    }
+}
+
+struct Driver {
+    config: Config,
+    engine: Arc<dyn Engine>,
+    backends: Backends,
+    messages: Sender<Message>,
+    start: Instant,
+    machine: Machine,
+    phase: Phase,
+    incarnation: u64,
+    times: Times,
+}
+
+impl Driver {
+    fn begin(&mut self) {
+        self.times.kernel.get_or_insert(self.start.elapsed());
+        self.machine.resume();
+        self.phase = Phase::Running;
+    }
+
+    fn serve(&mut self, inbox: &Receiver<Message>) -> Outcome {
+        loop {
+            let message = match self.config.timeout {
+                None => inbox.recv().map_err(|_| RecvTimeoutError::Disconnected),
+                Some(timeout) => inbox.recv_timeout(timeout.saturating_sub(self.start.elapsed())),
+            };
+            let ended = match message {
+                Ok(message) => self.take(message),
+                Err(RecvTimeoutError::Timeout) => Some(Outcome::TimedOut),
+                // The driver holds a sender itself, so this cannot happen while it lives.
+                Err(RecvTimeoutError::Disconnected) => Some(Outcome::Quit),
+            };
+            if let Some(outcome) = ended {
+                return outcome;
+            }
+        }
+    }
+
+    /// Serves one message; how the machine ended, if it did.
+    fn take(&mut self, message: Message) -> Option<Outcome> {
+        let now = self.incarnation;
+        match message {
+            Message::Request(request) => return self.request(request),
+            Message::PowerOff(from) if from == now => return Some(Outcome::PoweredOff),
+            Message::Exit(from, status) if from == now => return Some(Outcome::Exited(status)),
+            Message::Crashed(from, report) if from == now => return Some(Outcome::Crashed(report)),
+            Message::Failed(from, error) if from == now => return Some(Outcome::Failed(error)),
+            Message::Reset(from) if from == now => match self.config.on_reboot {
+                OnReboot::End => return Some(Outcome::Rebooted),
+                OnReboot::Restart => return self.reset(),
+            },
+            // From before a reset.
+            _ => {}
+        }
+        None
+    }
+
+    fn request(&mut self, request: Request) -> Option<Outcome> {
+        match (request, self.phase) {
+            (Request::Pause, Phase::Running) => {
+                self.machine.pause();
+                self.phase = Phase::Paused;
+            }
+            (Request::Resume, Phase::Paused) => {
+                self.machine.resume();
+                self.phase = Phase::Running;
+            }
+            (Request::Pause | Request::Resume, _) => {}
+            (Request::Reset, _) => return self.reset(),
+            (Request::Quit, _) => return Some(Outcome::Quit),
+            (Request::Status(reply), phase) => {
+                let status = Status {
+                    phase,
+                    uptime: self.start.elapsed(),
+                    resets: self.incarnation,
+                    engine: self.engine.name(),
+                    statistics: self.machine.statistics(),
+                };
+                // The one who asked may not wait any more.
+                let _ = reply.try_send(status);
+            }
+        }
+        None
+    }
+
+    /// Builds the machine anew and starts it.
+    fn reset(&mut self) -> Option<Outcome> {
+        self.machine.halt();
+        self.incarnation += 1;
+        match Machine::build(&self.config, &*self.engine, &self.backends, &self.messages, self.incarnation) {
+            Ok(machine) => self.machine = machine,
+            Err(error) => return Some(Outcome::Failed(error)),
+        }
+        self.machine.resume();
+        self.phase = Phase::Running;
+        None
+    }
+
+    fn end(mut self, outcome: Outcome) -> Report {
+        self.times.exit = self.start.elapsed();
+        self.times.first_output = self.backends.first_output(self.start);
+        self.machine.halt();
+        Report {
+            outcome,
+            engine: self.engine.name(),
+            times: self.times,
+            resets: self.incarnation,
+            statistics: self.machine.statistics(),
+            peak_memory: peak_memory(),
+        }
+    }
+}
+
+/// How devices act on the machine: they post, and the driver acts.
+pub(crate) struct Control {
+    messages: Sender<Message>,
+    incarnation: u64,
+    /// A guest that writes in a loop shall not fill the queue.
+    posted: AtomicU64,
+}
+
+/// Posts that one incarnation may make; the driver acts on the first.
+const POSTS: u64 = 16;
+
+impl Control {
+    pub(crate) fn new(messages: Sender<Message>, incarnation: u64) -> Arc<Self> {
+        Arc::new(Self { messages, incarnation, posted: AtomicU64::new(0) })
+    }
+
+    fn post(&self, message: Message) {
+        if self.posted.fetch_add(1, Ordering::Relaxed) < POSTS {
+            let _ = self.messages.send(message);
+        }
+    }
+}
+
+impl SystemControl for Control {
+    fn power_off(&self) {
+        self.post(Message::PowerOff(self.incarnation));
+    }
+
+    fn reset(&self) {
+        self.post(Message::Reset(self.incarnation));
+    }
+
+    fn exit(&self, status: u8) {
+        self.post(Message::Exit(self.incarnation, status));
+    }
+}

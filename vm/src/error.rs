@@ -1,0 +1,67 @@
+//! Why a machine cannot be built or go on.
+
+use lodge_boot::LoadError;
+use lodge_engine_api::EngineError;
+use lodge_x86::cpuid::Missing;
+
+/// Why a machine cannot be built or go on.
+#[derive(Debug, thiserror::Error)]
+pub enum VmError {
+    /// The memory asked for is too little or too much.
+    #[error("a machine can have {} MiB to {} GiB of memory, not {bytes} bytes", crate::MEMORY_MIN >> 20, crate::MEMORY_MAX >> 30)]
+    MemorySize {
+        /// Bytes asked for.
+        bytes: u64,
+    },
+    /// The engine cannot run so many processors.
+    #[error("a machine can have 1 to {most} processors here, not {asked}")]
+    ProcessorCount {
+        /// Asked for.
+        asked: u32,
+        /// What the engine can do.
+        most: u32,
+    },
+    /// The host gave no memory for the guest.
+    #[error("the host gives no {mib} MiB for the guest's memory: {source}")]
+    Memory {
+        /// MiB asked for.
+        mib: u64,
+        /// The host's answer.
+        source: std::io::Error,
+    },
+    /// The host's processor will not do.
+    #[error(transparent)]
+    Processor(#[from] Missing),
+    /// The kernel cannot be loaded.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// The engine refuses or failed.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// The host gave no thread, timer or the like.
+    #[error("the host gives no {what}: {source}")]
+    Host {
+        /// What was asked for.
+        what: &'static str,
+        /// The host's answer.
+        source: std::io::Error,
+    },
+    /// A device could not be put on the bus. A fault in lodge.
+    #[error("internal fault: device '{device}' does not fit the machine: {cause}")]
+    Device {
+        /// Its name.
+        device: String,
+        /// Why.
+        cause: String,
+    },
+    /// A thread of lodge's own panicked.
+    #[error("internal fault: {0}")]
+    Internal(String),
+}
+
+impl VmError {
+    /// Whether the user's command or files are to blame, rather than the host or lodge.
+    pub fn is_users(&self) -> bool {
+        matches!(self, Self::MemorySize { .. } | Self::ProcessorCount { .. } | Self::Load(_))
+    }
+}

@@ -1,0 +1,198 @@
+//! One thread per vCPU.
+//!
+//! ```text
+//!            pass()                 run() returns
+//!  bound ──► gate ──► running ──► stopped ──► gate
+//!             │ End     │ triple fault, failure
+//!             ▼         ▼
+//!            done ◄── waiting for End
+//! ```
+//!
+//! The [`Gate`] says whether vCPUs shall run; the driver sets it and rings every bell, and [`Gate::wait_parked`] tells
+//! when all have come to rest.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::mpsc::Sender;
+use std::thread::JoinHandle;
+
+use lodge_engine_api::{EngineError, Exit, Partition, Vcpu};
+use lodge_x86::CpuState;
+use parking_lot::{Condvar, Mutex};
+
+use crate::VmError;
+use crate::driver::Message;
+use crate::inputs::{Bells, Inputs, World};
+
+/// What vCPUs shall do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Order {
+    Run,
+    Pause,
+    End,
+}
+
+struct GateState {
+    order: Order,
+    /// Threads that wait, or are done.
+    parked: u32,
+}
+
+/// Lets vCPUs run, or holds them.
+struct Gate {
+    state: Mutex<GateState>,
+    changed: Condvar,
+}
+
+impl Gate {
+    fn new() -> Self {
+        Self { state: Mutex::new(GateState { order: Order::Pause, parked: 0 }), changed: Condvar::new() }
+    }
+
+    /// Waits while vCPUs shall not run. Whether to run; false: end.
+    fn pass(&self) -> bool {
+        self.wait_while(|order| order == Order::Pause) == Order::Run
+    }
+
+    /// Waits for the end.
+    fn wait_end(&self) {
+        self.wait_while(|order| order != Order::End);
+    }
+
+    fn wait_while(&self, condition: impl Fn(Order) -> bool) -> Order {
+        let mut state = self.state.lock();
+        if condition(state.order) {
+            state.parked += 1;
+            self.changed.notify_all();
+            self.changed.wait_while(&mut state, |state| condition(state.order));
+            state.parked -= 1;
+        }
+        state.order
+    }
+
+    fn set(&self, order: Order) {
+        self.state.lock().order = order;
+        self.changed.notify_all();
+    }
+
+    /// Waits until `threads` threads wait or are done.
+    fn wait_parked(&self, threads: u32) {
+        let mut state = self.state.lock();
+        self.changed.wait_while(&mut state, |state| state.parked < threads);
+    }
+
+    /// The calling thread is done.
+    fn leave(&self) {
+        self.state.lock().parked += 1;
+        self.changed.notify_all();
+    }
+}
+
+/// The vCPUs of one machine between two resets.
+pub struct Processors {
+    gate: Arc<Gate>,
+    bells: Arc<Bells>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Processors {
+    /// Makes the threads, which bind their vCPUs and then wait for [`Processors::resume`]. vCPU 0 gets `boot` as its
+    /// state. What goes wrong on a thread arrives in `messages`, with `incarnation` so that late ones can be told.
+    ///
+    /// # Errors
+    ///
+    /// The host gives no more threads.
+    pub fn start(
+        partition: &Arc<dyn Partition>,
+        world: &World,
+        bells: &Arc<Bells>,
+        boot: &CpuState,
+        messages: &Sender<Message>,
+        incarnation: u64,
+    ) -> Result<Self, VmError> {
+        let mut processors = Self { gate: Arc::new(Gate::new()), bells: bells.clone(), threads: Vec::new() };
+        for (vcpu, bell) in (0..).zip(bells.iter()) {
+            let (partition, gate, bell) = (partition.clone(), processors.gate.clone(), bell.clone());
+            let inputs = Inputs::new(vcpu, world.clone(), bell.clone());
+            let state = (vcpu == 0).then(|| boot.clone());
+            let messages = messages.clone();
+            let work = move || {
+                let run = AssertUnwindSafe(|| {
+                    if let Some(notifier) = partition.notifier(vcpu) {
+                        bell.tie(notifier);
+                    }
+                    let mut bound = partition.bind_vcpu(vcpu)?;
+                    if let Some(state) = &state {
+                        bound.set_state(state)?;
+                    }
+                    serve(&mut *bound, &inputs, &gate, || bell.stopped())
+                });
+                let failure = match catch_unwind(run) {
+                    Ok(Ok(None)) => None,
+                    Ok(Ok(Some(crash))) => Some(Message::Crashed(incarnation, crash)),
+                    Ok(Err(error)) => Some(Message::Failed(incarnation, VmError::Engine(error))),
+                    Err(_) => {
+                        let what = format!("the thread of processor {vcpu} panicked");
+                        Some(Message::Failed(incarnation, VmError::Internal(what)))
+                    }
+                };
+                if let Some(message) = failure {
+                    // The driver may be gone already; then nobody wants to know.
+                    let _ = messages.send(message);
+                    gate.wait_end();
+                }
+                gate.leave();
+            };
+            let spawned = std::thread::Builder::new().name(format!("vcpu{vcpu}")).spawn(work);
+            match spawned {
+                Ok(thread) => processors.threads.push(thread),
+                Err(source) => return Err(VmError::Host { what: "thread for a processor", source }),
+            }
+        }
+        Ok(processors)
+    }
+
+    /// Lets all run.
+    pub fn resume(&self) {
+        self.gate.set(Order::Run);
+    }
+
+    /// Halts all, and waits until they rest.
+    pub fn pause(&self) {
+        self.give(Order::Pause);
+        self.gate.wait_parked(self.threads.len() as u32);
+    }
+
+    fn give(&self, order: Order) {
+        self.gate.set(order);
+        self.bells.iter().for_each(|bell| bell.stop());
+    }
+}
+
+impl Drop for Processors {
+    /// Ends all threads and waits for them.
+    fn drop(&mut self) {
+        self.give(Order::End);
+        for thread in self.threads.drain(..) {
+            if thread.join().is_err() {
+                tracing::error!("a processor's thread panicked outside its guard");
+            }
+        }
+    }
+}
+
+/// Runs a vCPU until the end; what crashed it, if anything did.
+fn serve(
+    vcpu: &mut dyn Vcpu,
+    inputs: &Inputs,
+    gate: &Gate,
+    stopped: impl Fn(),
+) -> Result<Option<Box<lodge_engine_api::CrashReport>>, EngineError> {
+    while gate.pass() {
+        match vcpu.run(inputs)? {
+            Exit::Stopped => stopped(),
+            Exit::TripleFault(report) => return Ok(Some(Box::new(report))),
+        }
+    }
+    Ok(None)
+}

@@ -1,0 +1,93 @@
+//! Guest RAM: one memfd, mapped with a hole for VGA and one for devices below 4 GiB.
+//!
+//! The memfd's offsets are those of the guest up to the device hole, and go on without a gap above it. What lies in the
+//! file where VGA memory is stays unused.
+
+use std::fs::File;
+
+use lodge_boot::layout::{DEVICE_HOLE, VGA};
+use lodge_engine_api::GuestMemory;
+use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
+use vm_memory::{FileOffset, GuestAddress};
+
+use crate::VmError;
+
+/// Least RAM in bytes.
+pub const MEMORY_MIN: u64 = 2 << 20;
+/// Most RAM in bytes.
+pub const MEMORY_MAX: u64 = 512 << 30;
+/// RAM comes in pages.
+const PAGE: u64 = 4096;
+/// Above the devices.
+const ABOVE: u64 = DEVICE_HOLE.end;
+
+/// Makes guest RAM of `bytes`, all zero; the host gives pages as they are touched.
+///
+/// # Errors
+///
+/// The size is out of range, or the host has no memory or address space for it.
+pub fn create(bytes: u64) -> Result<GuestMemory, VmError> {
+    if !(MEMORY_MIN..=MEMORY_MAX).contains(&bytes) || bytes % PAGE != 0 {
+        return Err(VmError::MemorySize { bytes });
+    }
+    let failed = |source: std::io::Error| VmError::Memory { mib: bytes >> 20, source };
+    let memfd = memfd_create("lodge-ram", MemfdFlags::CLOEXEC).map_err(|error| failed(error.into()))?;
+    ftruncate(&memfd, bytes).map_err(|error| failed(error.into()))?;
+    let file = File::from(memfd);
+
+    let mut ranges = Vec::new();
+    for (start, length, offset) in split(bytes) {
+        let file = file.try_clone().map_err(failed)?;
+        let length = usize::try_from(length).map_err(|error| failed(std::io::Error::other(error)))?;
+        ranges.push((GuestAddress(start), length, Some(FileOffset::new(file, offset))));
+    }
+    GuestMemory::from_ranges_with_files(ranges).map_err(|error| failed(std::io::Error::other(error)))
+}
+
+/// Where RAM lies: (guest address, bytes, offset in the file).
+fn split(bytes: u64) -> Vec<(u64, u64, u64)> {
+    let low = bytes.min(DEVICE_HOLE.start);
+    let mut ranges = vec![(0, VGA.start, 0), (VGA.end, low - VGA.end, VGA.end)];
+    if bytes > low {
+        ranges.push((ABOVE, bytes - low, low));
+    }
+    ranges
+}
+
+#[cfg(test)]
+mod tests {
+    use vm_memory::{Bytes, GuestMemoryBackend};
+
+    use super::*;
+
+    #[test]
+    fn ram_has_its_holes() {
+        assert_eq!(split(64 << 20), [(0, 0xa_0000, 0), (0xc_0000, (64 << 20) - 0xc_0000, 0xc_0000)]);
+        assert_eq!(split(5 << 30)[2], (4 << 30, 2 << 30, 3 << 30));
+        assert_eq!(split(3 << 30).len(), 2);
+        let memory = create(5 << 30).unwrap();
+        for (address, there) in [
+            (0x9_fff0, true),
+            (0xa_0000, false),
+            (0xb_ffff, false),
+            (0xc_0000, true),
+            (0xbfff_ffff, true),
+            (0xc000_0000, false),
+            (0xffff_ffff, false),
+            (0x1_0000_0000, true),
+            (0x1_7fff_ffff, true),
+            (0x1_8000_0000, false),
+        ] {
+            assert_eq!(memory.address_in_range(GuestAddress(address)), there, "{address:#x}");
+        }
+        memory.write_obj(7u64, GuestAddress(0x1_7fff_fff8)).unwrap();
+        assert_eq!(memory.read_obj::<u64>(GuestAddress(0x1_7fff_fff8)).unwrap(), 7);
+    }
+
+    #[test]
+    fn sizes_out_of_range_are_refused() {
+        for bytes in [0, MEMORY_MIN - 1, (64 << 20) + 1, MEMORY_MAX + PAGE, u64::MAX] {
+            assert!(matches!(create(bytes), Err(VmError::MemorySize { .. })), "{bytes}");
+        }
+    }
+}
