@@ -71,7 +71,7 @@ mod tests {
         let after = clock.now_ns();
         assert!(at >= before + 4_900_000_000 && at <= after + 5_000_000_000, "{before} {at} {after}");
         assert!(time.reaches(0, 1) <= clock.now_ns(), "the past is now");
-        assert_eq!(time.reaches(0, u64::MAX), time.reaches(0, u64::MAX).max(1 << 60));
+        assert!(time.reaches(0, u64::MAX) > 1 << 60, "the far future does not wrap");
     }
 
     #[test]

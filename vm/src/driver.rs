@@ -270,6 +270,7 @@ impl Driver {
         self.times.exit = self.start.elapsed();
         self.times.first_output = self.backends.first_output(self.start);
         self.machine.halt();
+        self.backends.flush(LAST_WORDS);
         Report {
             outcome,
             engine: self.engine.name(),
@@ -288,6 +289,9 @@ pub(crate) struct Control {
     /// A guest that writes in a loop shall not fill the queue.
     posted: AtomicU64,
 }
+
+/// How long the host may take to swallow what the guest wrote last.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// Posts that one incarnation may make; the driver acts on the first.
 const POSTS: u64 = 16;

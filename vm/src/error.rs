@@ -60,6 +60,11 @@ pub enum VmError {
 }
 
 impl VmError {
+    /// The exit status that stands for it: 2 where the user can mend it, 5 where lodge or the host failed.
+    pub fn status(&self) -> u8 {
+        if self.is_users() { 2 } else { 5 }
+    }
+
     /// Whether the user's command or files are to blame, rather than the host or lodge.
     pub fn is_users(&self) -> bool {
         matches!(self, Self::MemorySize { .. } | Self::ProcessorCount { .. } | Self::Load(_))

@@ -129,8 +129,7 @@ impl Inputs {
     }
 
     fn has_reason(&self, interruptible: bool, nmi_open: bool) -> bool {
-        self.bell.stop.load(Ordering::SeqCst)
-            || self.world.interrupts.has_event(self.vcpu, interruptible, nmi_open)
+        self.bell.stop.load(Ordering::SeqCst) || self.world.interrupts.has_event(self.vcpu, interruptible, nmi_open)
     }
 }
 
@@ -144,13 +143,13 @@ impl CpuIo for Inputs {
     }
 
     fn mmio_read(&self, address: u64, data: &mut [u8]) {
-        if !self.world.interrupts.mmio_read(self.vcpu, address, data) {
+        if !self.world.interrupts.apic_read(self.vcpu, address, data) {
             self.world.mmio.read(address, data);
         }
     }
 
     fn mmio_write(&self, address: u64, data: &[u8]) {
-        if !self.world.interrupts.mmio_write(self.vcpu, address, data) {
+        if !self.world.interrupts.apic_write(self.vcpu, address, data) {
             self.world.mmio.write(address, data);
         }
     }

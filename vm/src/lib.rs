@@ -5,7 +5,7 @@
 //!   serves them in turn, together with what the guest itself does (power off, reset, crash).
 //! * [`Vm::wait`] gives the [`Report`] once the machine has ended.
 //!
-//! Inside: `ram` makes guest memory, `assembly` puts devices on the buses from one table, `inputs` is the one boundary
+//! Inside: `ram` makes guest memory, `assembly` puts devices on the buses, from the table in `devices`, `inputs` is the one boundary
 //! through which anything reaches a processor, `processors` runs one thread per vCPU, `driver` holds the lifecycle.
 //!
 //! Neighbours: front ends parse options into a [`Config`] and watch; engines and devices are used through their traits.
@@ -13,7 +13,9 @@
 mod assembly;
 mod clock;
 mod config;
+mod devices;
 mod driver;
+pub mod engines;
 mod error;
 mod inputs;
 mod processors;
@@ -24,6 +26,7 @@ mod tsc;
 #[cfg(test)]
 mod tests;
 
+pub use assembly::{Backends, host_profile};
 pub use config::{Boot, Config, OnReboot};
 pub use driver::{Handle, Phase, Status, Vm};
 pub use error::VmError;

@@ -27,7 +27,7 @@ const ABOVE: u64 = DEVICE_HOLE.end;
 ///
 /// The size is out of range, or the host has no memory or address space for it.
 pub fn create(bytes: u64) -> Result<GuestMemory, VmError> {
-    if !(MEMORY_MIN..=MEMORY_MAX).contains(&bytes) || bytes % PAGE != 0 {
+    if !(MEMORY_MIN..=MEMORY_MAX).contains(&bytes) || !bytes.is_multiple_of(PAGE) {
         return Err(VmError::MemorySize { bytes });
     }
     let failed = |source: std::io::Error| VmError::Memory { mib: bytes >> 20, source };
@@ -44,12 +44,18 @@ pub fn create(bytes: u64) -> Result<GuestMemory, VmError> {
     GuestMemory::from_ranges_with_files(ranges).map_err(|error| failed(std::io::Error::other(error)))
 }
 
+/// How much of `bytes` of RAM lies below and above 4 GiB.
+pub fn sizes(bytes: u64) -> (u64, u64) {
+    let low = bytes.min(DEVICE_HOLE.start);
+    (low, bytes - low)
+}
+
 /// Where RAM lies: (guest address, bytes, offset in the file).
 fn split(bytes: u64) -> Vec<(u64, u64, u64)> {
-    let low = bytes.min(DEVICE_HOLE.start);
+    let (low, high) = sizes(bytes);
     let mut ranges = vec![(0, VGA.start, 0), (VGA.end, low - VGA.end, VGA.end)];
-    if bytes > low {
-        ranges.push((ABOVE, bytes - low, low));
+    if high > 0 {
+        ranges.push((ABOVE, high, low));
     }
     ranges
 }

@@ -25,6 +25,33 @@ pub enum Outcome {
     Failed(VmError),
 }
 
+impl Outcome {
+    /// The exit status that stands for it: 0 for an orderly end, 2 where the user's files are to blame, 3 for a crash, 4
+    /// for the timeout, 5 for a fault of lodge's own, and the guest's own status from the debug exit port.
+    pub fn status(&self) -> u8 {
+        match self {
+            Self::PoweredOff | Self::Rebooted | Self::Quit => 0,
+            Self::Exited(status) => *status,
+            Self::Crashed(_) => 3,
+            Self::TimedOut => 4,
+            Self::Failed(error) => error.status(),
+        }
+    }
+
+    /// A name for it in reports.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::PoweredOff => "powered-off",
+            Self::Rebooted => "rebooted",
+            Self::Exited(_) => "debug-exit",
+            Self::Crashed(_) => "crashed",
+            Self::TimedOut => "timeout",
+            Self::Quit => "quit",
+            Self::Failed(_) => "failed",
+        }
+    }
+}
+
 /// When things happened, since the machine's start.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Times {

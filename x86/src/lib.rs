@@ -12,6 +12,7 @@
 pub mod bits;
 pub mod cpuid;
 pub mod descriptor;
+mod dump;
 pub mod exception;
 pub mod msr;
 pub mod paging;

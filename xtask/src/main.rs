@@ -1,2 +1,65 @@
-//! The `lodge` command.
-fn main() {}
+//! The project's own commands: `cargo xtask check`, `guests`, `test`, `bench`.
+//!
+//! [`check`] holds the tree against the house's rules, [`guests`] fetches and builds what is booted, [`test`] runs all
+//! tests and is what CI calls, [`bench`] measures. [`shell`] runs other programs.
+
+mod bench;
+mod check;
+mod guests;
+mod shell;
+mod test;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// The project's own commands.
+#[derive(Parser)]
+#[command(name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Hold the tree against the house's rules: strata, budgets, headers, unsafe, format, lints, licences
+    Check {
+        /// Leave out what takes long: lints
+        #[arg(long)]
+        quick: bool,
+    },
+    /// Fetch guest kernels and build initial RAM disks, into ./cache
+    Guests {
+        /// Also build a Debian root file system (needs mmdebstrap and root or user namespaces)
+        #[arg(long)]
+        root: bool,
+    },
+    /// Install what is needed, then run every test; this is what CI calls
+    Test,
+    /// Measure lodge, QEMU and the bare host in turn
+    Bench(bench::Options),
+}
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Check { quick } => check::run(quick),
+        Command::Guests { root } => guests::run(root),
+        Command::Test => test::run(),
+        Command::Bench(options) => bench::run(&options),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The workspace's root.
+fn root() -> PathBuf {
+    let here = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    here.parent().map_or(here.clone(), PathBuf::from)
+}

@@ -74,10 +74,11 @@ pub trait CpuIo {
     fn mmio_write(&self, address: u64, data: &[u8]);
 
     /// Reads an MSR that belongs to the interrupt controller: APIC base (0x1b), TSC deadline (0x6e0) and x2APIC
-    /// (0x800 to 0x8ff).
+    /// (0x800 to 0x8ff). A TSC deadline is in terms of the host's counter ([`CpuIo::host_tsc`]): the engine, which keeps
+    /// the guest's offset, adds it to what it shows the guest. Zero means "none" on both sides.
     fn apic_msr_read(&self, msr: u32) -> Result<u64, AccessError>;
 
-    /// Writes such an MSR.
+    /// Writes such an MSR; a TSC deadline in terms of the host's counter.
     fn apic_msr_write(&self, msr: u32, value: u64) -> Result<(), AccessError>;
 
     /// The task priority class, 0 to 15 (CR8).

@@ -1,1 +1,22 @@
-//! (being written)
+//! PCI: bus 0 behind an i440FX, with PIIX3 and PIIX4 on it.
+//!
+//! * [`PciHost`] is the bus: configuration mechanism #1, and the assignment of addresses on machines without firmware.
+//! * [`ConfigSpace`] is what a function builds its configuration space from; it moves BARs on the buses. [`Msix`] is its
+//!   table of messages.
+//! * [`Router`] leads INTx pins to ISA interrupts, steered by PIIX3.
+//! * [`Bridge`] makes the functions of the board itself.
+//!
+//! Neighbours: devices such as `lodge-virtio`'s implement `lodge_bus::PciFunction`.
+#![forbid(unsafe_code)]
+
+pub mod bridges;
+pub mod config;
+pub mod host;
+pub mod msix;
+pub mod router;
+
+pub use bridges::Bridge;
+pub use config::{BarTarget, ConfigSpace, ConfigSpec, ConfigState};
+pub use host::{PciError, PciHost, PciWindow};
+pub use msix::{Msix, MsixState};
+pub use router::{DEFAULT_ROUTES, Router, wire_of};

@@ -1,0 +1,305 @@
+//! The command line: what there is to say, without looking at the world.
+//!
+//! [`Cli`] is clap's; [`RunArgs::plan`] turns the text of `run` into a [`Plan`], or says what is wrong or not available
+//! yet. Neither touches a file: that is [`crate::run`]'s.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+use lodge_vm::engines::Choice;
+
+use crate::values;
+
+/// Runs guest operating systems, with or without hardware virtualization.
+#[derive(Debug, Parser)]
+#[command(name = "lodge", version, about, max_term_width = 100, arg_required_else_help = true)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What can be done.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run one throw-away VM in the foreground
+    Run(Box<RunArgs>),
+    /// Say which engines this host can use, and why not the others
+    Engines,
+    /// Say what this host offers and lacks, with remedies
+    Doctor,
+}
+
+/// Options of `run`.
+#[derive(Args, Debug, Default)]
+pub struct RunArgs {
+    /// Kernel: a Linux bzImage, a PVH ELF image or a Multiboot image
+    #[arg(long, value_name = "F")]
+    pub kernel: Option<PathBuf>,
+    /// Initial RAM disk, or a Multiboot kernel's module
+    #[arg(long, value_name = "F", requires = "kernel")]
+    pub initrd: Option<PathBuf>,
+    /// The kernel's command line
+    #[arg(long, value_name = "TEXT", requires = "kernel", allow_hyphen_values = true)]
+    pub append: Option<String>,
+    /// Disk, repeatable: F[,format=raw][,bus=virtio][,readonly][,ephemeral]
+    #[arg(long, value_name = "SPEC")]
+    pub disk: Vec<String>,
+    /// RAM, with suffix K, M, G or T
+    #[arg(long, value_name = "SIZE", default_value = "512M", value_parser = values::size)]
+    pub memory: u64,
+    /// Number of virtual processors
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=255))]
+    pub cpus: u32,
+    /// Engine: auto, translator or kvm
+    #[arg(long, value_name = "NAME", default_value = "auto")]
+    pub engine: String,
+    /// Network: none
+    #[arg(long, value_name = "SPEC")]
+    pub net: Vec<String>,
+    /// Serial port, repeatable: stdio, none, file=F or unix=F  [default: stdio]
+    #[arg(long, value_name = "SPEC")]
+    pub serial: Vec<String>,
+    /// Display: none
+    #[arg(long, value_name = "SPEC", default_value = "none")]
+    pub display: String,
+    /// Add a port at 0xf4 at which writing v ends the VM with status (v << 1) | 1
+    #[arg(long)]
+    pub debug_exit: bool,
+    /// End, with status 0, when the guest reboots
+    #[arg(long)]
+    pub no_reboot: bool,
+    /// End, with status 4, after so many seconds
+    #[arg(long, value_name = "SECONDS", value_parser = values::seconds)]
+    pub timeout: Option<Duration>,
+    /// Write a report in JSON when the VM ends
+    #[arg(long, value_name = "F.json")]
+    pub report: Option<PathBuf>,
+    #[arg(long, hide = true)]
+    cdrom: Option<String>,
+    #[arg(long, hide = true)]
+    floppy: Option<String>,
+    #[arg(long, hide = true)]
+    boot: Option<String>,
+    #[arg(long, hide = true)]
+    firmware: Option<String>,
+    #[arg(long, hide = true)]
+    control: Option<String>,
+}
+
+/// What is wrong with a command line.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum UsageError {
+    /// Nothing to boot.
+    #[error("there is nothing to boot; name a kernel with --kernel")]
+    NothingToBoot,
+    /// Known to be wanted and not there yet.
+    #[error("{what} is not available yet; {instead}")]
+    NotYet {
+        /// The option and value.
+        what: String,
+        /// What works.
+        instead: &'static str,
+    },
+    /// A value that means nothing.
+    #[error("{option}: {problem}")]
+    Value {
+        /// The option.
+        option: &'static str,
+        /// What is wrong.
+        problem: String,
+    },
+}
+
+/// A disk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DiskPlan {
+    /// The image's file.
+    pub path: PathBuf,
+    /// The guest cannot write.
+    pub readonly: bool,
+    /// What the guest writes is forgotten.
+    pub ephemeral: bool,
+}
+
+/// What a serial port leads to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SerialPlan {
+    /// Standard input and output.
+    Stdio,
+    /// Nothing.
+    None,
+    /// A file that is written.
+    File(PathBuf),
+    /// A Unix socket that others connect to.
+    Unix(PathBuf),
+}
+
+/// A `run` command line, understood.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plan {
+    /// The kernel.
+    pub kernel: PathBuf,
+    /// The engine.
+    pub engine: Choice,
+    /// The disks, in order.
+    pub disks: Vec<DiskPlan>,
+    /// The serial ports, in order; at most four.
+    pub serials: Vec<SerialPlan>,
+}
+
+/// Serial ports of a PC.
+const SERIAL_PORTS: usize = 4;
+
+impl RunArgs {
+    /// Understands the options.
+    ///
+    /// # Errors
+    ///
+    /// Something is wrong, or not available yet.
+    pub fn plan(&self) -> Result<Plan, UsageError> {
+        self.refuse_what_is_not_there()?;
+        let engine = match self.engine.as_str() {
+            "auto" => Choice::Auto,
+            name @ ("translator" | "kvm") => Choice::Named(name.to_owned()),
+            other => return Err(value("--engine", format!("'{other}' is not one of auto, translator, kvm"))),
+        };
+        let mut serials: Vec<_> = self.serial.iter().map(|text| serial(text)).collect::<Result<_, _>>()?;
+        if serials.is_empty() {
+            serials.push(SerialPlan::Stdio);
+        }
+        if serials.len() > SERIAL_PORTS {
+            return Err(value("--serial", format!("a PC has at most {SERIAL_PORTS} serial ports")));
+        }
+        if serials.iter().filter(|plan| **plan == SerialPlan::Stdio).count() > 1 {
+            return Err(value("--serial", "only one port can have stdio".into()));
+        }
+        let disks = self.disk.iter().map(|text| disk(text)).collect::<Result<_, _>>()?;
+        let kernel = self.kernel.clone().ok_or(UsageError::NothingToBoot)?;
+        Ok(Plan { kernel, engine, disks, serials })
+    }
+
+    fn refuse_what_is_not_there(&self) -> Result<(), UsageError> {
+        const FIRMWARE: &str = "boot a kernel with --kernel";
+        let options = [
+            ("--cdrom", &self.cdrom, FIRMWARE),
+            ("--floppy", &self.floppy, FIRMWARE),
+            ("--boot", &self.boot, FIRMWARE),
+            ("--firmware", &self.firmware, FIRMWARE),
+            ("--control", &self.control, "use Ctrl-A C on the terminal"),
+        ];
+        for (option, given, instead) in options {
+            if given.is_some() {
+                return Err(UsageError::NotYet { what: option.into(), instead });
+            }
+        }
+        if let Some(net) = self.net.iter().find(|net| *net != "none") {
+            return Err(UsageError::NotYet { what: format!("--net {net}"), instead: "use --net none" });
+        }
+        if self.display != "none" {
+            let what = format!("--display {}", self.display);
+            return Err(UsageError::NotYet { what, instead: "use --display none and the serial console" });
+        }
+        Ok(())
+    }
+}
+
+fn value(option: &'static str, problem: String) -> UsageError {
+    UsageError::Value { option, problem }
+}
+
+fn serial(text: &str) -> Result<SerialPlan, UsageError> {
+    match text.split_once('=') {
+        None if text == "stdio" => Ok(SerialPlan::Stdio),
+        None if text == "none" => Ok(SerialPlan::None),
+        Some(("file", path)) if !path.is_empty() => Ok(SerialPlan::File(path.into())),
+        Some(("unix", path)) if !path.is_empty() => Ok(SerialPlan::Unix(path.into())),
+        _ => Err(value("--serial", format!("'{text}' is not one of stdio, none, file=F, unix=F"))),
+    }
+}
+
+fn disk(text: &str) -> Result<DiskPlan, UsageError> {
+    let (path, properties) = values::properties(text);
+    if path.is_empty() {
+        return Err(value("--disk", "the file's name is missing".into()));
+    }
+    let mut plan = DiskPlan { path: path.into(), readonly: false, ephemeral: false };
+    for (name, given) in properties {
+        let not_yet = |what: &str, instead| UsageError::NotYet { what: format!("--disk with {what}"), instead };
+        match (name.as_str(), given.as_deref()) {
+            ("readonly", None) => plan.readonly = true,
+            ("ephemeral", None) => plan.ephemeral = true,
+            ("format", Some("raw")) | ("bus", Some("virtio")) => {}
+            ("format", Some(other)) => return Err(not_yet(&format!("format={other}"), "use format=raw")),
+            ("bus", Some(other @ ("ide" | "sata" | "nvme" | "scsi"))) => {
+                return Err(not_yet(&format!("bus={other}"), "use bus=virtio"));
+            }
+            _ => {
+                let known = "format=raw, bus=virtio, readonly, ephemeral; a comma in a file's name is doubled";
+                return Err(value("--disk", format!("'{name}' is not one of {known}")));
+            }
+        }
+    }
+    Ok(plan)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plan(arguments: &[&str]) -> Result<Plan, UsageError> {
+        let all = ["lodge", "run", "--kernel", "k"].iter().chain(arguments);
+        match Cli::try_parse_from(all).unwrap().command {
+            Command::Run(run) => run.plan(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_command_is_consistent() {
+        use clap::CommandFactory;
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn defaults() {
+        let plan = plan(&[]).unwrap();
+        assert_eq!(plan.serials, [SerialPlan::Stdio]);
+        assert_eq!(plan.engine, Choice::Auto);
+        let Command::Run(run) = Cli::try_parse_from(["lodge", "run"]).unwrap().command else { panic!() };
+        assert_eq!((run.memory, run.cpus, run.timeout), (512 << 20, 1, None));
+        assert_eq!(run.plan(), Err(UsageError::NothingToBoot));
+    }
+
+    #[test]
+    fn disks_and_serials() {
+        let plan =
+            plan(&["--disk", "a.img,format=raw,bus=virtio,readonly", "--disk", "b,,c,ephemeral", "--serial", "none"])
+                .unwrap();
+        let disk = |path: &str, readonly, ephemeral| DiskPlan { path: path.into(), readonly, ephemeral };
+        assert_eq!(plan.disks, [disk("a.img", true, false), disk("b,c", false, true)]);
+        assert_eq!(plan.serials, [SerialPlan::None]);
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_in_one_line() {
+        for (arguments, expected) in [
+            (&["--disk", "a,format=qcow2"][..], "--disk with format=qcow2 is not available yet; use format=raw"),
+            (&["--disk", "a,bus=nvme"], "--disk with bus=nvme is not available yet; use bus=virtio"),
+            (&["--disk", ",readonly"], "--disk: the file's name is missing"),
+            (&["--net", "user"], "--net user is not available yet; use --net none"),
+            (&["--cdrom", "x.iso"], "--cdrom is not available yet; boot a kernel with --kernel"),
+            (&["--serial", "tcp=1"], "--serial: 'tcp=1' is not one of stdio, none, file=F, unix=F"),
+            (&["--engine", "hvf"], "--engine: 'hvf' is not one of auto, translator, kvm"),
+            (&["--serial", "stdio", "--serial", "stdio"], "--serial: only one port can have stdio"),
+        ] {
+            assert_eq!(plan(arguments).unwrap_err().to_string(), expected);
+        }
+        let error = plan(&["--disk", "a,size=1"]).unwrap_err().to_string();
+        assert!(error.starts_with("--disk: 'size' is not one of format=raw"), "{error}");
+        assert!(Cli::try_parse_from(["lodge", "run", "--memory", "0"]).is_err());
+        assert!(Cli::try_parse_from(["lodge", "run", "--cpus", "256"]).is_err());
+        assert!(Cli::try_parse_from(["lodge", "run", "--initrd", "x"]).is_err(), "an initrd needs a kernel");
+    }
+}

@@ -1,0 +1,259 @@
+//! `lodge run`: opens what the plan names, starts the machine, and sees it to its end.
+
+use std::fs::File;
+use std::io::{IsTerminal, Read};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::Path;
+use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use lodge_backend::{CharStream, Disk, DiskError, FdStream, NullStream, Overlay, RawDisk, SocketStream};
+use lodge_vm::engines::{self, Choice, Chosen, NoEngine};
+use lodge_vm::{Backends, Boot, Config, Handle, OnReboot, Outcome, Phase, Vm, VmError};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+use crate::args::{DiskPlan, RunArgs, SerialPlan, UsageError};
+use crate::console::{Action, Escapes, PromptCommand};
+use crate::report;
+use crate::terminal::{self, Raw};
+
+/// Most bytes of generated code that an engine may keep.
+const CODE_CACHE: usize = 256 << 20;
+/// The kernel's command line where none is given: a console on the serial port.
+const DEFAULT_COMMAND_LINE: &str = "console=ttyS0";
+
+/// Why a machine did not come to run. The cause is in the text.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The command line.
+    #[error(transparent)]
+    Usage(#[from] UsageError),
+    /// No engine.
+    #[error("{0}; `lodge doctor` says more")]
+    Engine(#[from] NoEngine),
+    /// A disk.
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+    /// A file or socket that would be made.
+    #[error("{what} '{path}' cannot be made: {source}")]
+    Output {
+        /// What it is for.
+        what: &'static str,
+        /// The file.
+        path: String,
+        /// The host's answer.
+        source: std::io::Error,
+    },
+    /// Standard input and output.
+    #[error("standard input and output cannot be used: {0}")]
+    Stdio(std::io::Error),
+    /// The machine.
+    #[error(transparent)]
+    Vm(#[from] VmError),
+}
+
+impl RunError {
+    /// The exit status.
+    pub fn status(&self) -> u8 {
+        match self {
+            Self::Vm(error) => error.status(),
+            Self::Engine(NoEngine::None { .. }) => 5,
+            _ => 2,
+        }
+    }
+}
+
+/// Runs a machine. The exit status.
+///
+/// # Errors
+///
+/// It cannot be started, or lodge failed in a way that the machine's report cannot tell.
+pub fn run(args: &RunArgs) -> Result<u8, RunError> {
+    let plan = args.plan()?;
+    let report_file = args.report.as_deref().map(|path| create("report", path)).transpose()?;
+    let handle = Arc::new(OnceLock::new());
+    let disks = plan.disks.iter().map(open_disk).collect::<Result<_, _>>()?;
+    let Chosen { engine, why } = engines::choose(&engines::all(), &plan.engine)?;
+    let config = Config {
+        memory: args.memory,
+        vcpus: args.cpus,
+        boot: Boot {
+            kernel: plan.kernel,
+            initrd: args.initrd.clone(),
+            command_line: args.append.clone().unwrap_or_else(|| DEFAULT_COMMAND_LINE.into()),
+        },
+        debug_exit: args.debug_exit,
+        on_reboot: if args.no_reboot { OnReboot::End } else { OnReboot::Restart },
+        timeout: args.timeout,
+        code_cache: CODE_CACHE,
+    };
+    eprintln!("lodge: {} engine ({why}), {} CPU, {} MiB", engine.name(), config.vcpus, config.memory >> 20);
+
+    let signal = watch_signals(handle.clone()).map_err(RunError::Stdio)?;
+    let uses_stdio = plan.serials.contains(&SerialPlan::Stdio);
+    let raw = if uses_stdio { Raw::enter() } else { None };
+    let serials =
+        plan.serials.iter().map(|plan| open_serial(plan, raw.is_some(), &handle)).collect::<Result<_, _>>()?;
+    let vm = Vm::start(config, engine, Backends::new(serials, disks))?;
+    // Set once, here; the signal and console threads look for it.
+    let _ = handle.set(vm.handle());
+    if signal.load(Ordering::SeqCst) != 0 {
+        vm.handle().quit();
+    }
+    let ended = vm.wait();
+    drop(raw);
+    let ended = ended?;
+
+    let status = match (&ended.outcome, signal.load(Ordering::SeqCst)) {
+        (Outcome::Quit, number @ 1..) => 128u8.saturating_add(u8::try_from(number).unwrap_or(0)),
+        _ => ended.outcome.status(),
+    };
+    match &ended.outcome {
+        Outcome::Crashed(crash) => eprint!("{}", report::crash(crash)),
+        Outcome::Failed(error) => eprintln!("lodge: {error}"),
+        Outcome::TimedOut => eprintln!("lodge: the time is up (--timeout); the guest was still running"),
+        _ => {}
+    }
+    if let (Some(file), Some(path)) = (report_file, &args.report) {
+        report::write(file, &ended, status).map_err(|source| output("report", path, source))?;
+    }
+    Ok(status)
+}
+
+fn output(what: &'static str, path: &Path, source: std::io::Error) -> RunError {
+    RunError::Output { what, path: path.display().to_string(), source }
+}
+
+fn create(what: &'static str, path: &Path) -> Result<File, RunError> {
+    File::create(path).map_err(|source| output(what, path, source))
+}
+
+fn open_disk(plan: &DiskPlan) -> Result<Arc<dyn Disk>, RunError> {
+    let disk = Arc::new(RawDisk::open(&plan.path, plan.readonly || plan.ephemeral)?);
+    if plan.ephemeral { Ok(Arc::new(Overlay::new(disk, &std::env::temp_dir())?)) } else { Ok(disk) }
+}
+
+fn open_serial(plan: &SerialPlan, raw: bool, handle: &Arc<OnceLock<Handle>>) -> Result<Arc<dyn CharStream>, RunError> {
+    Ok(match plan {
+        SerialPlan::None => Arc::new(NullStream),
+        SerialPlan::File(path) => Arc::new(FdStream::file(path).map_err(|source| output("serial file", path, source))?),
+        SerialPlan::Unix(path) => {
+            Arc::new(SocketStream::listen(path).map_err(|source| output("serial socket", path, source))?)
+        }
+        SerialPlan::Stdio if raw => Arc::new(console(handle.clone()).map_err(RunError::Stdio)?),
+        // A terminal that is not ours (a background job) is not read: reading would stop the process.
+        SerialPlan::Stdio if std::io::stdin().is_terminal() => {
+            let stdout = std::io::stdout().as_fd().try_clone_to_owned().map_err(RunError::Stdio)?;
+            Arc::new(FdStream::new(None::<File>, File::from(stdout)).map_err(RunError::Stdio)?)
+        }
+        SerialPlan::Stdio => Arc::new(FdStream::stdio().map_err(RunError::Stdio)?),
+    })
+}
+
+/// Standard input and output in raw mode, with escape keys.
+fn console(handle: Arc<OnceLock<Handle>>) -> std::io::Result<FdStream> {
+    let input = File::from(std::io::stdin().as_fd().try_clone_to_owned()?);
+    let stdout = File::from(std::io::stdout().as_fd().try_clone_to_owned()?);
+    FdStream::new(Some(Keyboard { input, escapes: Escapes::default(), handle }), stdout)
+}
+
+/// Standard input without the escape keys.
+struct Keyboard {
+    input: File,
+    escapes: Escapes,
+    handle: Arc<OnceLock<Handle>>,
+}
+
+impl AsFd for Keyboard {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.input.as_fd()
+    }
+}
+
+impl Read for Keyboard {
+    /// As read(2), but that escape keys are taken out; where nothing else came, "interrupted", so that the reader asks
+    /// again rather than seeing an end of file.
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let count = self.input.read(buffer)?;
+        let mut kept = 0;
+        for index in 0..count {
+            match self.escapes.feed(buffer[index]) {
+                Action::Pass(byte) => {
+                    buffer[kept] = byte;
+                    kept += 1;
+                }
+                Action::Nothing => {}
+                Action::Show(text) => eprint!("{text}"),
+                Action::Run(command) => self.command(command),
+            }
+        }
+        if kept == 0 && count > 0 { Err(std::io::ErrorKind::Interrupted.into()) } else { Ok(kept) }
+    }
+}
+
+impl Keyboard {
+    fn command(&self, command: PromptCommand) {
+        let Some(handle) = self.handle.get() else { return };
+        eprint!("\r\n");
+        match command {
+            PromptCommand::Pause => handle.pause(),
+            PromptCommand::Resume => handle.resume(),
+            PromptCommand::Reset => handle.reset(),
+            PromptCommand::Quit => handle.quit(),
+            PromptCommand::Status => {
+                let Some(status) = handle.status() else { return };
+                let phase = match status.phase {
+                    Phase::Running => "running",
+                    Phase::Paused => "paused",
+                };
+                let seconds = Duration::as_secs(&status.uptime);
+                eprint!("{phase} for {seconds} s on the {} engine, {} resets\r\n", status.engine, status.resets);
+            }
+        }
+    }
+}
+
+/// Ends the machine, or lodge if there is none yet, at the first signal that asks for it, and lodge at once at the
+/// second. The number of the signal that came, or zero.
+fn watch_signals(handle: Arc<OnceLock<Handle>>) -> std::io::Result<Arc<AtomicI32>> {
+    let mut signals = Signals::new([SIGTERM, SIGHUP, SIGINT])?;
+    let came = Arc::new(AtomicI32::new(0));
+    let noted = came.clone();
+    let serve = move || {
+        for number in signals.forever() {
+            if noted.swap(number, Ordering::SeqCst) != 0 {
+                terminal::restore();
+                std::process::exit(128 + number);
+            }
+            if let Some(handle) = handle.get() {
+                handle.quit();
+            }
+        }
+    };
+    std::thread::Builder::new().name("signals".into()).spawn(serve)?;
+    Ok(came)
+}
+
+/// What `lodge engines` prints, and whether any engine works.
+pub fn list_engines() -> (String, bool) {
+    let mut text = String::new();
+    let mut any = false;
+    for engine in engines::all() {
+        let (verdict, usable) = match engine.probe() {
+            lodge_engine_api::Verdict::Usable(how) => (format!("usable: {how}"), true),
+            lodge_engine_api::Verdict::Unusable { cause, remedy } => {
+                let remedy = remedy.map(|remedy| format!("; {remedy}")).unwrap_or_default();
+                (format!("not usable: {cause}{remedy}"), false)
+            }
+        };
+        any |= usable;
+        text += &format!("{:<12} {verdict}\n", engine.name());
+    }
+    match engines::choose(&engines::all(), &Choice::Auto) {
+        Ok(chosen) => text += &format!("auto takes   {}\n", chosen.engine.name()),
+        Err(error) => text += &format!("auto takes   nothing: {error}\n"),
+    }
+    (text, any)
+}

@@ -1,0 +1,41 @@
+use super::*;
+use crate::testing;
+
+#[test]
+fn port_a_resets_on_a_rising_edge() {
+    let board = testing::Board::new();
+    board.attach(Board::new(false, board.system.clone()));
+    assert_eq!(board.inb(0x92), 2);
+    board.outb(0x92, 3);
+    board.outb(0x92, 3);
+    assert_eq!(*board.system.0.lock(), ["reset"]);
+}
+
+#[test]
+fn debug_exit_is_there_when_asked_for() {
+    let board = testing::Board::new();
+    board.attach(Board::new(true, board.system.clone()));
+    board.outb(0xf4, 5);
+    board.outb(0xf5, 9);
+    board.ports.write(0xf4, Width::Dword, 0x100);
+    board.outb(0xf4, 0xff);
+    assert_eq!(*board.system.0.lock(), ["exit 11", "exit 1", "exit 255"]);
+    let board = testing::Board::new();
+    board.attach(Board::new(false, board.system.clone()));
+    board.outb(0xf4, 5);
+    assert_eq!(*board.system.0.lock(), [""; 0]);
+    assert_eq!(board.inb(0xf4), 0xff);
+}
+
+#[test]
+fn state_is_restored() {
+    let board = testing::Board::new();
+    let device = Board::new(false, board.system.clone());
+    board.attach(device.clone());
+    board.outb(0x80, 0x42);
+    let saved = device.save();
+    device.reset();
+    assert_ne!(device.save(), saved);
+    device.restore(&saved).unwrap();
+    assert_eq!(device.post_code(), 0x42);
+}

@@ -1,0 +1,277 @@
+//! Building a machine: memory, time, buses, devices from one table, the kernel, and the engine's partition.
+
+use std::sync::mpsc::Sender;
+use std::sync::{Arc, OnceLock, Weak};
+use std::time::{Duration, Instant};
+
+use lodge_backend::{CharStream, Disk, Receiver};
+use lodge_boot::Loaded;
+use lodge_boot::layout::DEVICE_HOLE;
+use lodge_bus::{Device, HostClock, MmioBus, PortBus, SystemControl, Timers};
+use lodge_chipset::Pm;
+use lodge_engine_api::{Engine, GuestMemory, Partition, PartitionSpec, Statistics};
+use lodge_irq::Controllers;
+use lodge_pci::{PciHost, PciWindow, Router};
+use lodge_x86::cpuid::{Missing, Profile, Shape};
+
+use crate::clock::TimeSource;
+use crate::devices::DEVICES;
+use crate::driver::{Control, Message};
+use crate::inputs::{Bells, World};
+use crate::processors::Processors;
+use crate::tsc::Measurement;
+use crate::{Config, VmError, ram};
+
+/// What the local APIC's timer divides, in Hz.
+const APIC_HZ: u64 = 1_000_000_000;
+
+/// Where PCI functions have their memory, between RAM and the I/O APIC, and their ports, above the power-management
+/// block.
+const PCI_WINDOW: PciWindow = PciWindow { memory_base: DEVICE_HOLE.start, memory_end: 0xfec0_0000, io_base: 0xc000 };
+
+/// Most processors that APIC IDs of 8 bits can name.
+const VCPUS_MAX: u32 = 255;
+
+/// What stands behind the devices on the host. It stays when the machine is reset.
+#[derive(Clone, Default)]
+pub struct Backends {
+    serials: Vec<Arc<dyn CharStream>>,
+    disks: Vec<Arc<dyn Disk>>,
+    first_output: Arc<OnceLock<Instant>>,
+}
+
+impl Backends {
+    /// Serial ports and disks, in order.
+    pub fn new(serials: Vec<Arc<dyn CharStream>>, disks: Vec<Arc<dyn Disk>>) -> Self {
+        let first_output = Arc::new(OnceLock::new());
+        let watch = |stream| Arc::new(Watched { stream, first_output: first_output.clone() }) as Arc<dyn CharStream>;
+        let serials = serials.into_iter().map(watch).collect();
+        Self { serials, disks, first_output }
+    }
+
+    /// What stands behind the serial ports.
+    pub(crate) fn serials(&self) -> &[Arc<dyn CharStream>] {
+        &self.serials
+    }
+
+    /// When the guest first wrote to a serial port, since `start`.
+    pub(crate) fn first_output(&self, start: Instant) -> Option<Duration> {
+        self.first_output.get().map(|instant| instant.saturating_duration_since(start))
+    }
+
+    /// Lets what the guest wrote reach the host, for at most so long.
+    pub(crate) fn flush(&self, at_most: Duration) {
+        let until = Instant::now() + at_most;
+        for stream in &self.serials {
+            stream.flush(until.saturating_duration_since(Instant::now()));
+        }
+    }
+}
+
+/// Notes when the first byte passes.
+struct Watched {
+    stream: Arc<dyn CharStream>,
+    first_output: Arc<OnceLock<Instant>>,
+}
+
+impl CharStream for Watched {
+    fn connect(&self, receiver: Weak<dyn Receiver>) {
+        self.stream.connect(receiver);
+    }
+
+    fn send(&self, data: &[u8]) -> usize {
+        if !data.is_empty() && self.first_output.get().is_none() {
+            self.first_output.get_or_init(Instant::now);
+        }
+        self.stream.send(data)
+    }
+
+    fn resume(&self) {
+        self.stream.resume();
+    }
+
+    fn flush(&self, at_most: Duration) {
+        self.stream.flush(at_most);
+    }
+}
+
+/// What devices are made of, and onto what they are put.
+pub(crate) struct Board<'a> {
+    pub(crate) config: &'a Config,
+    pub(crate) backends: &'a Backends,
+    pub(crate) memory: GuestMemory,
+    pub(crate) ports: PortBus,
+    pub(crate) mmio: MmioBus,
+    pub(crate) timers: Timers,
+    pub(crate) interrupts: Arc<Controllers>,
+    pub(crate) pci: Arc<PciHost>,
+    pub(crate) router: Arc<Router>,
+    pub(crate) control: Arc<dyn SystemControl>,
+    pub(crate) devices: Vec<Arc<dyn Device>>,
+}
+
+impl Board<'_> {
+    /// Puts a device on the buses.
+    pub(crate) fn attach(&mut self, device: Arc<dyn Device>) -> Result<(), VmError> {
+        let refused =
+            |error: lodge_bus::MapError| VmError::Device { device: device.name().to_owned(), cause: error.to_string() };
+        if let Some(port) = device.clone().port() {
+            self.ports.attach(&port).map_err(refused)?;
+        }
+        if let Some(mmio) = device.clone().mmio() {
+            self.mmio.attach(&mmio).map_err(refused)?;
+        }
+        if let Some(pci) = device.clone().pci() {
+            self.pci.add(pci).map_err(|error| fault(device.name(), error))?;
+        }
+        self.devices.push(device);
+        Ok(())
+    }
+
+    /// Gives PCI functions their addresses, as firmware would.
+    fn assign_addresses(&self) -> Result<(), VmError> {
+        self.pci.assign(PCI_WINDOW, Pm::block().base, &self.ports).map_err(|error| fault("pci", error))
+    }
+}
+
+fn fault(device: &str, cause: impl std::fmt::Display) -> VmError {
+    VmError::Device { device: device.to_owned(), cause: cause.to_string() }
+}
+
+/// A machine between two resets.
+pub(crate) struct Machine {
+    // Processors come first: they are ended before what they use goes away.
+    processors: Option<Processors>,
+    partition: Arc<dyn Partition>,
+    clock: Arc<HostClock>,
+    time: Arc<TimeSource>,
+    timers: Timers,
+    /// The buses hold the devices' facets only.
+    _devices: Vec<Arc<dyn Device>>,
+}
+
+impl Machine {
+    /// Builds a machine that does not run yet: guest time stands still, the processors wait.
+    pub(crate) fn build(
+        config: &Config,
+        engine: &dyn Engine,
+        backends: &Backends,
+        messages: &Sender<Message>,
+        incarnation: u64,
+    ) -> Result<Self, VmError> {
+        let measurement = Measurement::begin();
+        let capabilities = engine.capabilities();
+        let most = capabilities.max_vcpus.min(VCPUS_MAX);
+        if !(1..=most).contains(&config.vcpus) {
+            return Err(VmError::ProcessorCount { asked: config.vcpus, most });
+        }
+        let profile = host_profile()?;
+        let memory = ram::create(config.memory)?;
+        let loaded = load(config, &memory, None)?;
+        let tsc_hz = measurement.finish();
+
+        let clock = Arc::new(HostClock::new());
+        clock.pause();
+        let timers =
+            Timers::new(clock.clone()).map_err(|source| VmError::Host { what: "timer for devices", source })?;
+        let time = TimeSource::new(clock.clone(), tsc_hz);
+        let bells = Bells::new(config.vcpus);
+        let control = Control::new(messages.clone(), incarnation);
+        let interrupts = Controllers::new(config.vcpus, &timers, time.clone(), bells.clone());
+        let mut board = Board {
+            config,
+            backends,
+            memory: memory.clone(),
+            ports: PortBus::new(),
+            mmio: MmioBus::new(),
+            pci: PciHost::new(control.clone()),
+            router: Router::new(interrupts.clone()),
+            interrupts,
+            timers,
+            control,
+            devices: Vec::new(),
+        };
+        for make in DEVICES {
+            make(&mut board)?;
+        }
+        board.assign_addresses()?;
+
+        let shape = Shape {
+            vcpus: config.vcpus,
+            tsc_hz,
+            apic_hz: APIC_HZ,
+            physical_address_bits: capabilities.physical_address_bits,
+        };
+        let partition = engine.create(PartitionSpec {
+            memory,
+            vcpus: config.vcpus,
+            cpuid: profile.table(&shape),
+            tsc_hz,
+            code_cache: config.code_cache,
+        })?;
+        let world = World {
+            ports: board.ports.clone(),
+            mmio: board.mmio.clone(),
+            interrupts: board.interrupts.clone(),
+            clock: clock.clone(),
+            time: time.clone(),
+        };
+        let processors = Processors::start(&partition, &world, &bells, &loaded.state, messages, incarnation)?;
+        tracing::info!(protocol = loaded.protocol.name(), tsc_hz, vcpus = config.vcpus, "machine built");
+        Ok(Self { processors: Some(processors), partition, clock, time, timers: board.timers, _devices: board.devices })
+    }
+
+    /// Lets guest time and the processors go on.
+    pub(crate) fn resume(&self) {
+        self.clock.resume();
+        self.timers.clock_changed();
+        self.time.resample();
+        if let Some(processors) = &self.processors {
+            processors.resume();
+        }
+    }
+
+    /// Holds the processors, then guest time.
+    pub(crate) fn pause(&self) {
+        if let Some(processors) = &self.processors {
+            processors.pause();
+        }
+        self.clock.pause();
+        self.timers.clock_changed();
+    }
+
+    /// Ends the processors for good. The engine's counters can still be read.
+    pub(crate) fn halt(&mut self) {
+        self.processors = None;
+        self.clock.pause();
+        self.timers.clock_changed();
+    }
+
+    /// The engine's counters.
+    pub(crate) fn statistics(&self) -> Statistics {
+        self.partition.statistics()
+    }
+}
+
+/// The processor that guests on this host are shown.
+///
+/// # Errors
+///
+/// The host's processor lacks what lodge needs.
+pub fn host_profile() -> Result<Profile, Missing> {
+    Profile::for_host(|leaf, subleaf| {
+        let answer = std::arch::x86_64::__cpuid_count(leaf, subleaf);
+        [answer.eax, answer.ebx, answer.ecx, answer.edx]
+    })
+}
+
+/// Loads what shall be booted.
+fn load(config: &Config, memory: &GuestMemory, rsdp: Option<u64>) -> Result<Loaded, VmError> {
+    Ok(lodge_boot::load(&lodge_boot::Request {
+        memory,
+        kernel: &config.boot.kernel,
+        initrd: config.boot.initrd.as_deref(),
+        command_line: &config.boot.command_line,
+        rsdp,
+    })?)
+}

@@ -1,0 +1,87 @@
+//! The devices of the machine, in one table.
+//!
+//! To add a device, write its maker and add its line to [`DEVICES`].
+
+use std::sync::Arc;
+
+use lodge_bus::{IrqLine, IrqSink, PortDevice};
+use lodge_chipset::{Board as Ports, CmosConfig, Hpet, HpetWiring, I8042, Pit, Pm, Rtc, Uart, UartConfig};
+use lodge_pci::{Bridge, Router};
+
+use crate::VmError;
+use crate::assembly::Board;
+
+/// Makes a device, or several that belong together, and attaches them.
+pub(crate) type Maker = fn(&mut Board<'_>) -> Result<(), VmError>;
+
+/// Every device of the machine, in the order in which they are attached.
+pub(crate) const DEVICES: &[Maker] =
+    &[interrupt_controllers, pci_host, bridges, timers, power_management, small_ports, keyboard, serial_ports];
+
+/// Base port and ISA interrupt of the four serial ports.
+const SERIAL_PORTS: [(u16, u32); 4] = [(0x3f8, 4), (0x2f8, 3), (0x3e8, 4), (0x2e8, 3)];
+
+impl Board<'_> {
+    /// The wire to a global system interrupt.
+    fn irq(&self, line: u32) -> IrqLine {
+        IrqLine::new(self.interrupts.clone() as Arc<dyn IrqSink>, line)
+    }
+}
+
+fn interrupt_controllers(board: &mut Board<'_>) -> Result<(), VmError> {
+    board.attach(board.interrupts.clone())
+}
+
+fn pci_host(board: &mut Board<'_>) -> Result<(), VmError> {
+    board.attach(board.pci.clone())
+}
+
+fn bridges(board: &mut Board<'_>) -> Result<(), VmError> {
+    let router: Arc<Router> = board.router.clone();
+    board.attach(Bridge::i440fx())?;
+    board.attach(Bridge::piix3(router))
+}
+
+fn timers(board: &mut Board<'_>) -> Result<(), VmError> {
+    let pit = Pit::new(&board.timers, board.irq(0));
+    let (below, above) = crate::ram::sizes(board.config.memory);
+    let cmos = CmosConfig { memory_below_4g: below, memory_above_4g: above, vcpus: board.config.vcpus };
+    let rtc = Rtc::new(cmos, &board.timers, board.irq(8));
+    let replace = {
+        let (pit, rtc) = (pit.clone(), rtc.clone());
+        Box::new(move |replaced| {
+            pit.set_replaced(replaced);
+            rtc.set_replaced(replaced);
+        })
+    };
+    let gsi16 = std::array::from_fn(|index| board.irq(16 + index as u32));
+    let hpet = Hpet::new(&board.timers, HpetWiring { irq0: board.irq(0), irq8: board.irq(8), gsi16, replace });
+    board.attach(pit)?;
+    board.attach(rtc)?;
+    board.attach(hpet)
+}
+
+fn power_management(board: &mut Board<'_>) -> Result<(), VmError> {
+    // Without firmware ACPI is on from the first.
+    let pm = Pm::new(true, &board.timers, board.irq(9), board.control.clone());
+    let face = pm.clone() as Arc<dyn PortDevice>;
+    let block = board.ports.mapping(Arc::downgrade(&face), Pm::block());
+    board.attach(pm)?;
+    board.attach(Bridge::piix4_pm(block))
+}
+
+fn small_ports(board: &mut Board<'_>) -> Result<(), VmError> {
+    board.attach(Ports::new(board.config.debug_exit, board.control.clone()))
+}
+
+fn keyboard(board: &mut Board<'_>) -> Result<(), VmError> {
+    board.attach(I8042::new(board.irq(1), board.irq(12), board.control.clone()))
+}
+
+fn serial_ports(board: &mut Board<'_>) -> Result<(), VmError> {
+    for (index, (stream, (base, irq))) in board.backends.serials().iter().zip(SERIAL_PORTS).enumerate() {
+        let config = UartConfig { name: format!("uart{index}"), base };
+        board.attach(Uart::new(config, board.irq(irq), stream.clone()))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,201 @@
+//! The initial RAM disk of Linux guests: busybox, the modules for virtio and ext4, and an init of our own.
+//!
+//! The kernel's command line drives the init:
+//!
+//! * `lodge.root=DEV` mounts DEV and hands over to its init; with `lodge.run`, the command runs in it.
+//! * `lodge.run=COMMAND...`, to the end of the line, runs a command with the shell, says its status as
+//!   "lodge: status N", and powers off; with `lodge.exit` it ends the VM through the debug exit port instead.
+//! * Without either there is a shell on the console.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+
+use super::cpio::Archive;
+use crate::shell;
+
+/// Modules that guests want; what they depend on comes along. One that a kernel does not have is built in.
+const MODULES: &[&str] =
+    &["virtio_pci", "virtio_blk", "virtio_console", "virtio-rng", "virtio_net", "ext4", "crc32c_generic"];
+
+const INIT: &str = r#"#!/bin/sh
+export PATH=/bin
+mount -t proc proc /proc
+mount -t sysfs sys /sys
+mount -t devtmpfs dev /dev
+mkdir -p /dev/pts
+mount -t devpts pts /dev/pts
+for module in $(cat /modules/order); do
+    insmod /modules/$module || echo "lodge: module $module was not loaded"
+done
+line=$(cat /proc/cmdline)
+root=
+for word in $line; do
+    case $word in
+        lodge.root=*) root=${word#lodge.root=} ;;
+        lodge.run=*) break ;;
+    esac
+done
+if [ -n "$root" ]; then
+    mkdir -p /root
+    for try in 1 2 3 4 5 6 7 8 9 10; do
+        [ -b "$root" ] && break
+        sleep 0.1
+    done
+    mount -t ext4 "$root" /root || { echo "lodge: $root could not be mounted"; poweroff -f; }
+    mount -t devtmpfs dev /root/dev
+    mount -t proc proc /root/proc
+fi
+echo "lodge: init"
+case $line in
+    *lodge.run=*)
+        if [ -n "$root" ]; then
+            PATH=/usr/bin:/bin:/usr/sbin:/sbin chroot /root /bin/sh -c "${line#*lodge.run=}"
+        else
+            sh -c "${line#*lodge.run=}"
+        fi
+        status=$?
+        echo "lodge: status $status"
+        case $line in
+            *lodge.exit*) lodge-exit $status ;;
+        esac
+        poweroff -f ;;
+esac
+[ -n "$root" ] && umount /root/dev /root/proc && exec switch_root /root /sbin/init
+while :; do
+    setsid cttyhack sh
+    poweroff -f
+done
+"#;
+
+/// Ends the VM through the debug exit port.
+const EXIT: &str = r#"#!/bin/sh
+printf "\\$(printf %03o "$1")" | dd of=/dev/port bs=1 seek=244 conv=notrunc 2>/dev/null
+"#;
+
+/// Builds the archive from an unpacked kernel package and an unpacked busybox.
+pub fn build(image: &Path, busybox: &Path) -> Result<Vec<u8>> {
+    let mut archive = Archive::default();
+    for folder in ["bin", "dev", "proc", "sys", "tmp", "etc", "modules"] {
+        archive.directory(folder);
+    }
+    archive.device("dev/console", 5, 1);
+    archive.device("dev/null", 1, 3);
+    let program = busybox.join("bin/busybox");
+    let bytes = fs::read(&program).with_context(|| format!("cannot read {}", program.display()))?;
+    archive.file("bin/busybox", 0o755, &bytes);
+    for applet in applets(&program)? {
+        archive.link(&format!("bin/{applet}"), "busybox");
+    }
+    archive.file("bin/lodge-exit", 0o755, EXIT.as_bytes());
+    archive.file("init", 0o755, INIT.as_bytes());
+
+    let tree = find_modules(image)?;
+    let mut order = Vec::new();
+    let mut seen = BTreeSet::new();
+    for name in MODULES {
+        load_after_dependencies(&tree, name, &mut seen, &mut order)?;
+    }
+    let mut list = String::new();
+    for path in order {
+        let name = path.file_name().and_then(|name| name.to_str()).context("a module's name is not text")?;
+        archive.file(&format!("modules/{name}"), 0o644, &fs::read(&path)?);
+        list += &format!("{name}\n");
+    }
+    archive.file("modules/order", 0o644, list.as_bytes());
+    Ok(archive.finish())
+}
+
+/// What busybox can be called as. The host runs it for that; one that the host cannot run has the usual names.
+fn applets(program: &Path) -> Result<Vec<String>> {
+    const USUAL: &str = "sh mount umount mkdir cat echo insmod sleep switch_root poweroff reboot setsid cttyhack printf dd \
+                         ls ps uname dmesg date seq head tail grep sed awk wc sort md5sum sha256sum true false test [ \
+                         sync free df cp mv rm ln touch kill find xargs time gzip tar vi hostname id env expr tr cut od \
+                         hexdump usleep mknod stat chmod";
+    let listed = shell::output(&mut shell::command(&program.display().to_string(), ["--list"]));
+    let text = listed.unwrap_or_else(|_| USUAL.to_owned());
+    Ok(text.split_whitespace().filter(|name| *name != "busybox").map(str::to_owned).collect())
+}
+
+/// All modules by name; dashes and underscores are the same to the kernel.
+fn find_modules(image: &Path) -> Result<BTreeMap<String, PathBuf>> {
+    let mut found = BTreeMap::new();
+    let mut folders = vec![image.join("lib/modules"), image.join("usr/lib/modules")];
+    while let Some(folder) = folders.pop() {
+        let Ok(entries) = fs::read_dir(&folder) else { continue };
+        for entry in entries {
+            let path = entry?.path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "ko") {
+                let name = path.file_stem().unwrap_or_default().to_string_lossy().replace('-', "_");
+                found.insert(name, path);
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// Puts a module into `order` after what it depends on.
+fn load_after_dependencies(
+    tree: &BTreeMap<String, PathBuf>,
+    name: &str,
+    seen: &mut BTreeSet<String>,
+    order: &mut Vec<PathBuf>,
+) -> Result<()> {
+    let name = name.replace('-', "_");
+    let Some(path) = tree.get(&name) else { return Ok(()) };
+    if !seen.insert(name) {
+        return Ok(());
+    }
+    for dependency in depends(&fs::read(path)?) {
+        load_after_dependencies(tree, &dependency, seen, order)?;
+    }
+    order.push(path.clone());
+    Ok(())
+}
+
+/// The names in a module's "depends=" text, which lies in its information section between NULs, and those of soft
+/// dependencies to be loaded before ("softdep=pre: ...").
+fn depends(module: &[u8]) -> Vec<String> {
+    let mut names = Vec::new();
+    for text in module.split(|byte| *byte == 0) {
+        let Ok(text) = std::str::from_utf8(text) else { continue };
+        if let Some(list) = text.strip_prefix("depends=") {
+            names.extend(list.split(',').filter(|name| !name.is_empty()).map(str::to_owned));
+        } else if let Some(list) = text.strip_prefix("softdep=pre: ") {
+            names.extend(list.split_whitespace().take_while(|word| !word.ends_with(':')).map(str::to_owned));
+        }
+    }
+    names
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dependencies_come_first_and_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let modules = folder.path().join("lib/modules/6/kernel");
+        fs::create_dir_all(&modules).unwrap();
+        for (name, text) in [
+            ("a-b.ko", &b"\x7fELF\0\0depends=c,d\0x"[..]),
+            ("c.ko", b"depends=d\0"),
+            ("d.ko", b"depends=\0softdep=pre: e post: f\0"),
+            ("e.ko", b"depends=\0"),
+            ("f.ko", b"depends=\0"),
+        ] {
+            fs::write(modules.join(name), text).unwrap();
+        }
+        let tree = find_modules(folder.path()).unwrap();
+        let (mut seen, mut order) = (BTreeSet::new(), Vec::new());
+        for name in ["a_b", "built_in", "c"] {
+            load_after_dependencies(&tree, name, &mut seen, &mut order).unwrap();
+        }
+        let names: Vec<_> = order.iter().map(|path| path.file_name().unwrap().to_str().unwrap()).collect();
+        assert_eq!(names, ["e.ko", "d.ko", "c.ko", "a-b.ko"]);
+    }
+}

@@ -1,0 +1,114 @@
+//! `cargo xtask guests`: kernels from Debian's packages, and initial RAM disks to boot them with, in `cache/guests`.
+//!
+//! Packages are fetched with apt into a state directory of our own (both architectures, the host's own sources), so
+//! that neither root nor a change of the host's apt configuration is needed. What is there already is not fetched again.
+//!
+//! ```text
+//! cache/guests/cloud-amd64/{vmlinuz,initrd}     linux-image-cloud-amd64
+//! cache/guests/amd64/{vmlinuz,initrd}           linux-image-amd64
+//! cache/guests/686-pae/{vmlinuz,initrd}         linux-image-686-pae, i386
+//! cache/guests/memtest86+/{x64,ia32}.bin        memtest86+
+//! cache/guests/root.img                         a Debian root file system, with --root
+//! ```
+
+mod apt;
+mod cpio;
+mod initramfs;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+
+use crate::shell;
+use apt::Apt;
+
+/// A Linux guest: the folder's name, the package that depends on the kernel's, and the architecture.
+const LINUX: &[(&str, &str, &str)] = &[
+    ("cloud-amd64", "linux-image-cloud-amd64", "amd64"),
+    ("amd64", "linux-image-amd64", "amd64"),
+    ("686-pae", "linux-image-686-pae", "i386"),
+];
+
+/// Bytes of the root file system's image.
+const ROOT_SIZE: &str = "2G";
+
+/// Where guests are.
+pub fn folder() -> PathBuf {
+    crate::root().join("cache/guests")
+}
+
+/// The root file system as a tree, for the bare host to chroot into.
+pub fn tree() -> PathBuf {
+    folder().join("root.tree")
+}
+
+/// Fetches and builds what is missing.
+pub fn run(root: bool) -> Result<()> {
+    let folder = folder();
+    let apt = Apt::new(&crate::root().join("cache/apt"))?;
+    for (name, package, architecture) in LINUX {
+        linux(&apt, &folder.join(name), package, architecture).with_context(|| format!("guest {name}"))?;
+    }
+    memtest(&apt, &folder.join("memtest86+")).context("guest memtest86+")?;
+    if root {
+        root_image(&folder.join("root.img")).context("the root file system")?;
+    }
+    println!("guests: all are in {}", folder.display());
+    Ok(())
+}
+
+/// A Linux kernel and its initial RAM disk.
+fn linux(apt: &Apt, folder: &Path, package: &str, architecture: &str) -> Result<()> {
+    let (kernel, initrd) = (folder.join("vmlinuz"), folder.join("initrd"));
+    // The RAM disk is built anew each time: it takes a moment and changes with this program.
+    let image = apt.unpacked(&apt.dependency(package, architecture, "linux-image-")?, architecture)?;
+    let busybox = apt.unpacked("busybox-static", architecture)?;
+    fs::create_dir_all(folder)?;
+    let found = fs::read_dir(image.join("boot"))?
+        .filter_map(|entry| entry.ok())
+        .find(|entry| entry.file_name().to_string_lossy().starts_with("vmlinuz-"))
+        .context("the package holds no kernel")?;
+    fs::copy(found.path(), &kernel)?;
+    let archive = initramfs::build(&image, &busybox)?;
+    fs::write(&initrd, archive)?;
+    println!("guests: {} and initrd", kernel.display());
+    Ok(())
+}
+
+fn memtest(apt: &Apt, folder: &Path) -> Result<()> {
+    let package = apt.unpacked("memtest86+", "amd64")?;
+    fs::create_dir_all(folder)?;
+    for name in ["x64", "ia32"] {
+        fs::copy(package.join(format!("boot/memtest86+{name}.bin")), folder.join(format!("{name}.bin")))?;
+    }
+    Ok(())
+}
+
+/// A raw ext4 image of a minimal Debian, made without mounting anything.
+fn root_image(image: &Path) -> Result<()> {
+    if image.is_file() && tree().is_dir() {
+        return Ok(());
+    }
+    for (program, package) in [("mmdebstrap", "mmdebstrap"), ("mke2fs", "e2fsprogs")] {
+        if !shell::has(program) {
+            bail!("{program} is missing; `sudo apt-get install {package}` brings it");
+        }
+    }
+    let tree = tree();
+    if tree.exists() {
+        fs::remove_dir_all(&tree)?;
+    }
+    let mut debootstrap = shell::command("mmdebstrap", ["--variant=minbase"]);
+    debootstrap.args([
+        "--include=systemd-sysv,udev,iproute2,procps,python3-minimal,perl,xz-utils,openssl,sqlite3,gcc,libc6-dev",
+    ]);
+    debootstrap.args(["--customize-hook=echo lodge > \"$1/etc/hostname\""]);
+    debootstrap.args(["--customize-hook=chroot \"$1\" passwd --delete root"]);
+    shell::run(debootstrap.arg("bookworm").arg(&tree))?;
+    let partial = image.with_extension("partial");
+    let mut mke2fs = shell::command("mke2fs", ["-q", "-t", "ext4", "-L", "root", "-d"]);
+    shell::run(mke2fs.arg(&tree).arg(&partial).arg(ROOT_SIZE))?;
+    fs::rename(&partial, image)?;
+    Ok(())
+}
