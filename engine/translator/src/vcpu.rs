@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use lodge_engine_api::{CpuIo, CrashReport, EngineError, Event, Exit, Vcpu};
-use lodge_x86::bits::{cr0, rflags};
+use lodge_x86::bits::{cr0, cr4, rflags};
 use lodge_x86::exception::Exception;
 use lodge_x86::paging::{AccessKind, PagingContext};
 use lodge_x86::state::{Activity, CpuState};
@@ -396,7 +396,10 @@ impl TranslatorVcpu {
         let cpu = self.cpu();
         let exception = match signal as i32 {
             libc::SIGFPE if matches!(code as i32, FPE_INTDIV | FPE_INTOVF) => Exception::DIVIDE,
-            libc::SIGFPE if cpu.simd_exception_pending() => Exception::SIMD,
+            libc::SIGFPE if cpu.simd_exception_pending() => {
+                // Without CR4.OSXMMEXCPT it is an undefined opcode (SDM 1 11.5.1).
+                if cpu.cr4 & cr4::OSXMMEXCPT != 0 { Exception::SIMD } else { Exception::INVALID_OPCODE }
+            }
             libc::SIGFPE => Exception::X87,
             libc::SIGILL => Exception::INVALID_OPCODE,
             libc::SIGBUS => Exception::ALIGNMENT,
