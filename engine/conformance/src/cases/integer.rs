@@ -4,7 +4,7 @@ use iced_x86::code_asm::*;
 use lodge_x86::Gpr::*;
 use lodge_x86::bits::rflags;
 
-use crate::case::{Case, Mode};
+use crate::case::{Case, Ending, Mode};
 use crate::layout::DATA;
 
 /// All cases on this subject.
@@ -72,20 +72,25 @@ fn basics() -> Vec<Case> {
         .gives(Rdx, 0x1300)
         .gives(Rsi, 0x77)
         .leaves(DATA, &[0x77, 0x12]),
-        Case::long("integer/high_bytes_with_parked_bases", |a| {
-            emit!(a; mov(byte_ptr(r10), ah); mov(r12, r11); xchg(r12, rcx); mov(bh, byte_ptr(rcx + 4)); xchg(r12, rcx);
-                add(byte_ptr(rdx + 1), ch))
+        Case::long("integer/high_bytes_in_memory", |a| {
+            // An engine that moves the base elsewhere must not need a REX prefix for it: AH would become SPL.
+            emit!(a; mov(byte_ptr(rdx), ah); mov(bh, byte_ptr(rsi + rdi)); add(byte_ptr(rsp - 16), ch);
+                mov(ch, byte_ptr(rsp - 16)); xchg(byte_ptr(rbp + 1), dh))
         })
-        .with(R10, DATA)
-        .with(R11, DATA)
         .with(Rdx, DATA)
+        .with(Rbp, DATA)
+        .with(Rsi, DATA)
+        .with(Rdi, 4)
         .with(Rcx, 0x200)
         .with(Rax, 0xab00)
         .with(Rbx, 0)
+        .poke(DATA + 1, &[0x77])
         .poke(DATA + 4, &[0xcd])
+        .poke(Mode::Long64.stack() - 16, &[5])
         .gives(Rbx, 0xcd00)
-        .gives(R12, DATA)
-        .leaves(DATA, &[0xab, 2]),
+        .gives(Rcx, 0x700)
+        .gives(Rdx, DATA & !0xff00 | 0x7700)
+        .leaves(DATA, &[0xab, 0]),
         Case::long("integer/divide_128_bits", |a| emit!(a; div(r10); mov(r11, rax)))
             .with(Rdx, 1)
             .with(Rax, 0)
@@ -238,6 +243,9 @@ fn stack_pointer() -> Vec<Case> {
     ]
 }
 
+/// Ends a case without a frame on its stack: out STOP, al; jmp $.
+const STOP: [u8; 4] = [0xe6, crate::layout::port::STOP as u8, 0xeb, 0xfe];
+
 fn frames() -> Vec<Case> {
     let top = Mode::Long64.stack();
     let flat = Mode::Protected32.stack();
@@ -253,22 +261,26 @@ fn frames() -> Vec<Case> {
             .gives(Rax, top - 8 - 24 - 0x10)
             .gives(Rcx, top - 8)
             .leaves(top - 32, &[(top - 8).to_le_bytes(), 0x22u64.to_le_bytes(), 0x11u64.to_le_bytes()].concat()),
-        Case::flat("integer/pushad_popad", |a| emit!(a; pushad(); mov(eax, 0); mov(ebx, 0); mov(edi, 0); popad()))
+        Case::flat("integer/pushad_popad", |a| emit!(a; pushad(); mov(eax, 0); mov(ebx, 0); mov(edi, 0); popad(); db(&STOP)))
+            .ends(Ending::Stop)
             .leaves(flat - 20, &(flat as u32).to_le_bytes())
             .leaves(flat - 4, &0x4b5a_6900u32.to_le_bytes()),
-        Case::flat("integer/pusha_16", |a| emit!(a; pusha(); add(esp, 16)))
+        Case::flat("integer/pusha_16", |a| emit!(a; pusha(); add(esp, 16); db(&STOP)))
+            .ends(Ending::Stop)
             .leaves(flat - 2, &0x6900u16.to_le_bytes())
             .leaves(flat - 16, &0x7007u16.to_le_bytes()),
     ];
     all.push(
-        Case::flat("integer/enter_32_nested", |a| emit!(a; enter(8, 2); mov(eax, esp); leave()))
+        Case::flat("integer/enter_32_nested", |a| emit!(a; enter(8, 2); mov(eax, esp); leave(); db(&STOP)))
+            .ends(Ending::Stop)
             .with(Rbp, DATA + 0x100)
             .poke(DATA + 0xfc, &0x77u32.to_le_bytes())
             .gives(Rax, flat - 4 - 8 - 8)
             .leaves(flat - 12, &[(flat as u32 - 4).to_le_bytes(), 0x77u32.to_le_bytes()].concat()),
     );
     all.push(
-        Case::real("integer/stack_pointer_wraps_in_real_mode", |a| emit!(a; push(ax); pop(bx); pop(cx); push(cx)))
+        Case::real("integer/stack_pointer_wraps_in_real_mode", |a| emit!(a; push(ax); pop(bx); pop(cx); push(cx); db(&STOP)))
+            .ends(Ending::Stop)
             .with(Rsp, 0)
             .with(Rcx, 0)
             .gives(Rbx, 0x4b5a_6900)
@@ -352,7 +364,11 @@ fn legacy() -> Vec<Case> {
         );
         all.push(case("salc", |a| emit!(a; stc(); db(&[0xd6]); mov(bl, al); clc(); db(&[0xd6]))).gives(Rbx, 0xff));
         all.push(
-            case("pushes_segments", |a| emit!(a; push(ds); pop(es); push(fs); pop(gs); push(cs); pop(ax); mov(cx, cs); sub(ax, cx)))
+            case("pushes_segments", |a| {
+                emit!(a; push(ds); pop(es); push(fs); pop(gs); mov(ax, sp); push(cs); pop(cx); mov(sp, ax); mov(ax, cs);
+                    sub(cx, ax))
+            })
+            .any(Rax)
                 .any(Rcx)
                 .flags(rflags::ZF, rflags::ZF),
         );

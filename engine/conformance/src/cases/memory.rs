@@ -211,9 +211,10 @@ fn mmio() -> Vec<Case> {
         .accesses(read(6, 2))
         .accesses(read(0, 8)),
         Case::long("memory/mmio_stores", |a| {
-            emit!(a; mov(byte_ptr(r11), ah); mov(word_ptr(r11 + 2), r11w); mov(dword_ptr(r11 + 4), 0x01020304); mov(qword_ptr(r11 + 8), rax); movnti(dword_ptr(r11), eax); setnz(byte_ptr(r11 + 1)))
+            emit!(a; mov(byte_ptr(rbx), ah); mov(word_ptr(r11 + 2), r11w); mov(dword_ptr(r11 + 4), 0x01020304); mov(qword_ptr(r11 + 8), rax); movnti(dword_ptr(r11), eax); setnz(byte_ptr(r11 + 1)))
         })
         .with(R11, MMIO)
+        .with(Rbx, MMIO)
         .with(Rax, 0x1817_1615_1413_1211)
         .accesses(write(0, &[0x12]))
         .accesses(write(2, &[0, 0]))
