@@ -1,0 +1,90 @@
+//! Debian's kernels with busybox.
+
+use lodge_tests::{TestVm, finish, linux};
+
+/// What `lodge.exit` makes of a command's status 0 and 1: the debug exit port gives (v << 1) | 1.
+const GOOD: i32 = 1;
+const BAD: i32 = 3;
+
+fn runs_commands(guest: &str, machine: &str) {
+    let script = "uname -m; head -c 1048576 /dev/zero | sha256sum; grep -c processor /proc/cpuinfo";
+    let mut command = linux(guest, &format!("lodge.exit -- lodge.run={script}"));
+    let (status, output) = finish(command.args(["--debug-exit", "--no-reboot"]));
+    assert_eq!(status, GOOD, "{output}");
+    assert!(output.contains(&format!("\n{machine}\r\n")), "{output}");
+    assert!(output.contains("30e14955ebf1352266dc2ff8067e68104607e750abb9d3b36582b8af909fcb58"), "{output}");
+    assert!(output.contains("lodge: status 0"), "{output}");
+    for bad in ["BUG:", "Oops", "Call Trace", "unchecked MSR"] {
+        assert!(!output.contains(bad), "{output}");
+    }
+}
+
+#[test]
+#[ignore = "boots a VM: run by `cargo xtask test`"]
+fn the_cloud_kernel_runs_commands() {
+    runs_commands("cloud-amd64", "x86_64");
+}
+
+#[test]
+#[ignore = "boots a VM: run by `cargo xtask test`"]
+fn the_stock_kernel_runs_commands() {
+    runs_commands("amd64", "x86_64");
+}
+
+#[test]
+#[ignore = "boots a VM: run by `cargo xtask test`"]
+fn a_32_bit_kernel_runs_commands() {
+    runs_commands("686-pae", "i686");
+}
+
+#[test]
+#[ignore = "boots a VM: run by `cargo xtask test`"]
+fn a_failing_command_shows_in_the_exit_status() {
+    let (status, output) = finish(linux("cloud-amd64", "quiet lodge.exit -- lodge.run=false").arg("--debug-exit"));
+    assert_eq!(status, BAD, "{output}");
+}
+
+#[test]
+#[ignore = "boots a VM: run by `cargo xtask test`"]
+fn a_shell_answers_on_standard_input_and_output() {
+    let mut vm = TestVm::start(linux("cloud-amd64", "quiet").args(["--debug-exit", "--no-reboot"]));
+    vm.expect("lodge: init");
+    vm.expect("#");
+    vm.send("echo answer $((6 * 7))\n");
+    vm.expect("answer 42");
+    vm.send("cat /proc/version\n");
+    vm.expect("Linux version 6.1");
+    vm.send("lodge-exit 5\n");
+    assert_eq!(vm.wait().0, 11);
+}
+
+#[test]
+#[ignore = "boots a VM: run by `cargo xtask test`"]
+fn a_reboot_starts_anew_or_ends() {
+    let mut vm = TestVm::start(linux("cloud-amd64", "quiet -- lodge.run=reboot -f").args(["--timeout", "600"]));
+    vm.expect("lodge: init");
+    vm.expect("lodge: init");
+    drop(vm);
+    let (status, output) = finish(linux("cloud-amd64", "quiet -- lodge.run=reboot -f").arg("--no-reboot"));
+    assert_eq!(status, 0, "{output}");
+    assert_eq!(output.matches("lodge: init").count(), 1, "{output}");
+}
+
+#[test]
+#[ignore = "boots a VM: run by `cargo xtask test`"]
+fn time_passes_as_on_the_host() {
+    let script = "date +%s; sleep 2; date +%s; cat /sys/devices/system/clocksource/clocksource0/current_clocksource";
+    let begin = std::time::SystemTime::now();
+    let mut vm =
+        TestVm::start(linux("cloud-amd64", &format!("quiet lodge.exit -- lodge.run={script}")).arg("--debug-exit"));
+    vm.expect("lodge: init\r\n");
+    let (status, output) = vm.wait();
+    assert_eq!(status, GOOD, "{output}");
+    let after = output.split("lodge: init").nth(1).unwrap_or_default();
+    let seconds: Vec<u64> = after.lines().filter_map(|line| line.trim().parse().ok()).collect();
+    let [first, second] = seconds[..] else { panic!("{output}") };
+    assert!(second - first >= 2, "{output}");
+    let host = begin.duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+    assert!(first >= host && first <= host + 600, "{first} on the guest, {host} on the host");
+    assert!(after.contains("tsc") || after.contains("kvm-clock"), "{output}");
+}
