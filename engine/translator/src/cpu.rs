@@ -3,7 +3,7 @@
 //! ```text
 //! GS base -> +0x00000  Cpu            one memfd, mapped at the start of every region
 //!            +0x04000  soft TLB       TLB_ENTRIES entries of 64 bytes        (crate::tlb)
-//!            +0x84000  jump cache     JUMP_ENTRIES entries of 32 bytes       (crate::tlb)
+//!            +0x84000  jump cache     two ways of JUMP_ENTRIES of 32 bytes    (crate::tlb)
 //! ```
 //!
 //! There is one such *region* per guest address space that is kept warm; a CR3 write under PCID moves the GS base
@@ -29,7 +29,9 @@ pub const TLB_OFFSET: usize = STATE_SIZE;
 /// Where the jump cache begins in a region.
 pub const JUMP_OFFSET: usize = TLB_OFFSET + crate::tlb::TLB_ENTRIES * 64;
 /// Distance of two regions.
-pub const REGION_STRIDE: usize = 1 << 20;
+pub const REGION_STRIDE: usize = 2 << 20;
+
+const _: () = assert!(JUMP_OFFSET + 2 * crate::tlb::JUMP_ENTRIES * 32 <= REGION_STRIDE);
 
 /// A segment register with what emitted code needs to check an access through it.
 #[derive(Clone, Copy, Debug, Default)]

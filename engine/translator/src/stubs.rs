@@ -13,6 +13,7 @@
 use crate::asm::{Asm, Mem, R11, RAX, RCX, RDI, RDX, RSI, RSP, Reg, gs, gs_index};
 use crate::cpu::{Cpu, ExitReason, JUMP_OFFSET, off};
 use crate::emit::registers::pinned;
+use crate::tlb::{JUMP_HASH, JUMP_WAY};
 
 /// A function that emitted code calls: the state and two arguments; whether to leave the block.
 pub type Helper = extern "sysv64" fn(&mut Cpu, u64, u64) -> u64;
@@ -132,19 +133,23 @@ impl Stubs {
         let here = asm.here();
         asm.store(gs(off::spill(0)), RDX);
         // The slot times 8 in 16 bits, then times 4 by the scale: 32 bytes an entry.
-        asm.lea32(RDX, Mem { gs: false, base: None, index: Some((R11, 3)), disp: (salt << 3) as i32 });
+        asm.rorx(RDX, R11, JUMP_HASH);
+        asm.lea32(RDX, Mem { gs: false, base: Some(RDX), index: Some((R11, 0)), disp: salt as i32 });
+        asm.lea32(RDX, Mem { gs: false, base: None, index: Some((RDX, 3)), disp: 0 });
         asm.movzx16(RDX, RDX);
-        asm.load(RCX, gs_index(RDX, 2, NEGATED));
-        asm.lea(RCX, Mem { gs: false, base: Some(RCX), index: Some((R11, 0)), disp: 0 });
         asm.store(gs(off::LIP), R11);
-        let miss = asm.label();
-        asm.unless_rcx_zero(|asm| asm.jmp(miss));
-        asm.load(RCX, gs_index(RDX, 2, BASE));
-        asm.store(gs(off::CODE_BASE), RCX);
-        asm.load(R11, gs_index(RDX, 2, HOST));
-        asm.load(RDX, gs(off::spill(0)));
-        asm.jmp_reg(R11);
-        asm.bind(miss);
+        for way in [0, JUMP_WAY] {
+            asm.load(RCX, gs_index(RDX, 2, NEGATED + way));
+            asm.lea(RCX, Mem { gs: false, base: Some(RCX), index: Some((R11, 0)), disp: 0 });
+            let miss = asm.label();
+            asm.unless_rcx_zero(|asm| asm.jmp(miss));
+            asm.load(RCX, gs_index(RDX, 2, BASE + way));
+            asm.store(gs(off::CODE_BASE), RCX);
+            asm.load(R11, gs_index(RDX, 2, HOST + way));
+            asm.load(RDX, gs(off::spill(0)));
+            asm.jmp_reg(R11);
+            asm.bind(miss);
+        }
         asm.load(RDX, gs(off::spill(0)));
         asm.jmp_to(self.leave_lookup);
         here

@@ -23,6 +23,11 @@ use crate::cpu::{Cpu, JUMP_OFFSET, REGION_STRIDE, STATE_SIZE, TLB_OFFSET};
 pub const TLB_ENTRIES: usize = 8192;
 /// Entries of the jump cache.
 pub const JUMP_ENTRIES: usize = 8192;
+/// Distance of the two ways of the jump cache: an entry that is displaced goes to the second.
+pub const JUMP_WAY: i32 = (JUMP_ENTRIES * size_of::<JumpEntry>()) as i32;
+/// A slot is the low bits of the address plus the address rotated right by this: code at the same offset in different
+/// pages must not meet.
+pub const JUMP_HASH: u8 = 13;
 /// Address spaces kept warm.
 pub const REGIONS: usize = 6;
 /// Slots logged before a flush clears the whole table instead.
@@ -183,9 +188,10 @@ impl Regions {
         unsafe { &mut *self.region(n).add(TLB_OFFSET).cast::<TlbEntry>().add(slot % TLB_ENTRIES) }
     }
 
-    fn jump(&self, n: usize, slot: usize) -> &mut JumpEntry {
+    fn jump(&self, n: usize, slot: usize, way: usize) -> &mut JumpEntry {
+        let slot = slot % JUMP_ENTRIES + (way & 1) * JUMP_ENTRIES;
         // SAFETY: as for `entry`.
-        unsafe { &mut *self.region(n).add(JUMP_OFFSET).cast::<JumpEntry>().add(slot % JUMP_ENTRIES) }
+        unsafe { &mut *self.region(n).add(JUMP_OFFSET).cast::<JumpEntry>().add(slot) }
     }
 
     /// Brings a region into its empty state before its first use.
@@ -205,7 +211,9 @@ impl Regions {
 
     fn clear_jump(&self, n: usize, slot: usize) {
         // Address 0 may match this; the miss stub copes.
-        *self.jump(n, slot) = JumpEntry { negated: 0, host: self.miss, base: 0, unused: 0 };
+        for way in 0..2 {
+            *self.jump(n, slot, way) = JumpEntry { negated: 0, host: self.miss, base: 0, unused: 0 };
+        }
     }
 
     /// Puts a page into the current TLB. `writable` is false where each write has to be seen (translated code).
@@ -257,8 +265,14 @@ impl Regions {
 
     /// Remembers where the block for `linear` is.
     pub fn fill_jump(&mut self, linear: u64, salt: u32, host: u64, base: u64) {
-        let slot = (linear.wrapping_add(u64::from(salt)) as usize) % JUMP_ENTRIES;
-        *self.jump(self.current, slot) = JumpEntry { negated: linear.wrapping_neg(), host, base, unused: 0 };
+        let hash = linear.wrapping_add(linear.rotate_right(JUMP_HASH.into()));
+        let slot = (hash.wrapping_add(u64::from(salt)) as usize) % JUMP_ENTRIES;
+        let negated = linear.wrapping_neg();
+        let old = *self.jump(self.current, slot, 0);
+        if old.negated != negated {
+            *self.jump(self.current, slot, 1) = old;
+        }
+        *self.jump(self.current, slot, 0) = JumpEntry { negated, host, base, unused: 0 };
         let meta = &mut self.meta[self.current];
         meta.executed.insert(linear >> 12);
         if meta.jump_log.len() < LOG {

@@ -5,11 +5,15 @@
 //! * [`CharStream`]: bytes in both directions, with backpressure, that never block a device: [`NullStream`],
 //!   [`FdStream`] (standard input and output, files), [`SocketStream`] (a Unix socket that others connect to).
 //!
+//! * [`Entropy`]: random bytes.
+//!
 //! Neighbours: `lodge-virtio` and `lodge-chipset` hold these behind traits; the front end names them.
 #![forbid(unsafe_code)]
 
 mod character;
 mod disk;
+mod entropy;
 
 pub use character::{CharStream, FdStream, NullStream, Receiver, SocketStream};
 pub use disk::{Disk, DiskError, Overlay, RawDisk, SECTOR};
+pub use entropy::{Entropy, HostEntropy};

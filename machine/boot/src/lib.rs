@@ -9,6 +9,7 @@
 //! Neighbours: `vm` calls [`load`] at power-on and at each reset; the address of the ACPI tables is passed through.
 #![forbid(unsafe_code)]
 
+pub mod acpi;
 mod bzimage;
 mod elf;
 mod entry;

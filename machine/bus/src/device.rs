@@ -47,6 +47,11 @@ pub trait Device: Send + Sync {
         None
     }
 
+    /// What it does when the machine is paused.
+    fn pausable(self: Arc<Self>) -> Option<Arc<dyn PauseDevice>> {
+        None
+    }
+
     /// Its saved state.
     fn saved(self: Arc<Self>) -> Option<Arc<dyn SaveDevice>> {
         None
@@ -179,6 +184,15 @@ pub trait PciFunction: Send + Sync {
 pub trait ResetDevice: Send + Sync {
     /// Returns to the state after power-on. Wiring and configuration stay.
     fn reset(&self);
+}
+
+/// A device that acts on threads of its own, and has to stop doing so while the machine is paused.
+pub trait PauseDevice: Send + Sync {
+    /// Stops; on return nothing of the device touches guest memory or raises interrupts. May wait for I/O.
+    fn pause(&self);
+
+    /// Goes on.
+    fn resume(&self);
 }
 
 /// Why saved state can't be loaded.

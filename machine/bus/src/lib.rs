@@ -33,8 +33,8 @@ mod timers;
 
 pub use clock::{Clock, HostClock, MockClock};
 pub use device::{
-    AccessError, Device, MmioDevice, MmioRange, MmioWidths, PciAddress, PciFunction, PortDevice, PortRange, PortWidths,
-    ResetDevice, SaveDevice, StateError,
+    AccessError, Device, MmioDevice, MmioRange, MmioWidths, PauseDevice, PciAddress, PciFunction, PortDevice,
+    PortRange, PortWidths, ResetDevice, SaveDevice, StateError,
 };
 pub use irq::{IrqLine, IrqSink, MsiTarget, NoMsi};
 pub use lodge_engine_api::Width;

@@ -1,1 +1,29 @@
-//! (being written)
+//! Virtio devices over PCI: block, console, entropy.
+//!
+//! * [`VirtioDevice`] is what a kind of device is; [`Block`], [`Console`] and [`Rng`] implement it.
+//! * [`VirtioPci`] puts one behind PCI: registers, doorbells, MSI-X, saved state.
+//! * [`VirtQueue`] gives a device its requests, and trusts nothing that the driver wrote. [`Broken`] puts a device into
+//!   NEEDS_RESET.
+//! * Queues are processed on threads of the device; a vCPU only rings a [`Bell`].
+//!
+//! Section numbers are those of Virtual I/O Device (VIRTIO) Version 1.2. Neighbours: `lodge-pci` for configuration space and
+//! messages, `lodge-backend` for what is behind the devices.
+#![forbid(unsafe_code)]
+
+pub mod block;
+pub mod console;
+mod device;
+mod queue;
+pub mod rng;
+#[cfg(test)]
+mod testing;
+pub mod transport;
+mod worker;
+
+pub use block::{Block, BlockConfig};
+pub use console::Console;
+pub use device::{VirtioDevice, feature};
+pub use queue::{Broken, Buffers, Chain, VirtQueue};
+pub use rng::Rng;
+pub use transport::{Interrupts, VirtioPci, VirtioWiring};
+pub use worker::Bell;

@@ -403,7 +403,7 @@ fn liveness(instructions: &[Instruction]) -> Vec<u32> {
     let mut after = ARITHMETIC;
     for (ins, slot) in instructions.iter().zip(&mut live).rev() {
         let killed = if may_leave_flags(ins) { 0 } else { ins.rflags_modified() & ARITHMETIC };
-        let observed = is_system(ins) || is_string(ins) || ins.flow_control() != FlowControl::Next;
+        let observed = is_system(ins) || ins.flow_control() != FlowControl::Next;
         let read = if observed && !is_plain_branch(ins) { ARITHMETIC } else { ins.rflags_read() & ARITHMETIC };
         after = after & !killed | read;
         *slot = after;

@@ -4,7 +4,7 @@ use iced_x86::{Instruction, Mnemonic, OpKind, Register};
 
 use super::Emitter;
 use super::probe::{Ea, segment_number};
-use crate::asm::{R11, RAX, RCX, RDI, RSI, Reg, Size, at, gs};
+use crate::asm::{Label, Mem, R10, R11, RAX, RCX, RDI, RSI, Reg, Size, at, cond, gs};
 use crate::cpu::off;
 use crate::mode::Mode;
 
@@ -42,15 +42,28 @@ impl Shape {
     }
 }
 
+/// A string instruction's opcode for elements of `size`, from that for bytes.
+fn string_opcode(byte: u8, size: usize) -> &'static [u8] {
+    match (byte, size) {
+        (0xa4, 1) => &[0xa4],
+        (0xa4, 2) => &[0x66, 0xa5],
+        (0xa4, 4) => &[0xa5],
+        (0xa4, _) => &[0x48, 0xa5],
+        (_, 1) => &[0xaa],
+        (_, 2) => &[0x66, 0xab],
+        (_, 4) => &[0xab],
+        _ => &[0x48, 0xab],
+    }
+}
+
 impl Emitter<'_> {
     /// Emits a string instruction; control goes on behind it.
     pub(super) fn string(&mut self, ins: &Instruction) -> bool {
+        let shape = Shape::of(ins);
         if ins.has_rep_prefix() || ins.has_repne_prefix() {
-            let number = self.remember(ins);
-            self.call_system(number, self.stubs.string);
+            self.repeated(ins, &shape);
             return true;
         }
-        let shape = Shape::of(ins);
         let size = shape.size;
         let source = Ea::simple(RSI_NUMBER, 0, shape.segment, shape.bits.into());
         let target = Ea::simple(RDI_NUMBER, 0, 0, shape.bits.into());
@@ -94,6 +107,125 @@ impl Emitter<'_> {
             }
         }
         true
+    }
+
+    /// REP: on the host's own string instruction where everything lies in one page at either end, by the helper
+    /// otherwise.
+    fn repeated(&mut self, ins: &Instruction, shape: &Shape) {
+        let helper = self.asm.label();
+        let done = self.asm.label();
+        let flat = self.mode.is_64() && shape.bits == 64 && shape.segment < 4;
+        let fast = flat && !self.keep_flags && !self.mode.has(Mode::DOWN | Mode::HOW);
+        let number = self.remember(ins);
+        match ins.mnemonic() {
+            Mnemonic::Movsb | Mnemonic::Movsw | Mnemonic::Movsd | Mnemonic::Movsq if fast => {
+                self.copy_in_page(shape, helper);
+            }
+            Mnemonic::Stosb | Mnemonic::Stosw | Mnemonic::Stosd | Mnemonic::Stosq if fast => {
+                self.fill_in_page(shape, helper);
+            }
+            Mnemonic::Scasb if fast => self.scan_in_page(ins.has_repne_prefix(), helper),
+            _ => {
+                self.call_system(number, self.stubs.string);
+                return;
+            }
+        }
+        self.asm.jmp(done);
+        self.asm.bind(helper);
+        self.call_system(number, self.stubs.string);
+        self.asm.bind(done);
+    }
+
+    /// Goes to `helper` unless the count's elements at host address R11 end in its page. Writes RCX and flags.
+    fn check_run(&mut self, size: usize, helper: Label) {
+        self.asm.mov32(RCX, R11);
+        self.asm.and32_imm(RCX, 0xfff);
+        let scale = size.trailing_zeros() as u8;
+        self.asm.lea(RCX, Mem { gs: false, base: Some(RCX), index: Some((R10, scale)), disp: 0 });
+        self.asm.cmp_imm(RCX, 4096);
+        self.asm.jcc(cond::A, helper);
+    }
+
+    fn check_count(&mut self, helper: Label) {
+        self.asm.cmp_imm(R10, 4096);
+        self.asm.jcc(cond::A, helper);
+    }
+
+    /// `reg` += count elements. No flags.
+    fn advance_by_count(&mut self, reg: Reg, size: usize) {
+        let scale = size.trailing_zeros() as u8;
+        self.asm.lea(reg, Mem { gs: false, base: Some(reg), index: Some((R10, scale)), disp: 0 });
+    }
+
+    fn copy_in_page(&mut self, shape: &Shape, helper: Label) {
+        self.check_count(helper);
+        // With a count of zero nothing may be touched.
+        self.asm.cmp_imm(R10, 0);
+        self.asm.jcc(cond::E, helper);
+        self.probe(&Ea::simple(RSI_NUMBER, 0, 3, 64), 1, false);
+        self.check_run(shape.size, helper);
+        self.asm.store(gs(off::spill(1)), R11);
+        self.probe_as(&Ea::simple(RDI_NUMBER, 0, 0, 64), 1, true, false);
+        self.check_run(shape.size, helper);
+        self.asm.store(gs(off::spill(2)), RSI);
+        self.asm.store(gs(off::spill(3)), RDI);
+        self.asm.load(RSI, gs(off::spill(1)));
+        self.asm.mov(RDI, R11);
+        self.asm.mov(RCX, R10);
+        self.asm.bytes(&[0xf3]);
+        self.asm.bytes(string_opcode(0xa4, shape.size));
+        self.asm.load(RSI, gs(off::spill(2)));
+        self.asm.load(RDI, gs(off::spill(3)));
+        self.advance_by_count(RSI, shape.size);
+        self.advance_by_count(RDI, shape.size);
+        self.asm.mov_imm32(R10, 0);
+    }
+
+    fn fill_in_page(&mut self, shape: &Shape, helper: Label) {
+        self.check_count(helper);
+        self.asm.cmp_imm(R10, 0);
+        self.asm.jcc(cond::E, helper);
+        self.probe_as(&Ea::simple(RDI_NUMBER, 0, 0, 64), 1, true, false);
+        self.check_run(shape.size, helper);
+        self.asm.store(gs(off::spill(3)), RDI);
+        self.asm.mov(RDI, R11);
+        self.asm.mov(RCX, R10);
+        self.asm.bytes(&[0xf3]);
+        self.asm.bytes(string_opcode(0xaa, shape.size));
+        self.asm.load(RDI, gs(off::spill(3)));
+        self.advance_by_count(RDI, shape.size);
+        self.asm.mov_imm32(R10, 0);
+    }
+
+    /// SCASB over what is left of the page; the helper goes on if that did not settle it.
+    fn scan_in_page(&mut self, until_equal: bool, helper: Label) {
+        self.asm.cmp_imm(R10, 0);
+        self.asm.jcc(cond::E, helper);
+        self.probe(&Ea::simple(RDI_NUMBER, 0, 0, 64), 1, false);
+        // RCX = bytes left in the page, or the count if that is less; spill 1 keeps it.
+        self.asm.mov32(RCX, R11);
+        self.asm.or_imm(RCX, -4096);
+        self.asm.not(RCX);
+        self.asm.lea(RCX, at(RCX, 1));
+        let short = self.asm.label();
+        self.asm.cmp(R10, RCX);
+        self.asm.jcc(cond::AE, short);
+        self.asm.mov(RCX, R10);
+        self.asm.bind(short);
+        self.asm.store(gs(off::spill(1)), RCX);
+        self.asm.store(gs(off::spill(3)), RDI);
+        self.asm.mov(RDI, R11);
+        self.asm.bytes(&[if until_equal { 0xf2 } else { 0xf3 }, 0xae]);
+        self.asm.load(RDI, gs(off::spill(3)));
+        // R11 = bytes looked at = what RCX began with less what it is now. No flags from here: they are the result.
+        self.asm.not(RCX);
+        self.asm.load(R11, gs(off::spill(1)));
+        self.asm.lea(R11, Mem { gs: false, base: Some(R11), index: Some((RCX, 0)), disp: 1 });
+        self.asm.lea(RDI, Mem { gs: false, base: Some(RDI), index: Some((R11, 0)), disp: 0 });
+        self.asm.not(R11);
+        self.asm.lea(R10, Mem { gs: false, base: Some(R10), index: Some((R11, 0)), disp: 1 });
+        // Found, or the count used up: done. The helper goes on with the next page, or sees a count of zero.
+        self.asm.jcc(if until_equal { cond::NE } else { cond::E }, helper);
     }
 
     fn into_accumulator(&mut self, size: usize) {

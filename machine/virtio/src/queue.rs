@@ -1,0 +1,219 @@
+//! A virtqueue as a device sees it: chains of buffers in, used buffers out.
+//!
+//! [`VirtQueue`] wraps `virtio-queue`'s ring and checks what a driver could get wrong: every descriptor lies in guest RAM, no
+//! chain is cut off by a loop, no ring is elsewhere. What can't be gone on with is [`Broken`].
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use lodge_engine_api::GuestMemory;
+use virtio_queue::{Queue, QueueOwnedT, QueueT};
+use vm_memory::{Bytes, GuestAddress, GuestMemory as _, Permissions};
+
+use crate::transport::Interrupts;
+
+/// Most descriptors in one chain.
+const MOST_DESCRIPTORS: usize = 1024;
+
+/// The driver broke a rule of the ring.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Broken {
+    /// The rings are not in RAM, or their indices make no sense.
+    #[error("the rings make no sense")]
+    Ring,
+    /// A chain is empty, loops, is too long, or has buffers outside of RAM.
+    #[error("a descriptor chain makes no sense")]
+    Chain,
+    /// A request has no room for its header or status.
+    #[error("a request lacks its header or status")]
+    Request,
+}
+
+impl From<virtio_queue::Error> for Broken {
+    fn from(_: virtio_queue::Error) -> Self {
+        Self::Ring
+    }
+}
+
+/// Buffers in guest memory, one after the other.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Buffers {
+    parts: Vec<(u64, u32)>,
+    length: u64,
+}
+
+impl Buffers {
+    fn push(&mut self, address: u64, length: u32) {
+        self.parts.push((address, length));
+        self.length += u64::from(length);
+    }
+
+    /// Bytes in all.
+    pub fn length(&self) -> u64 {
+        self.length
+    }
+
+    /// Calls `visit` with each piece (address, range in `0..length`) of the bytes from `offset` on.
+    fn visit(
+        &self,
+        offset: u64,
+        length: usize,
+        mut visit: impl FnMut(GuestAddress, std::ops::Range<usize>) -> Result<(), Broken>,
+    ) -> Result<(), Broken> {
+        let mut skip = offset;
+        let mut done = 0;
+        for &(address, part) in &self.parts {
+            let part = u64::from(part);
+            if done == length {
+                break;
+            }
+            if skip >= part {
+                skip -= part;
+                continue;
+            }
+            let now = usize::try_from(part - skip).unwrap_or(usize::MAX).min(length - done);
+            visit(GuestAddress(address + skip), done..done + now)?;
+            done += now;
+            skip = 0;
+        }
+        if done == length { Ok(()) } else { Err(Broken::Request) }
+    }
+}
+
+/// A request: buffers to read, then buffers to write.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Chain {
+    /// What identifies it in the ring.
+    head: u16,
+    /// What the driver wrote for the device.
+    pub readable: Buffers,
+    /// What the device may fill.
+    pub writable: Buffers,
+}
+
+/// A virtqueue that a driver has set up.
+pub struct VirtQueue {
+    index: u16,
+    queue: Queue,
+    memory: GuestMemory,
+    interrupts: Arc<Interrupts>,
+    stop: Arc<AtomicBool>,
+}
+
+impl VirtQueue {
+    /// A queue whose rings lie in `memory`.
+    ///
+    /// # Errors
+    /// They don't.
+    pub(crate) fn new(
+        index: u16,
+        queue: Queue,
+        memory: GuestMemory,
+        interrupts: Arc<Interrupts>,
+        stop: Arc<AtomicBool>,
+    ) -> Result<Self, Broken> {
+        if !queue.is_valid(&memory) {
+            return Err(Broken::Ring);
+        }
+        Ok(Self { index, queue, memory, interrupts, stop })
+    }
+
+    /// The next request, or `None` for now.
+    ///
+    /// # Errors
+    /// The ring or the chain makes no sense.
+    pub fn pop(&mut self) -> Result<Option<Chain>, Broken> {
+        if self.stop.load(Ordering::Acquire) {
+            return Ok(None);
+        }
+        let memory = &self.memory;
+        let Some(descriptors) = self.queue.iter(memory)?.next() else { return Ok(None) };
+        let mut chain =
+            Chain { head: descriptors.head_index(), readable: Buffers::default(), writable: Buffers::default() };
+        let mut open = true;
+        let mut count = 0;
+        for descriptor in descriptors {
+            open = descriptor.has_next();
+            count += 1;
+            if count > MOST_DESCRIPTORS {
+                return Err(Broken::Chain);
+            }
+            let (address, length) = (descriptor.addr(), descriptor.len());
+            if length == 0 {
+                continue;
+            }
+            let (buffers, permissions) = if descriptor.is_write_only() {
+                (&mut chain.writable, Permissions::Write)
+            } else {
+                (&mut chain.readable, Permissions::Read)
+            };
+            if !memory.check_range(address, length as usize, permissions) {
+                return Err(Broken::Chain);
+            }
+            buffers.push(address.0, length);
+        }
+        // The iterator ends early at a loop, a bad index or a bad indirect table.
+        if open { Err(Broken::Chain) } else { Ok(Some(chain)) }
+    }
+
+    /// Copies from a request's readable bytes.
+    ///
+    /// # Errors
+    /// There are not so many.
+    pub fn read(&self, chain: &Chain, offset: u64, data: &mut [u8]) -> Result<(), Broken> {
+        chain.readable.visit(offset, data.len(), |address, range| {
+            self.memory.read_slice(&mut data[range], address).map_err(|_| Broken::Chain)
+        })
+    }
+
+    /// Copies to a request's writable bytes.
+    ///
+    /// # Errors
+    /// There are not so many.
+    pub fn write(&self, chain: &Chain, offset: u64, data: &[u8]) -> Result<(), Broken> {
+        chain.writable.visit(offset, data.len(), |address, range| {
+            self.memory.write_slice(&data[range], address).map_err(|_| Broken::Chain)
+        })
+    }
+
+    /// Gives a request back, of which `written` bytes were filled.
+    ///
+    /// # Errors
+    /// The ring makes no sense.
+    pub fn push(&mut self, chain: &Chain, written: u64) -> Result<(), Broken> {
+        let written = u32::try_from(written).unwrap_or(u32::MAX);
+        Ok(self.queue.add_used(&self.memory, chain.head, written)?)
+    }
+
+    /// Interrupts the driver if it wants to know about what was given back since the last time.
+    ///
+    /// # Errors
+    /// The ring makes no sense.
+    pub fn signal(&mut self) -> Result<(), Broken> {
+        if self.queue.needs_notification(&self.memory)? {
+            self.interrupts.queue(self.index);
+        }
+        Ok(())
+    }
+
+    /// Asks the driver not to ring while the queue is being processed.
+    ///
+    /// # Errors
+    /// The ring makes no sense.
+    pub fn hush(&mut self) -> Result<(), Broken> {
+        Ok(self.queue.disable_notification(&self.memory)?)
+    }
+
+    /// Asks the driver to ring again. Whether requests came meanwhile, for which it may not have rung.
+    ///
+    /// # Errors
+    /// The ring makes no sense.
+    pub fn listen(&mut self) -> Result<bool, Broken> {
+        Ok(self.queue.enable_notification(&self.memory)? && !self.stop.load(Ordering::Acquire))
+    }
+
+    /// Where the device is in the rings: available, used.
+    pub(crate) fn position(&self) -> (u16, u16) {
+        (self.queue.next_avail(), self.queue.next_used())
+    }
+}
