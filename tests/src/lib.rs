@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 pub use kernels::{multiboot, write_file};
 
 /// How long a guest may take for one thing. CI machines are slow and busy; a guest that hangs hangs for ever.
-pub const PATIENCE: Duration = Duration::from_secs(180);
+pub const PATIENCE: Duration = Duration::from_secs(120);
 
 /// The command under test.
 pub fn lodge() -> PathBuf {

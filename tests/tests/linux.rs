@@ -1,6 +1,6 @@
 //! Debian's kernels with busybox.
 
-use lodge_tests::{TestVm, finish, linux};
+use lodge_tests::{TestVm, finish, linux, write_file};
 
 /// What `lodge.exit` makes of a command's status 0 and 1: the debug exit port gives (v << 1) | 1.
 const GOOD: i32 = 1;
@@ -29,10 +29,10 @@ fn runs_commands(guest: &str, machine: &str) {
 #[test]
 #[ignore = "boots a VM: run by `cargo xtask test`"]
 fn the_cloud_kernel_runs_commands() {
-    // It has no /dev/port, through which the others end the machine.
-    let mut command = linux("cloud-amd64", &format!("-- lodge.run={WORK}; reboot -f"));
-    let (status, output) = finish(command.arg("--no-reboot"));
+    // It has no /dev/port, through which the others end the machine, and powers off.
+    let (status, output) = finish(&mut linux("cloud-amd64", &format!("-- lodge.run={WORK}")));
     assert_eq!(status, 0, "{output}");
+    assert!(output.contains("lodge: status 0"), "{output}");
     check_work(&output, "x86_64");
 }
 
@@ -97,4 +97,40 @@ fn time_passes_as_on_the_host() {
     let host = begin.duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
     assert!(first >= host && first <= host + 600, "{first} on the guest, {host} on the host");
     assert!(after.contains("tsc") || after.contains("kvm-clock"), "{output}");
+}
+
+#[test]
+#[ignore = "boots a VM: run by `cargo xtask test`"]
+fn several_processors_work_at_once() {
+    let script = "nproc; for i in 1 2 3 4; do (head -c 4194304 /dev/zero | sha256sum) & done; wait";
+    for guest in ["cloud-amd64", "686-pae"] {
+        let (status, output) = finish(linux(guest, &format!("-- lodge.run={script}")).args(["--cpus", "2"]));
+        assert_eq!(status, 0, "{output}");
+        assert!(output.contains("\n2\r\n"), "{output}");
+        let sum = "bb9f8df61474d25e71fa00722318cd387396ca1736605e1248821cc0de3d3af8";
+        assert_eq!(output.matches(sum).count(), 4, "{output}");
+    }
+}
+
+#[test]
+#[ignore = "boots a VM: run by `cargo xtask test`"]
+fn disks_keep_what_is_written_unless_they_must_not() {
+    const SECTORS: usize = 2048;
+    let disks: Vec<_> = (0..3u8).map(|n| write_file(&[b'a' + n; SECTORS * 512])).collect();
+    let script = "cat /sys/block/vd?/size /sys/block/vd?/ro; \
+                  for d in a b c; do head -c 3 /dev/vd$d; echo; echo written | dd of=/dev/vd$d conv=fsync; done; \
+                  head -c 7 /dev/vdb; sync";
+    let mut command = linux("cloud-amd64", &format!("-- lodge.run={script}"));
+    for (disk, more) in disks.iter().zip(["", ",ephemeral", ",readonly"]) {
+        command.arg("--disk").arg(format!("{}{more}", disk.path().display()));
+    }
+    let (status, output) = finish(&mut command);
+    assert_eq!(status, 0, "{output}");
+    for text in ["2048\r\n2048\r\n2048\r\n0\r\n0\r\n1\r\n", "aaa\r\n", "bbb\r\n", "ccc\r\n", "written"] {
+        assert!(output.contains(text), "{text:?}: {output}");
+    }
+    let start = |disk: &tempfile::NamedTempFile| std::fs::read(disk.path()).unwrap()[..8].to_vec();
+    assert_eq!(start(&disks[0]), b"written\n");
+    assert_eq!(start(&disks[1]), b"bbbbbbbb");
+    assert_eq!(start(&disks[2]), b"cccccccc");
 }
