@@ -140,8 +140,8 @@ fn copy(cpu: &mut Cpu, this: &Loop) -> Result<(), Exception> {
     let bytes = n * size;
     let within = |linear: u64| linear % PAGE + bytes <= PAGE;
     let direct = if within(source) && within(target) {
-        let from = cpu.host_run(source, false, bytes)?;
-        let to = cpu.host_run(target, true, bytes)?;
+        let from = or_single(cpu.host_run(source, false, bytes), this)?;
+        let to = or_single(cpu.host_run(target, true, bytes), this)?;
         from.zip(to)
     } else {
         None
@@ -160,6 +160,14 @@ fn copy(cpu: &mut Cpu, this: &Loop) -> Result<(), Exception> {
     this.step(cpu, 7, n);
     this.consume(cpu, n);
     Ok(())
+}
+
+/// Where a run that goes down faults, its lowest address is not the one that faults first: the single element is.
+fn or_single(run: Result<Option<*mut u8>, Exception>, this: &Loop) -> Result<Option<*mut u8>, Exception> {
+    match run {
+        Err(_) if this.down => Ok(None),
+        other => other,
+    }
 }
 
 /// Copies as the elements would be one by one: overlapping runs repeat a pattern where the target lies ahead.
@@ -203,7 +211,8 @@ fn fill(cpu: &mut Cpu, this: &Loop) -> Result<(), Exception> {
     };
     let bytes = n * size as u64;
     let value = cpu.gpr[0].to_le_bytes();
-    let direct = if target % PAGE + bytes <= PAGE { cpu.host_run(target, true, bytes)? } else { None };
+    let run = target % PAGE + bytes <= PAGE;
+    let direct = if run { or_single(cpu.host_run(target, true, bytes), this)? } else { None };
     match direct {
         Some(host) => {
             let uniform = value[..size].iter().all(|&byte| byte == value[0]);
