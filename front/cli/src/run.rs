@@ -89,9 +89,9 @@ pub fn run(args: &RunArgs) -> Result<u8, RunError> {
         timeout: args.timeout,
         code_cache: CODE_CACHE,
     };
+    let signal = watch_signals(handle.clone()).map_err(RunError::Stdio)?;
     eprintln!("lodge: {} engine ({why}), {} CPU, {} MiB", engine.name(), config.vcpus, config.memory >> 20);
 
-    let signal = watch_signals(handle.clone()).map_err(RunError::Stdio)?;
     let uses_stdio = plan.serials.contains(&SerialPlan::Stdio);
     let raw = if uses_stdio { Raw::enter() } else { None };
     let serials =

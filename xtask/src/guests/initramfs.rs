@@ -6,6 +6,8 @@
 //! * `lodge.run=COMMAND...`, to the end of the line, runs a command with the shell, says its status as
 //!   "lodge: status N", and powers off; with `lodge.exit` it ends the VM through the debug exit port instead.
 //! * Without either there is a shell on the console.
+//!
+//! A command is best put after ` -- `, where the kernel does not take its words for parameters.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -30,11 +32,14 @@ mount -t devpts pts /dev/pts
 for module in $(cat /modules/order); do
     insmod /modules/$module || echo "lodge: module $module was not loaded"
 done
+set -f
 line=$(cat /proc/cmdline)
+exit=:
 root=
 for word in $line; do
     case $word in
         lodge.root=*) root=${word#lodge.root=} ;;
+        lodge.exit) exit=lodge-exit ;;
         lodge.run=*) break ;;
     esac
 done
@@ -58,9 +63,7 @@ case $line in
         fi
         status=$?
         echo "lodge: status $status"
-        case $line in
-            *lodge.exit*) lodge-exit $status ;;
-        esac
+        $exit $status
         poweroff -f ;;
 esac
 [ -n "$root" ] && umount /root/dev /root/proc && exec switch_root /root /sbin/init

@@ -69,10 +69,17 @@ fn linux(apt: &Apt, folder: &Path, package: &str, architecture: &str) -> Result<
         .filter_map(|entry| entry.ok())
         .find(|entry| entry.file_name().to_string_lossy().starts_with("vmlinuz-"))
         .context("the package holds no kernel")?;
-    fs::copy(found.path(), &kernel)?;
-    let archive = initramfs::build(&image, &busybox)?;
-    fs::write(&initrd, archive)?;
+    replace(&kernel, &fs::read(found.path())?)?;
+    replace(&initrd, &initramfs::build(&image, &busybox)?)?;
     println!("guests: {} and initrd", kernel.display());
+    Ok(())
+}
+
+/// Writes a file in one step, for whoever reads it at the same time.
+fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
+    let partial = path.with_extension("partial");
+    fs::write(&partial, bytes)?;
+    fs::rename(&partial, path)?;
     Ok(())
 }
 
@@ -80,7 +87,8 @@ fn memtest(apt: &Apt, folder: &Path) -> Result<()> {
     let package = apt.unpacked("memtest86+", "amd64")?;
     fs::create_dir_all(folder)?;
     for name in ["x64", "ia32"] {
-        fs::copy(package.join(format!("boot/memtest86+{name}.bin")), folder.join(format!("{name}.bin")))?;
+        let program = fs::read(package.join(format!("boot/memtest86+{name}.bin")))?;
+        replace(&folder.join(format!("{name}.bin")), &program)?;
     }
     Ok(())
 }
