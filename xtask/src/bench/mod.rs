@@ -114,7 +114,7 @@ fn once(contender: Contender, script: &str, limit: Duration) -> Result<Times> {
     let (kernel, initrd) = (folder.join("cloud-amd64/vmlinuz"), folder.join("cloud-amd64/initrd"));
     let image = folder.join("root.img");
     let append =
-        format!("console=ttyS0 earlyprintk=serial loglevel=4 panic=-1 lodge.root=/dev/vda -- lodge.run={script}");
+        format!("console=ttyS0 earlyprintk=serial loglevel=4 panic=-1 lodge.root=/dev/vda lodge.run=\"{script}\"");
     let mut command = match contender {
         Contender::Native => {
             let mut command = Command::new("chroot");
