@@ -91,7 +91,7 @@ struct Stream(AtomicU64);
 impl CharStream for Stream {
     fn connect(&self, _receiver: Weak<dyn Receiver>) {}
     fn send(&self, data: &[u8]) -> usize {
-        data.len() * (self.0.fetch_add(1, Ordering::Relaxed) % 4 != 0) as usize
+        if self.0.fetch_add(1, Ordering::Relaxed).is_multiple_of(4) { 0 } else { data.len() }
     }
     fn resume(&self) {}
     fn flush(&self, _at_most: Duration) {}
