@@ -19,7 +19,7 @@ fn check_work(output: &str, machine: &str) {
 }
 
 fn runs_commands(guest: &str, machine: &str) {
-    let mut command = linux(guest, &format!("lodge.exit -- lodge.run={WORK}"));
+    let mut command = linux(guest, &format!("lodge.exit lodge.run=\"{WORK}\""));
     let (status, output) = finish(command.args(["--debug-exit", "--no-reboot"]));
     assert_eq!(status, GOOD, "{output}");
     assert!(output.contains("lodge: status 0"), "{output}");
@@ -30,7 +30,7 @@ fn runs_commands(guest: &str, machine: &str) {
 #[ignore = "boots a VM: run by `cargo xtask test`"]
 fn the_cloud_kernel_runs_commands() {
     // It has no /dev/port, through which the others end the machine, and powers off.
-    let (status, output) = finish(&mut linux("cloud-amd64", &format!("-- lodge.run={WORK}")));
+    let (status, output) = finish(&mut linux("cloud-amd64", &format!("lodge.run=\"{WORK}\"")));
     assert_eq!(status, 0, "{output}");
     assert!(output.contains("lodge: status 0"), "{output}");
     check_work(&output, "x86_64");
@@ -51,7 +51,7 @@ fn a_32_bit_kernel_runs_commands() {
 #[test]
 #[ignore = "boots a VM: run by `cargo xtask test`"]
 fn a_failing_command_shows_in_the_exit_status() {
-    let (status, output) = finish(linux("amd64", "quiet lodge.exit -- lodge.run=false").arg("--debug-exit"));
+    let (status, output) = finish(linux("amd64", "quiet lodge.exit lodge.run=\"false\"").arg("--debug-exit"));
     assert_eq!(status, BAD, "{output}");
 }
 
@@ -72,11 +72,11 @@ fn a_shell_answers_on_standard_input_and_output() {
 #[test]
 #[ignore = "boots a VM: run by `cargo xtask test`"]
 fn a_reboot_starts_anew_or_ends() {
-    let mut vm = TestVm::start(linux("cloud-amd64", "quiet -- lodge.run=reboot -f").args(["--timeout", "600"]));
+    let mut vm = TestVm::start(linux("cloud-amd64", "quiet lodge.run=\"reboot -f\"").args(["--timeout", "600"]));
     vm.expect("lodge: init");
     vm.expect("lodge: init");
     drop(vm);
-    let (status, output) = finish(linux("cloud-amd64", "quiet -- lodge.run=reboot -f").arg("--no-reboot"));
+    let (status, output) = finish(linux("cloud-amd64", "quiet lodge.run=\"reboot -f\"").arg("--no-reboot"));
     assert_eq!(status, 0, "{output}");
     assert_eq!(output.matches("lodge: init").count(), 1, "{output}");
 }
@@ -86,7 +86,7 @@ fn a_reboot_starts_anew_or_ends() {
 fn time_passes_as_on_the_host() {
     let script = "date +%s; sleep 2; date +%s; cat /sys/devices/system/clocksource/clocksource0/current_clocksource";
     let begin = std::time::SystemTime::now();
-    let mut vm = TestVm::start(linux("amd64", &format!("quiet lodge.exit -- lodge.run={script}")).arg("--debug-exit"));
+    let mut vm = TestVm::start(linux("amd64", &format!("quiet lodge.exit lodge.run=\"{script}\"")).arg("--debug-exit"));
     vm.expect("lodge: init\r\n");
     let (status, output) = vm.wait();
     assert_eq!(status, GOOD, "{output}");
@@ -104,7 +104,7 @@ fn time_passes_as_on_the_host() {
 fn several_processors_work_at_once() {
     let script = "nproc; for i in 1 2 3 4; do (head -c 4194304 /dev/zero | sha256sum) & done; wait";
     for guest in ["cloud-amd64", "686-pae"] {
-        let (status, output) = finish(linux(guest, &format!("-- lodge.run={script}")).args(["--cpus", "2"]));
+        let (status, output) = finish(linux(guest, &format!("lodge.run=\"{script}\"")).args(["--cpus", "2"]));
         assert_eq!(status, 0, "{output}");
         assert!(output.contains("\n2\r\n"), "{output}");
         let sum = "bb9f8df61474d25e71fa00722318cd387396ca1736605e1248821cc0de3d3af8";
@@ -120,7 +120,7 @@ fn disks_keep_what_is_written_unless_they_must_not() {
     let script = "cat /sys/block/vd?/size /sys/block/vd?/ro; \
                   for d in a b c; do head -c 3 /dev/vd$d; echo; echo written | dd of=/dev/vd$d conv=fsync; done; \
                   head -c 7 /dev/vdb; sync";
-    let mut command = linux("cloud-amd64", &format!("-- lodge.run={script}"));
+    let mut command = linux("cloud-amd64", &format!("lodge.run=\"{script}\""));
     for (disk, more) in disks.iter().zip(["", ",ephemeral", ",readonly"]) {
         command.arg("--disk").arg(format!("{}{more}", disk.path().display()));
     }

@@ -195,7 +195,8 @@ impl Read for Keyboard {
 
 impl Keyboard {
     fn command(&self, command: PromptCommand) {
-        let Some(handle) = self.handle.get() else { return };
+        // A key may come before the machine is there. If it never comes, lodge ends, and this thread with it.
+        let handle = self.handle.wait();
         eprint!("\r\n");
         match command {
             PromptCommand::Pause => handle.pause(),
