@@ -266,7 +266,8 @@ impl Regions {
     }
 
     /// Remembers where the block for `linear` is.
-    pub fn fill_jump(&mut self, linear: u64, salt: u32, host: u64, base: u64) {
+    /// `crosses`: its code goes on in the next page, whose mapping it therefore depends on, too.
+    pub fn fill_jump(&mut self, linear: u64, salt: u32, host: u64, base: u64, crosses: bool) {
         let hash = linear.wrapping_add(linear.rotate_right(JUMP_HASH.into()));
         let slot = (hash.wrapping_add(u64::from(salt)) as usize) % JUMP_ENTRIES;
         let negated = linear.wrapping_neg();
@@ -276,9 +277,11 @@ impl Regions {
         }
         *self.jump(self.current, slot, 0) = JumpEntry { negated, host, base, unused: 0 };
         let meta = &mut self.meta[self.current];
-        let slots = meta.executed.entry(linear >> 12).or_default();
-        if !slots.contains(&(slot as u16)) {
-            slots.push(slot as u16);
+        for page in linear >> 12..=(linear >> 12) + u64::from(crosses) {
+            let slots = meta.executed.entry(page).or_default();
+            if !slots.contains(&(slot as u16)) {
+                slots.push(slot as u16);
+            }
         }
         if meta.jump_log.len() < LOG {
             meta.jump_log.push(slot as u16);

@@ -221,9 +221,17 @@ impl Code {
         self.exits.get(number as usize).copied()
     }
 
-    /// Has an exit lead straight to its target's code.
+    /// Has an exit lead straight to its target's code, or, where the target's second page has to be checked each time,
+    /// to the jump cache.
     pub fn chain(&mut self, exit: Exit, target: &Found) {
-        let to = if exit.polled { target.poll_entry } else { target.entry };
+        let to = if target.second.is_some() {
+            let Some(stub) = self.emit_far(exit.target, Mode(target.mode)) else { return };
+            stub
+        } else if exit.polled {
+            target.poll_entry
+        } else {
+            target.entry
+        };
         let cell = exit.site & !7;
         let at = (exit.site - cell) as usize;
         let mut bytes = self.cache.peek(cell);
@@ -231,6 +239,16 @@ impl Code {
         bytes[at..at + 4].copy_from_slice(&relative.to_le_bytes());
         self.cache.patch(cell, bytes);
         self.counts.chained += 1;
+    }
+
+    /// Code that goes to a place in the current page by way of the jump cache.
+    fn emit_far(&mut self, target: i64, mode: Mode) -> Option<u64> {
+        let own = self.mode_stubs(mode)?;
+        self.asm.restart(self.cache.next());
+        let stub = self.asm.here();
+        emit_linear(&mut self.asm, target, mode);
+        self.asm.jmp_to(own.indirect);
+        self.cache.push(self.asm.finish()).then_some(stub)
     }
 
     /// Makes the block at `gpa`. `page_offset` is its offset in the page it lies in; `second` is where the next page
@@ -292,15 +310,7 @@ impl Code {
         let asm = &mut self.asm;
         asm.align(16, 0);
         let dead_end = asm.here();
-        asm.load(crate::asm::R11, crate::asm::gs(crate::cpu::off::CODE_BASE));
-        asm.mov_imm(crate::asm::RCX, page_offset);
-        let sum = crate::asm::Mem {
-            gs: false,
-            base: Some(crate::asm::R11),
-            index: Some((crate::asm::RCX, 0)),
-            disp: 0,
-        };
-        if mode.is_64() { asm.lea(crate::asm::R11, sum) } else { asm.lea32(crate::asm::R11, sum) }
+        emit_linear(asm, page_offset as i64, mode);
         asm.jmp_to(self.stubs.leave_lookup);
         if !self.cache.push(asm.finish()) {
             return Err(Trouble::Full);
@@ -408,6 +418,14 @@ impl Code {
             self.by_key.remove(&key);
         }
     }
+}
+
+/// R11 = the linear address of an offset in the current page, which is below 2 GiB. No flags.
+fn emit_linear(asm: &mut Asm, offset: i64, mode: Mode) {
+    use crate::asm::{R11, at, gs};
+    asm.load(R11, gs(crate::cpu::off::CODE_BASE));
+    let place = at(R11, offset as i32);
+    if mode.is_64() { asm.lea(R11, place) } else { asm.lea32(R11, place) }
 }
 
 /// The pages that a block's bytes lie in, with the chunks of each.

@@ -383,7 +383,6 @@ impl TranslatorVcpu {
         }
         let before = self.cpu().code_base;
         if let Some(found) = self.find(0)
-            && found.second.is_none()
             && self.cpu().code_base == before
         {
             let mut code = self.shared.code.lock();
@@ -532,13 +531,14 @@ impl TranslatorVcpu {
 
     /// Lets emitted code find this block by itself next time.
     fn remember_jump(&mut self, found: &Found, how: u32) {
-        if how != 0 || found.second.is_some() || self.cpu().exit_reason != ExitReason::Lookup as u32 {
+        if how != 0 || self.cpu().exit_reason != ExitReason::Lookup as u32 {
             return;
         }
         let (lip, base) = (self.cpu().lip, self.cpu().code_base);
         let mode = Mode(self.cpu().mode);
         let Some(own) = self.shared.code.lock().mode_stubs(mode) else { return };
-        self.context.regions.fill_jump(lip, own.salt, found.poll_entry, base);
+        let crosses = found.second.is_some();
+        self.context.regions.fill_jump(lip, own.salt, found.poll_entry, base, crosses);
     }
 }
 
