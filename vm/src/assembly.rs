@@ -7,8 +7,7 @@ use std::time::{Duration, Instant};
 use lodge_backend::{CharStream, Disk, Receiver};
 use lodge_boot::Loaded;
 use lodge_boot::layout::DEVICE_HOLE;
-use lodge_bus::{Device, HostClock, MmioBus, PortBus, SystemControl, Timers};
-use lodge_chipset::Pm;
+use lodge_bus::{Device, HostClock, MmioBus, PauseDevice, PortBus, SystemControl, Timers};
 use lodge_engine_api::{Engine, GuestMemory, Partition, PartitionSpec, Statistics};
 use lodge_irq::Controllers;
 use lodge_pci::{PciHost, PciWindow, Router};
@@ -17,6 +16,7 @@ use lodge_x86::cpuid::{Missing, Profile, Shape};
 use crate::clock::TimeSource;
 use crate::devices::DEVICES;
 use crate::driver::{Control, Message};
+use crate::firmware;
 use crate::inputs::{Bells, World};
 use crate::processors::Processors;
 use crate::tsc::Measurement;
@@ -27,7 +27,8 @@ const APIC_HZ: u64 = 1_000_000_000;
 
 /// Where PCI functions have their memory, between RAM and the I/O APIC, and their ports, above the power-management
 /// block.
-const PCI_WINDOW: PciWindow = PciWindow { memory_base: DEVICE_HOLE.start, memory_end: 0xfec0_0000, io_base: 0xc000 };
+pub(crate) const PCI_WINDOW: PciWindow =
+    PciWindow { memory_base: DEVICE_HOLE.start, memory_end: 0xfec0_0000, io_base: 0xc000 };
 
 /// Most processors that APIC IDs of 8 bits can name.
 const VCPUS_MAX: u32 = 255;
@@ -47,6 +48,11 @@ impl Backends {
         let watch = |stream| Arc::new(Watched { stream, first_output: first_output.clone() }) as Arc<dyn CharStream>;
         let serials = serials.into_iter().map(watch).collect();
         Self { serials, disks, first_output }
+    }
+
+    /// The disks.
+    pub(crate) fn disks(&self) -> &[Arc<dyn Disk>] {
+        &self.disks
     }
 
     /// What stands behind the serial ports.
@@ -130,7 +136,7 @@ impl Board<'_> {
 
     /// Gives PCI functions their addresses, as firmware would.
     fn assign_addresses(&self) -> Result<(), VmError> {
-        self.pci.assign(PCI_WINDOW, Pm::block().base, &self.ports).map_err(|error| fault("pci", error))
+        self.pci.assign(PCI_WINDOW, lodge_chipset::Pm::block().base, &self.ports).map_err(|error| fault("pci", error))
     }
 }
 
@@ -147,7 +153,7 @@ pub(crate) struct Machine {
     time: Arc<TimeSource>,
     timers: Timers,
     /// The buses hold the devices' facets only.
-    _devices: Vec<Arc<dyn Device>>,
+    devices: Vec<Arc<dyn Device>>,
 }
 
 impl Machine {
@@ -167,7 +173,8 @@ impl Machine {
         }
         let profile = host_profile()?;
         let memory = ram::create(config.memory)?;
-        let loaded = load(config, &memory, None)?;
+        let rsdp = firmware::write_tables(&memory, config.vcpus, backends.serials().len(), &profile)?;
+        let loaded = load(config, &memory, rsdp)?;
         let tsc_hz = measurement.finish();
 
         let clock = Arc::new(HostClock::new());
@@ -218,7 +225,7 @@ impl Machine {
         };
         let processors = Processors::start(&partition, &world, &bells, &loaded.state, messages, incarnation)?;
         tracing::info!(protocol = loaded.protocol.name(), tsc_hz, vcpus = config.vcpus, "machine built");
-        Ok(Self { processors: Some(processors), partition, clock, time, timers: board.timers, _devices: board.devices })
+        Ok(Self { processors: Some(processors), partition, clock, time, timers: board.timers, devices: board.devices })
     }
 
     /// Lets guest time and the processors go on.
@@ -226,6 +233,7 @@ impl Machine {
         self.clock.resume();
         self.timers.clock_changed();
         self.time.resample();
+        self.busy_devices().for_each(|device| device.resume());
         if let Some(processors) = &self.processors {
             processors.resume();
         }
@@ -236,15 +244,25 @@ impl Machine {
         if let Some(processors) = &self.processors {
             processors.pause();
         }
-        self.clock.pause();
-        self.timers.clock_changed();
+        self.stop_world();
     }
 
     /// Ends the processors for good. The engine's counters can still be read.
     pub(crate) fn halt(&mut self) {
         self.processors = None;
+        self.stop_world();
+    }
+
+    /// What happens without the processors: devices that work on their own, and guest time.
+    fn stop_world(&self) {
+        self.busy_devices().for_each(|device| device.pause());
         self.clock.pause();
         self.timers.clock_changed();
+    }
+
+    /// Devices that act on threads of their own.
+    fn busy_devices(&self) -> impl Iterator<Item = Arc<dyn PauseDevice>> {
+        self.devices.iter().filter_map(|device| device.clone().pausable())
     }
 
     /// The engine's counters.
@@ -266,12 +284,12 @@ pub fn host_profile() -> Result<Profile, Missing> {
 }
 
 /// Loads what shall be booted.
-fn load(config: &Config, memory: &GuestMemory, rsdp: Option<u64>) -> Result<Loaded, VmError> {
+fn load(config: &Config, memory: &GuestMemory, rsdp: u64) -> Result<Loaded, VmError> {
     Ok(lodge_boot::load(&lodge_boot::Request {
         memory,
         kernel: &config.boot.kernel,
         initrd: config.boot.initrd.as_deref(),
         command_line: &config.boot.command_line,
-        rsdp,
+        rsdp: Some(rsdp),
     })?)
 }

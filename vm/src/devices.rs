@@ -4,9 +4,12 @@
 
 use std::sync::Arc;
 
+use lodge_backend::HostEntropy;
 use lodge_bus::{IrqLine, IrqSink, PortDevice};
 use lodge_chipset::{Board as Ports, CmosConfig, Hpet, HpetWiring, I8042, Pit, Pm, Rtc, Uart, UartConfig};
 use lodge_pci::{Bridge, Router};
+
+use lodge_virtio::{Block, BlockConfig, Rng, VirtioDevice, VirtioPci, VirtioWiring};
 
 use crate::VmError;
 use crate::assembly::Board;
@@ -15,11 +18,21 @@ use crate::assembly::Board;
 pub(crate) type Maker = fn(&mut Board<'_>) -> Result<(), VmError>;
 
 /// Every device of the machine, in the order in which they are attached.
-pub(crate) const DEVICES: &[Maker] =
-    &[interrupt_controllers, pci_host, bridges, timers, power_management, small_ports, keyboard, serial_ports];
+pub(crate) const DEVICES: &[Maker] = &[
+    interrupt_controllers,
+    pci_host,
+    bridges,
+    timers,
+    power_management,
+    small_ports,
+    keyboard,
+    serial_ports,
+    disks,
+    entropy,
+];
 
 /// Base port and ISA interrupt of the four serial ports.
-const SERIAL_PORTS: [(u16, u32); 4] = [(0x3f8, 4), (0x2f8, 3), (0x3e8, 4), (0x2e8, 3)];
+pub(crate) const SERIAL_PORTS: [(u16, u8); 4] = [(0x3f8, 4), (0x2f8, 3), (0x3e8, 4), (0x2e8, 3)];
 
 impl Board<'_> {
     /// The wire to a global system interrupt.
@@ -81,7 +94,36 @@ fn keyboard(board: &mut Board<'_>) -> Result<(), VmError> {
 fn serial_ports(board: &mut Board<'_>) -> Result<(), VmError> {
     for (index, (stream, (base, irq))) in board.backends.serials().iter().zip(SERIAL_PORTS).enumerate() {
         let config = UartConfig { name: format!("uart{index}"), base };
-        board.attach(Uart::new(config, board.irq(irq), stream.clone()))?;
+        board.attach(Uart::new(config, board.irq(irq.into()), stream.clone()))?;
     }
     Ok(())
+}
+
+impl Board<'_> {
+    /// Puts a virtio device behind PCI.
+    fn attach_virtio(&mut self, device: Arc<dyn VirtioDevice>) -> Result<(), VmError> {
+        let wiring = VirtioWiring {
+            memory: self.memory.clone(),
+            mmio: self.mmio.clone(),
+            msi: self.interrupts.clone(),
+            router: self.router.clone(),
+        };
+        let function =
+            VirtioPci::new(device, wiring).map_err(|source| VmError::Host { what: "thread for a device", source })?;
+        self.attach(function)
+    }
+}
+
+fn disks(board: &mut Board<'_>) -> Result<(), VmError> {
+    for (index, disk) in board.backends.disks().iter().enumerate() {
+        let name = format!("disk{index}");
+        let config = BlockConfig { serial: name.clone(), name, queues: 1 };
+        board.attach_virtio(Block::new(config, disk.clone()))?;
+    }
+    Ok(())
+}
+
+fn entropy(board: &mut Board<'_>) -> Result<(), VmError> {
+    let device = Rng::new("rng", Arc::new(HostEntropy), &board.timers);
+    board.attach_virtio(device)
 }

@@ -17,6 +17,7 @@ mod devices;
 mod driver;
 pub mod engines;
 mod error;
+mod firmware;
 mod inputs;
 mod processors;
 mod ram;

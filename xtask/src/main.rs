@@ -37,7 +37,11 @@ enum Command {
         root: bool,
     },
     /// Install what is needed, then run every test; this is what CI calls
-    Test,
+    Test {
+        /// Only the whole-VM tests
+        #[arg(long)]
+        vm: bool,
+    },
     /// Measure lodge, QEMU and the bare host in turn
     Bench(bench::Options),
 }
@@ -46,7 +50,7 @@ fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Check { quick } => check::run(quick),
         Command::Guests { root } => guests::run(root),
-        Command::Test => test::run(),
+        Command::Test { vm } => test::run(vm),
         Command::Bench(options) => bench::run(&options),
     };
     match result {

@@ -180,8 +180,8 @@ impl Cpu {
 
     /// Sets [`Cpu::lip`] to the instruction whose emitted code called the running helper.
     pub fn locate(&mut self) {
-        // SAFETY: emitted code runs with the stack pointer at `host_rsp`, so a call leaves its return address below it.
-        let pc = unsafe { *((self.host_rsp - 8) as *const u64) };
+        // SAFETY: the helper stub stores the stack pointer as it is right after the call.
+        let pc = unsafe { *(self.code_rsp as *const u64) };
         self.locate_pc(pc - 1);
     }
 

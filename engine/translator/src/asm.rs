@@ -487,6 +487,18 @@ impl Asm {
         self.byte(0x9d);
     }
 
+    /// AH and AL = the arithmetic flags.
+    pub fn save_flags_in_rax(&mut self) {
+        // lahf; seto al
+        self.bytes(&[0x9f, 0x0f, 0x90, 0xc0]);
+    }
+
+    /// The inverse: writes the arithmetic flags, and AL.
+    pub fn restore_flags_from_rax(&mut self) {
+        // add al, 127 overflows if AL is 1; sahf sets the others.
+        self.bytes(&[0x04, 0x7f, 0x9e]);
+    }
+
     pub fn cld(&mut self) {
         self.byte(0xfc);
     }

@@ -237,6 +237,7 @@ pub fn load(cpu: &mut Cpu, ins: &Instruction) -> Outcome {
             let base = if cpu.is_64() && segment < 4 { 0 } else { cpu.segment[usize::from(segment)].base };
             let linear = cpu.system_address(offset.wrapping_add(base));
             cpu.context().regions.flush_page(linear, None);
+            return Ok(Flow::End);
         }
         Mnemonic::Invpcid => {
             invpcid(cpu, ins)?;

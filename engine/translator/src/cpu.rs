@@ -110,6 +110,10 @@ pub struct Cpu {
     pub exit_arg: u64,
     /// The engine's stack pointer while emitted code runs.
     pub host_rsp: u64,
+    /// Emitted code's stack pointer when its stack is empty ([`crate::frames`]).
+    pub frames_top: u64,
+    /// Emitted code's stack pointer while a helper runs: the helper's return address lies there.
+    pub code_rsp: u64,
     /// Host address at which a signal was raised.
     pub fault_pc: u64,
     /// The signal, its code and its address.
@@ -219,6 +223,8 @@ pub mod off {
     pub const EXIT_REASON: i32 = of(offset_of!(Cpu, exit_reason));
     pub const EXIT_ARG: i32 = of(offset_of!(Cpu, exit_arg));
     pub const HOST_RSP: i32 = of(offset_of!(Cpu, host_rsp));
+    pub const FRAMES_TOP: i32 = of(offset_of!(Cpu, frames_top));
+    pub const CODE_RSP: i32 = of(offset_of!(Cpu, code_rsp));
     pub const HOST_ADDRESS: i32 = of(offset_of!(Cpu, host_address));
     pub const TSC_OFFSET: i32 = of(offset_of!(Cpu, tsc_offset));
     pub const MXCSR: i32 = of(offset_of!(Cpu, mxcsr));

@@ -26,6 +26,7 @@ mod disassemble;
 mod emit;
 mod features;
 mod fpu;
+mod frames;
 mod gather;
 mod kvmclock;
 mod legacy;

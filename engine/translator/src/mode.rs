@@ -111,6 +111,11 @@ impl Mode {
         self.0 & bits != 0
     }
 
+    /// The key without the size of the page that the code lies in: an address decides that by itself.
+    pub fn without_page(self) -> Self {
+        Self(self.0 & !Self::LARGE)
+    }
+
     /// 16, 32 or 64.
     pub fn code_bits(self) -> u32 {
         16 << (self.0 & Self::WIDTH)

@@ -6,7 +6,7 @@
 //!                                                     --1--> leave
 //! ```
 //!
-//! Emitted code runs on the thread's own stack, below [`crate::cpu::Cpu::host_rsp`]. A helper stub saves all guest
+//! Emitted code runs on a stack of its own ([`crate::frames`]), helpers on the thread's. A helper stub saves all guest
 //! registers to the vCPU's state, so that a helper sees and may change them, and loads them again. x87 state stays in
 //! the processor: Rust does not touch it.
 
@@ -74,6 +74,7 @@ impl Stubs {
         asm.push(RAX);
         asm.store(gs(off::HOST_RSP), RSP);
         asm.mov(R11, RDI);
+        asm.load(RSP, gs(off::FRAMES_TOP));
         load_guest(asm, avx);
         asm.jmp_reg(R11);
 
@@ -92,6 +93,8 @@ impl Stubs {
             if let Some((offset, reg)) = keep {
                 asm.store(gs(offset), reg);
             }
+            // A fault may have been for want of room below the stack pointer.
+            asm.load(RSP, gs(off::HOST_RSP));
             asm.store_imm32(gs(off::EXIT_REASON), reason as u32);
             asm.store(gs(off::gpr(0)), RAX);
             save_guest(asm, avx);
@@ -155,6 +158,15 @@ impl Stubs {
         here
     }
 
+    /// Emits where a guest return goes when the stack of frames is empty: through the jump cache of one mode.
+    pub fn emit_underflow(&self, asm: &mut Asm, indirect: u64) -> u64 {
+        asm.align(16, 0);
+        let here = asm.here();
+        asm.load(RSP, gs(off::FRAMES_TOP));
+        asm.jmp_to(indirect);
+        here
+    }
+
     /// Emits what an empty jump-cache entry leads to: the address is in the state already.
     pub fn emit_miss(&self, asm: &mut Asm) -> u64 {
         asm.align(16, 0);
@@ -197,16 +209,17 @@ fn save_guest(asm: &mut Asm, avx: bool) {
 
 /// The common part of helper stubs: RAX is the function, RCX and R11 its arguments.
 fn call_helper(asm: &mut Asm, avx: bool, unwind: u64) {
+    asm.store(gs(off::CODE_RSP), RSP);
+    asm.load(RSP, gs(off::HOST_RSP));
     save_guest(asm, avx);
     asm.mov(RSI, RCX);
     asm.mov(RDX, R11);
     asm.rdgsbase(RDI);
-    asm.push(RAX);
     asm.call_reg(RAX);
     asm.test32(RAX, RAX);
     let leave = asm.label();
     asm.jcc(crate::asm::cond::NE, leave);
-    asm.pop(RAX);
+    asm.load(RSP, gs(off::CODE_RSP));
     load_guest(asm, avx);
     asm.load(R11, gs(off::HOST_ADDRESS));
     asm.ret();

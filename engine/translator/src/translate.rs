@@ -73,8 +73,8 @@ pub struct Found {
     pub entry: u64,
     /// The part on a second page.
     pub second: Option<u64>,
-    /// The block's code was there already.
-    pub known: bool,
+    /// The block's mode.
+    pub mode: u32,
 }
 
 /// Why no block could be made.
@@ -101,6 +101,17 @@ pub struct Counts {
     pub resets: u64,
 }
 
+/// What each mode has of its own.
+#[derive(Clone, Copy, Debug)]
+pub struct ModeStubs {
+    /// Finds the block for the address in R11.
+    pub indirect: u64,
+    /// A return from the empty stack of frames.
+    pub underflow: u64,
+    /// What sets the mode's jump-cache slots apart.
+    pub salt: u32,
+}
+
 /// All code of a partition.
 pub struct Code {
     cache: CodeCache,
@@ -113,8 +124,8 @@ pub struct Code {
     by_host: BTreeMap<u64, u32>,
     by_page: Map<u64, Vec<u32>>,
     exits: Vec<Exit>,
-    /// Per mode: the indirect-branch stub and the salt.
-    indirect: Map<u32, (u64, u32)>,
+    /// Stubs of each mode.
+    indirect: Map<u32, ModeStubs>,
     /// Counts up at each reset: numbers of exits are valid in one generation.
     pub generation: u64,
     /// Counters.
@@ -187,7 +198,7 @@ impl Code {
     /// The block for a key, if there is one.
     pub fn find(&self, gpa: u64, mode: Mode) -> Option<Found> {
         let block = &self.blocks[*self.by_key.get(&(gpa, mode.0))? as usize];
-        Some(Found { poll_entry: block.poll_entry, entry: block.entry, second: block.second, known: true })
+        Some(Found { poll_entry: block.poll_entry, entry: block.entry, second: block.second, mode: mode.0 })
     }
 
     /// Whether what a lookup found has not been dropped since.
@@ -195,9 +206,9 @@ impl Code {
         self.block_at(found.entry).is_some_and(|block| block.live && block.entry == found.entry)
     }
 
-    /// What sets a mode's jump-cache slots apart.
-    pub fn salt(&self, mode: Mode) -> u32 {
-        self.indirect.get(&mode.0).map_or(0, |(_, salt)| *salt)
+    /// A mode's own stubs, if it has any block.
+    pub fn mode_stubs(&self, mode: Mode) -> Option<ModeStubs> {
+        self.indirect.get(&mode.without_page().0).copied()
     }
 
     /// An exit by its number.
@@ -232,15 +243,17 @@ impl Code {
         if self.cache.left() < 2 * ROOM {
             return Err(Trouble::Full);
         }
-        let indirect = match self.indirect.get(&mode.0) {
-            Some((stub, _)) => *stub,
+        let own = match self.indirect.get(&mode.without_page().0) {
+            Some(own) => *own,
             None => {
                 self.asm.restart(self.cache.next());
                 let salt = salt.wrapping_mul(1031) & 0x1fff;
-                let stub = self.stubs.emit_indirect(&mut self.asm, salt);
+                let indirect = self.stubs.emit_indirect(&mut self.asm, salt);
+                let underflow = self.stubs.emit_underflow(&mut self.asm, indirect);
                 self.cache.push(self.asm.finish());
-                self.indirect.insert(mode.0, (stub, salt));
-                stub
+                let own = ModeStubs { indirect, underflow, salt };
+                self.indirect.insert(mode.without_page().0, own);
+                own
             }
         };
         let instructions = decode(ram, gpa, mode, page_offset, second)?;
@@ -249,7 +262,7 @@ impl Code {
         self.asm.restart(host);
         let tools =
             Tools { asm: &mut self.asm, encoder: &mut self.encoder, info: &mut self.info, stubs: &self.stubs };
-        let emitted = Emitter::block(tools, mode, indirect, self.exits.len() as u32, &instructions);
+        let emitted = Emitter::block(tools, mode, own, self.exits.len() as u32, &instructions);
         self.counts.translations += 1;
         self.counts.instructions += instructions.len() as u64;
         // A piece of the first page only is used where no second one was needed after all.
@@ -292,7 +305,7 @@ impl Code {
             poll_entry: host + u64::from(emitted.poll_entry),
             entry: host + u64::from(emitted.entry),
             second,
-            known: false,
+            mode: mode.0,
         };
         self.exits.extend(emitted.exits);
         let block = Block {

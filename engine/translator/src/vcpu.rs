@@ -25,6 +25,7 @@ use lodge_x86::state::{Activity, CpuState};
 use crate::access::Privilege;
 use crate::context::{After, Context, Counts};
 use crate::cpu::{Cpu, ExitReason};
+use crate::frames::Frames;
 use crate::memory::PAGE;
 use crate::mode::Mode;
 use crate::partition::{PHYSICAL_BITS, Shared};
@@ -39,6 +40,9 @@ pub struct TranslatorVcpu {
     _stack: AlternateStack,
     enter: extern "sysv64" fn(u64),
     generation: u64,
+    frames: Frames,
+    /// The mode that the frames' underflow stub is for.
+    frames_mode: Option<u32>,
 }
 
 /// Signal codes of an integer division (Linux, asm-generic/siginfo.h).
@@ -77,7 +81,9 @@ impl TranslatorVcpu {
         unsafe { (*cpu).context = &raw mut *context };
         // SAFETY: the stub follows this ABI.
         let enter = unsafe { std::mem::transmute::<u64, extern "sysv64" fn(u64)>(stubs.enter) };
-        let mut vcpu = Self { shared, context, _stack: stack, enter, generation };
+        let frames = Frames::new()?;
+        let mut vcpu = Self { shared, context, _stack: stack, enter, generation, frames, frames_mode: None };
+        vcpu.cpu().frames_top = vcpu.frames.top();
         let mut state = CpuState::reset(vcpu.signature());
         if index != 0 {
             state.activity = Activity::WaitForSipi;
@@ -114,6 +120,7 @@ impl TranslatorVcpu {
         let generation = self.shared.code.lock().generation;
         if generation != self.generation {
             self.generation = generation;
+            self.frames_mode = None;
             self.context.regions.forget_code();
         }
     }
@@ -331,12 +338,17 @@ impl TranslatorVcpu {
     }
 
     /// Runs the block and says why it came back.
-    fn enter(&mut self, entry: u64) -> Option<ExitReason> {
+    fn enter(&mut self, entry: u64, mode: u32) -> Option<ExitReason> {
         let shared = Arc::clone(&self.shared);
         let world = shared.world.read();
         if self.mailbox().chores.load(Ordering::SeqCst) {
             // What the block was found by may be stale.
             return None;
+        }
+        if self.frames_mode != Some(mode) {
+            let own = shared.code.lock().mode_stubs(Mode(mode));
+            self.frames.set_underflow(own.map_or(0, |own| own.underflow));
+            self.frames_mode = Some(mode);
         }
         let cpu = self.context.regions.cpu();
         self.context.counts.entries += 1;
@@ -393,6 +405,10 @@ impl TranslatorVcpu {
         let [signal, code, address] = cpu.fault_signal;
         let pc = cpu.fault_pc;
         cpu.locate_pc(pc);
+        if signal as i32 == libc::SIGSEGV && self.frames.guard().contains(&address) {
+            // The stack of frames is full. It is empty now; the call is begun again.
+            return;
+        }
         let cpu = self.cpu();
         let exception = match signal as i32 {
             libc::SIGFPE if matches!(code as i32, FPE_INTDIV | FPE_INTOVF) => Exception::DIVIDE,
@@ -499,7 +515,8 @@ impl TranslatorVcpu {
             }
             let Some(found) = self.find(how) else { continue };
             self.remember_jump(&found, how);
-            let Some(reason) = self.enter(if how == 0 { found.poll_entry } else { found.entry }) else { continue };
+            let entry = if how == 0 { found.poll_entry } else { found.entry };
+            let Some(reason) = self.enter(entry, found.mode) else { continue };
             how = 0;
             match reason {
                 ExitReason::Lookup => self.context.counts.lookups += 1,
@@ -521,10 +538,9 @@ impl TranslatorVcpu {
             return;
         }
         let (lip, base) = (self.cpu().lip, self.cpu().code_base);
-        let large = self.context.regions.fetch(lip).is_some_and(|t| t.page_size > PAGE);
-        let mode = Mode(self.cpu().mode | if large { Mode::LARGE } else { 0 });
-        let salt = self.shared.code.lock().salt(mode);
-        self.context.regions.fill_jump(lip, salt, found.poll_entry, base);
+        let mode = Mode(self.cpu().mode);
+        let Some(own) = self.shared.code.lock().mode_stubs(mode) else { return };
+        self.context.regions.fill_jump(lip, own.salt, found.poll_entry, base);
     }
 }
 

@@ -89,9 +89,9 @@ pub fn run(args: &RunArgs) -> Result<u8, RunError> {
         timeout: args.timeout,
         code_cache: CODE_CACHE,
     };
+    let signal = watch_signals(handle.clone()).map_err(RunError::Stdio)?;
     eprintln!("lodge: {} engine ({why}), {} CPU, {} MiB", engine.name(), config.vcpus, config.memory >> 20);
 
-    let signal = watch_signals(handle.clone()).map_err(RunError::Stdio)?;
     let uses_stdio = plan.serials.contains(&SerialPlan::Stdio);
     let raw = if uses_stdio { Raw::enter() } else { None };
     let serials =
@@ -195,7 +195,8 @@ impl Read for Keyboard {
 
 impl Keyboard {
     fn command(&self, command: PromptCommand) {
-        let Some(handle) = self.handle.get() else { return };
+        // A key may come before the machine is there. If it never comes, lodge ends, and this thread with it.
+        let handle = self.handle.wait();
         eprint!("\r\n");
         match command {
             PromptCommand::Pause => handle.pause(),

@@ -65,7 +65,7 @@ impl MmioBus {
 
     /// A movable range, not mapped yet; `range.base` is ignored.
     pub fn mapping(&self, device: Weak<dyn MmioDevice>, range: MmioRange) -> MmioMapping {
-        MmioMapping { bus: self.clone(), device, range, mapped: Mutex::new(None) }
+        MmioMapping { bus: Arc::downgrade(&self.shared), device, range, mapped: Mutex::new(None) }
     }
 
     /// Fills `data` from `address` on; all ones where nobody answers.
@@ -140,7 +140,8 @@ fn read_piece(piece: &Piece<Target>, at: u64, bytes: usize) -> u64 {
 
 /// A range of physical memory that can move, such as a PCI memory BAR.
 pub struct MmioMapping {
-    bus: MmioBus,
+    /// Weak, as the bus holds the device, and the device holds this.
+    bus: Weak<Shared>,
     device: Weak<dyn MmioDevice>,
     range: MmioRange,
     mapped: Mutex<Option<(u64, u64)>>,
@@ -153,7 +154,8 @@ impl MmioMapping {
         if mapped.map(|(base, _)| base) == base {
             return;
         }
-        let mut ranges = self.bus.shared.ranges.lock();
+        let Some(bus) = self.bus.upgrade() else { return };
+        let mut ranges = bus.ranges.lock();
         if let Some((_, id)) = mapped.take() {
             ranges.remove(id);
         }
@@ -161,7 +163,7 @@ impl MmioMapping {
             let target = Target { device, region: self.range.region, widths: self.range.widths };
             *mapped = ranges.add(false, base, self.range.length, target).ok().map(|id| (base, id));
         }
-        self.bus.shared.publish(&ranges);
+        bus.publish(&ranges);
     }
 }
 
@@ -235,6 +237,30 @@ mod tests {
         assert_eq!(data[16 + 0x1f], 0x1f);
         assert_eq!(data[16 + 0x20..], [0xff; 16]);
         bus.read(u64::MAX, &mut data);
+    }
+
+    #[test]
+    fn a_mapping_that_its_device_holds_does_not_keep_the_bus_alive() {
+        struct Holder(Mutex<Option<MmioMapping>>);
+        impl MmioDevice for Holder {
+            fn mmio_read(&self, _: u8, _: u64, _: usize) -> Result<u64, AccessError> {
+                Ok(0)
+            }
+            fn mmio_write(&self, _: u8, _: u64, _: usize, _: u64) -> Result<(), AccessError> {
+                Ok(())
+            }
+        }
+        let bus = MmioBus::new();
+        let device = Arc::new(Holder(Mutex::new(None)));
+        let range = MmioRange { base: 0, length: 0x1000, region: 0, widths: MmioWidths::ANY };
+        let mapping = bus.mapping(Arc::downgrade(&device) as Weak<dyn MmioDevice>, range);
+        mapping.set(Some(0x1000));
+        *device.0.lock() = Some(mapping);
+        let weak = Arc::downgrade(&device);
+        drop(device);
+        assert!(weak.upgrade().is_some(), "the bus holds it");
+        drop(bus);
+        assert!(weak.upgrade().is_none());
     }
 
     #[test]

@@ -66,7 +66,7 @@ impl PortBus {
 
     /// A movable range, not mapped yet; `range.base` is ignored.
     pub fn mapping(&self, device: Weak<dyn PortDevice>, range: PortRange) -> PortMapping {
-        PortMapping { bus: self.clone(), device, range, mapped: Mutex::new(None) }
+        PortMapping { bus: Arc::downgrade(&self.shared), device, range, mapped: Mutex::new(None) }
     }
 
     /// Reads `width` at `port`; all ones where nobody answers.
@@ -134,7 +134,8 @@ fn halve(width: Width) -> Option<Width> {
 
 /// A range of ports that can move, such as a PCI I/O BAR.
 pub struct PortMapping {
-    bus: PortBus,
+    /// Weak, as the bus holds the device, and the device holds this.
+    bus: Weak<Shared>,
     device: Weak<dyn PortDevice>,
     range: PortRange,
     mapped: Mutex<Option<(u16, u64)>>,
@@ -147,7 +148,8 @@ impl PortMapping {
         if mapped.map(|(base, _)| base) == base {
             return;
         }
-        let mut ranges = self.bus.shared.ranges.lock();
+        let Some(bus) = self.bus.upgrade() else { return };
+        let mut ranges = bus.ranges.lock();
         if let Some((_, id)) = mapped.take() {
             ranges.remove(id);
         }
@@ -155,7 +157,7 @@ impl PortMapping {
             let target = Target { device, region: self.range.region, widest: self.range.widths };
             *mapped = ranges.add(false, base.into(), self.range.length.into(), target).ok().map(|id| (base, id));
         }
-        self.bus.shared.publish(&ranges);
+        bus.publish(&ranges);
     }
 }
 

@@ -120,8 +120,8 @@ impl Profile {
         }
     }
 
-    /// The feature bits of one register.
-    fn bits(&self, leaf: u32, register: super::Register) -> u32 {
+    /// The feature bits of one register of a leaf's answer.
+    pub fn bits(&self, leaf: u32, register: super::Register) -> u32 {
         self.features
             .iter()
             .filter(|feature| feature.leaf == leaf && feature.register == register)

@@ -112,12 +112,13 @@ fn once(contender: Contender, script: &str, limit: Duration) -> Result<Times> {
     let script = format!("echo {BEGIN}; {script}; echo {END}");
     let folder = guests::folder();
     let (kernel, initrd) = (folder.join("cloud-amd64/vmlinuz"), folder.join("cloud-amd64/initrd"));
-    let image = folder.join("root.img");
-    let append = format!("console=ttyS0 earlyprintk=serial loglevel=4 panic=-1 lodge.root=/dev/vda lodge.run={script}");
+    let image = guests::root_image();
+    let append =
+        format!("console=ttyS0 earlyprintk=serial loglevel=4 panic=-1 lodge.root=/dev/vda lodge.run=\"{script}\"");
     let mut command = match contender {
         Contender::Native => {
             let mut command = Command::new("chroot");
-            command.arg(guests::tree()).args(["/bin/sh", "-c", &script]);
+            command.arg(guests::root_tree()).args(["/bin/sh", "-c", &script]);
             command
         }
         Contender::Qemu => {

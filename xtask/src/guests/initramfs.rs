@@ -3,7 +3,7 @@
 //! The kernel's command line drives the init:
 //!
 //! * `lodge.root=DEV` mounts DEV and hands over to its init; with `lodge.run`, the command runs in it.
-//! * `lodge.run=COMMAND...`, to the end of the line, runs a command with the shell, says its status as
+//! * `lodge.run="SCRIPT"` runs a script, which must hold no quotation marks itself, says its status as
 //!   "lodge: status N", and powers off; with `lodge.exit` it ends the VM through the debug exit port instead.
 //! * Without either there is a shell on the console.
 
@@ -20,7 +20,7 @@ use crate::shell;
 const MODULES: &[&str] =
     &["virtio_pci", "virtio_blk", "virtio_console", "virtio-rng", "virtio_net", "ext4", "crc32c_generic"];
 
-const INIT: &str = r#"#!/bin/sh
+const INIT: &str = r##"#!/bin/sh
 export PATH=/bin
 mount -t proc proc /proc
 mount -t sysfs sys /sys
@@ -30,11 +30,14 @@ mount -t devpts pts /dev/pts
 for module in $(cat /modules/order); do
     insmod /modules/$module || echo "lodge: module $module was not loaded"
 done
+set -f
 line=$(cat /proc/cmdline)
+exit=:
 root=
 for word in $line; do
     case $word in
         lodge.root=*) root=${word#lodge.root=} ;;
+        lodge.exit) exit=lodge-exit ;;
         lodge.run=*) break ;;
     esac
 done
@@ -51,16 +54,18 @@ fi
 echo "lodge: init"
 case $line in
     *lodge.run=*)
+        script=${line#*lodge.run=}
+        case $script in
+            \"*) script=${script#\"}; script=${script%%\"*} ;;
+        esac
         if [ -n "$root" ]; then
-            PATH=/usr/bin:/bin:/usr/sbin:/sbin chroot /root /bin/sh -c "${line#*lodge.run=}"
+            PATH=/usr/bin:/bin:/usr/sbin:/sbin chroot /root /bin/sh -c "$script"
         else
-            sh -c "${line#*lodge.run=}"
+            sh -c "$script"
         fi
         status=$?
         echo "lodge: status $status"
-        case $line in
-            *lodge.exit*) lodge-exit $status ;;
-        esac
+        $exit $status
         poweroff -f ;;
 esac
 [ -n "$root" ] && umount /root/dev /root/proc && exec switch_root /root /sbin/init
@@ -68,7 +73,7 @@ while :; do
     setsid cttyhack sh
     poweroff -f
 done
-"#;
+"##;
 
 /// Ends the VM through the debug exit port.
 const EXIT: &str = r#"#!/bin/sh

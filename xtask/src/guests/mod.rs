@@ -8,7 +8,7 @@
 //! cache/guests/amd64/{vmlinuz,initrd}           linux-image-amd64
 //! cache/guests/686-pae/{vmlinuz,initrd}         linux-image-686-pae, i386
 //! cache/guests/memtest86+/{x64,ia32}.bin        memtest86+
-//! cache/guests/root.img                         a Debian root file system, with --root
+//! cache/root/{root.img,tree}                    a Debian root file system, with --root
 //! ```
 
 mod apt;
@@ -38,9 +38,14 @@ pub fn folder() -> PathBuf {
     crate::root().join("cache/guests")
 }
 
+/// The root file system as an image.
+pub fn root_image() -> PathBuf {
+    crate::root().join("cache/root/root.img")
+}
+
 /// The root file system as a tree, for the bare host to chroot into.
-pub fn tree() -> PathBuf {
-    folder().join("root.tree")
+pub fn root_tree() -> PathBuf {
+    crate::root().join("cache/root/tree")
 }
 
 /// Fetches and builds what is missing.
@@ -52,7 +57,7 @@ pub fn run(root: bool) -> Result<()> {
     }
     memtest(&apt, &folder.join("memtest86+")).context("guest memtest86+")?;
     if root {
-        root_image(&folder.join("root.img")).context("the root file system")?;
+        build_root().context("the root file system")?;
     }
     println!("guests: all are in {}", folder.display());
     Ok(())
@@ -69,10 +74,17 @@ fn linux(apt: &Apt, folder: &Path, package: &str, architecture: &str) -> Result<
         .filter_map(|entry| entry.ok())
         .find(|entry| entry.file_name().to_string_lossy().starts_with("vmlinuz-"))
         .context("the package holds no kernel")?;
-    fs::copy(found.path(), &kernel)?;
-    let archive = initramfs::build(&image, &busybox)?;
-    fs::write(&initrd, archive)?;
+    replace(&kernel, &fs::read(found.path())?)?;
+    replace(&initrd, &initramfs::build(&image, &busybox)?)?;
     println!("guests: {} and initrd", kernel.display());
+    Ok(())
+}
+
+/// Writes a file in one step, for whoever reads it at the same time.
+fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
+    let partial = path.with_extension("partial");
+    fs::write(&partial, bytes)?;
+    fs::rename(&partial, path)?;
     Ok(())
 }
 
@@ -80,14 +92,16 @@ fn memtest(apt: &Apt, folder: &Path) -> Result<()> {
     let package = apt.unpacked("memtest86+", "amd64")?;
     fs::create_dir_all(folder)?;
     for name in ["x64", "ia32"] {
-        fs::copy(package.join(format!("boot/memtest86+{name}.bin")), folder.join(format!("{name}.bin")))?;
+        let program = fs::read(package.join(format!("boot/memtest86+{name}.bin")))?;
+        replace(&folder.join(format!("{name}.bin")), &program)?;
     }
     Ok(())
 }
 
 /// A raw ext4 image of a minimal Debian, made without mounting anything.
-fn root_image(image: &Path) -> Result<()> {
-    if image.is_file() && tree().is_dir() {
+fn build_root() -> Result<()> {
+    let (image, tree) = (root_image(), root_tree());
+    if image.is_file() && tree.is_dir() {
         return Ok(());
     }
     for (program, package) in [("mmdebstrap", "mmdebstrap"), ("mke2fs", "e2fsprogs")] {
@@ -95,7 +109,9 @@ fn root_image(image: &Path) -> Result<()> {
             bail!("{program} is missing; `sudo apt-get install {package}` brings it");
         }
     }
-    let tree = tree();
+    if let Some(folder) = image.parent() {
+        fs::create_dir_all(folder)?;
+    }
     if tree.exists() {
         fs::remove_dir_all(&tree)?;
     }

@@ -5,7 +5,7 @@ use iced_x86::{FlowControl, Instruction, Mnemonic, OpKind};
 use super::probe::Ea;
 use super::registers::GprOperand;
 use super::{Cold, Emitter};
-use crate::asm::{Mem, R10, R11, RCX, Size, at, cond, gs};
+use crate::asm::{Mem, R10, R11, RCX, RSP, Size, at, cond, gs};
 use crate::cpu::off;
 use crate::mode::Mode;
 
@@ -72,13 +72,18 @@ impl Emitter<'_> {
 
     /// Jumps to the instruction pointer in R11, of `size` bytes.
     fn jump_indirect(&mut self, size: usize) {
+        self.narrow(size);
+        self.asm.jmp_to(self.indirect);
+    }
+
+    /// From the instruction pointer in R11, of `size` bytes, to the linear address.
+    fn narrow(&mut self, size: usize) {
         match size {
             2 => self.asm.movzx16(R11, R11),
             4 => self.asm.mov32(R11, R11),
             _ => {}
         }
         self.to_linear();
-        self.asm.jmp_to(self.indirect);
     }
 
     fn conditional(&mut self, ins: &Instruction) {
@@ -172,6 +177,8 @@ impl Emitter<'_> {
     fn push_return(&mut self, size: usize) {
         let slot = self.stack_slot(-(size as i64));
         self.probe_as(&slot, size as u32, true, false);
+        // Before anything has changed: the push may find the stack full, and the instruction is begun again.
+        self.expect_return();
         if self.mode.is_64() {
             self.asm.load(RCX, gs(off::CODE_BASE));
             self.asm.lea(RCX, at(RCX, self.next as i32));
@@ -185,14 +192,67 @@ impl Emitter<'_> {
             self.asm.store_sized(Size::of(size), at(R11, 0), RCX);
         }
         self.commit();
+        self.move_stack(-(size as i32));
+    }
+
+    /// Leaves a frame for the return that is to come: its first half. The call itself leaves the second.
+    fn expect_return(&mut self) {
+        if self.mode.has(Mode::HOW) {
+            return;
+        }
+        self.asm.load(RCX, gs(off::CODE_BASE));
+        self.asm.lea(RCX, at(RCX, self.next as i32));
+        if !self.mode.is_64() {
+            self.asm.mov32(RCX, RCX);
+        }
+        self.asm.push(RCX);
+    }
+
+    /// What stands behind a host CALL: the guest returns to R11. Where that is the address expected, the block goes on
+    /// there.
+    fn landing(&mut self) {
+        if self.mode.has(Mode::HOW) {
+            return;
+        }
+        let indirect = self.indirect;
+        self.asm.pop(RCX);
+        self.asm.not(RCX);
+        self.asm.lea(RCX, Mem { gs: false, base: Some(RCX), index: Some((R11, 0)), disp: 1 });
+        self.asm.unless_rcx_zero(|asm| {
+            asm.load(RSP, gs(off::FRAMES_TOP));
+            asm.jmp_to(indirect);
+        });
+        self.asm.lea(RCX, at(R11, -(self.next as i32)));
+        self.asm.store(gs(off::CODE_BASE), RCX);
+        let next = self.next as i64;
+        self.exit_direct(next, false);
     }
 
     fn call(&mut self, ins: &Instruction) {
         let size = operand_size(ins);
         let target = self.target(ins);
         self.push_return(size);
-        self.move_stack(-(size as i32));
-        self.branch_to(target);
+        if self.mode.has(Mode::HOW) {
+            return self.branch_to(target);
+        }
+        match target {
+            Target::Page(offset) if self.chains_to(offset) => {
+                let backward = offset <= self.offset as i64;
+                let enter = self.chain(offset, backward);
+                self.asm.align(8, 3);
+                self.asm.byte(0xe8);
+                self.patchable(enter, backward);
+            }
+            Target::Page(offset) => {
+                self.linear(offset);
+                self.asm.call_to(self.indirect);
+            }
+            Target::Wrapping(offset) => {
+                self.wrapped(offset);
+                self.asm.call_to(self.indirect);
+            }
+        }
+        self.landing();
     }
 
     /// R11 = the operand of an indirect branch.
@@ -212,9 +272,13 @@ impl Emitter<'_> {
         self.load_target(ins);
         self.asm.store(gs(off::spill(1)), R11);
         self.push_return(size);
-        self.move_stack(-(size as i32));
         self.asm.load(R11, gs(off::spill(1)));
-        self.jump_indirect(size);
+        if self.mode.has(Mode::HOW) {
+            return self.jump_indirect(size);
+        }
+        self.narrow(size);
+        self.asm.call_to(self.indirect);
+        self.landing();
     }
 
     fn ret(&mut self, ins: &Instruction) {
@@ -224,7 +288,11 @@ impl Emitter<'_> {
         self.fetch(size, R11);
         let extra = if ins.op_count() == 1 { i32::from(ins.immediate16()) } else { 0 };
         self.move_stack(size as i32 + extra);
-        self.jump_indirect(size);
+        if self.mode.has(Mode::HOW) {
+            return self.jump_indirect(size);
+        }
+        self.narrow(size);
+        self.asm.ret();
     }
 }
 

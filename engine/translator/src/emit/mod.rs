@@ -31,6 +31,7 @@ use crate::cpu::off;
 use crate::features::{self, Obstacle};
 use crate::mode::Mode;
 use crate::stubs::Stubs;
+use crate::translate::ModeStubs;
 use lodge_x86::exception::vector;
 use probe::Ea;
 
@@ -92,6 +93,8 @@ pub struct Emitter<'a> {
     mode: Mode,
     /// The code that finds the block for an address in R11.
     indirect: u64,
+    /// What sets the mode's jump-cache slots apart.
+    salt: u32,
     /// Bytes of the page that the block lies in: 4 KiB, or 2 MiB for large ones.
     page: i64,
     /// Number of the block's first exit.
@@ -119,11 +122,18 @@ pub struct Tools<'a> {
 
 impl<'a> Emitter<'a> {
     /// Emits `instructions`, decoded with their offset in the page as address, into the assembler.
-    pub fn block(tools: Tools<'a>, mode: Mode, indirect: u64, first_exit: u32, instructions: &[Instruction]) -> Emitted {
+    pub fn block(
+        tools: Tools<'a>,
+        mode: Mode,
+        own: ModeStubs,
+        first_exit: u32,
+        instructions: &[Instruction],
+    ) -> Emitted {
         let start = instructions.first().map_or(0, Instruction::ip);
         let single = mode.has(Mode::HOW);
         let mut emitter = Emitter {
-            indirect: if single { tools.stubs.leave_lookup } else { indirect },
+            indirect: if single { tools.stubs.leave_lookup } else { own.indirect },
+            salt: own.salt,
             asm: tools.asm,
             encoder: tools.encoder,
             info: tools.info,
@@ -336,11 +346,11 @@ impl<'a> Emitter<'a> {
         }
     }
 
-    fn chains_to(&self, target: i64) -> bool {
+    pub(super) fn chains_to(&self, target: i64) -> bool {
         !self.mode.has(Mode::HOW) && (0..self.page).contains(&target)
     }
 
-    fn chain(&mut self, target: i64, polled: bool) -> Label {
+    pub(super) fn chain(&mut self, target: i64, polled: bool) -> Label {
         let enter = self.asm.label();
         self.cold.push(Cold::Chain { enter, exit: self.first_exit + self.exits.len() as u32 });
         self.exits.push(Exit { site: 0, target, polled });
@@ -467,7 +477,7 @@ pub fn is_string(ins: &Instruction) -> bool {
 fn changes_translation(ins: &Instruction) -> bool {
     match ins.mnemonic() {
         Mnemonic::Mov => ins.op0_register().is_cr() || ins.op0_register().is_dr(),
-        Mnemonic::Lmsw | Mnemonic::Clts | Mnemonic::Wrmsr | Mnemonic::Xsetbv | Mnemonic::Invpcid
+        Mnemonic::Lmsw | Mnemonic::Clts | Mnemonic::Invlpg | Mnemonic::Wrmsr | Mnemonic::Xsetbv | Mnemonic::Invpcid
         | Mnemonic::Cpuid => true,
         _ => false,
     }

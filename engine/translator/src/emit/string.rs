@@ -115,16 +115,22 @@ impl Emitter<'_> {
         let helper = self.asm.label();
         let done = self.asm.label();
         let flat = self.mode.is_64() && shape.bits == 64 && shape.segment < 4;
-        let fast = flat && !self.keep_flags && !self.mode.has(Mode::DOWN | Mode::HOW);
+        let fast = flat && !self.mode.has(Mode::DOWN | Mode::HOW);
         let number = self.remember(ins);
+        // MOVS and STOS write no flags, but what surrounds them does.
+        let keep = self.keep_flags;
         match ins.mnemonic() {
             Mnemonic::Movsb | Mnemonic::Movsw | Mnemonic::Movsd | Mnemonic::Movsq if fast => {
+                self.save_flags();
                 self.copy_in_page(shape, helper);
+                self.restore_flags(keep);
             }
             Mnemonic::Stosb | Mnemonic::Stosw | Mnemonic::Stosd | Mnemonic::Stosq if fast => {
+                self.save_flags();
                 self.fill_in_page(shape, helper);
+                self.restore_flags(keep);
             }
-            Mnemonic::Scasb if fast => self.scan_in_page(ins.has_repne_prefix(), helper),
+            Mnemonic::Scasb if fast && !keep => self.scan_in_page(ins.has_repne_prefix(), helper),
             _ => {
                 self.call_system(number, self.stubs.string);
                 return;
@@ -132,8 +138,30 @@ impl Emitter<'_> {
         }
         self.asm.jmp(done);
         self.asm.bind(helper);
+        self.restore_flags(keep && !matches!(ins.mnemonic(), Mnemonic::Scasb));
         self.call_system(number, self.stubs.string);
         self.asm.bind(done);
+    }
+
+    /// Puts live flags aside, so that probes may write them until [`Emitter::restore_flags`]. Writes RCX.
+    fn save_flags(&mut self) {
+        if self.keep_flags {
+            self.asm.store(gs(off::spill(4)), RAX);
+            self.asm.save_flags_in_rax();
+            self.asm.store(gs(off::spill(5)), RAX);
+            self.asm.load(RAX, gs(off::spill(4)));
+            self.keep_flags = false;
+        }
+    }
+
+    /// Brings them back if `kept`.
+    fn restore_flags(&mut self, kept: bool) {
+        if kept {
+            self.asm.store(gs(off::spill(4)), RAX);
+            self.asm.load(RAX, gs(off::spill(5)));
+            self.asm.restore_flags_from_rax();
+            self.asm.load(RAX, gs(off::spill(4)));
+        }
     }
 
     /// Goes to `helper` unless the count's elements at host address R11 end in its page. Writes RCX and flags.

@@ -134,10 +134,12 @@ impl Hpet {
                 state.status |= 1 << index;
             }
             let enabled = configuration & INTERRUPT != 0 && state.is_running();
-            if matched && enabled && configuration & LEVEL == 0 {
-                if let Some(line) = self.line(state, index) {
-                    line.pulse();
-                }
+            if matched
+                && enabled
+                && configuration & LEVEL == 0
+                && let Some(line) = self.line(state, index)
+            {
+                line.pulse();
             }
             if configuration & LEVEL != 0 && !legacy {
                 let high = enabled && state.status & 1 << index != 0;

@@ -191,7 +191,7 @@ impl Volatile {
     }
 
     fn encode(&self, value: u8) -> u8 {
-        if self.b() & B_BINARY != 0 { value } else { value / 10 << 4 | value % 10 }
+        if self.b() & B_BINARY != 0 { value } else { ((value / 10) << 4) | (value % 10) }
     }
 
     fn decode(&self, value: u8) -> u8 {

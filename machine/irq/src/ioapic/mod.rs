@@ -140,11 +140,6 @@ impl IoApic {
         }
     }
 
-    /// Whether the pin is unmasked, so that something may happen when its input rises.
-    pub fn is_open(&self, pin: usize) -> bool {
-        self.state.entries.get(pin).is_some_and(|entry| entry & MASKED == 0)
-    }
-
     /// Its saved state.
     pub fn state(&self) -> IoApicState {
         self.state.clone()

@@ -116,7 +116,7 @@ impl Block {
 
     fn zero(&self, queue: &VirtQueue, chain: &Chain, discard: bool) -> Outcome {
         let length = chain.readable.length() - HEADER as u64;
-        if length == 0 || length % SEGMENT as u64 != 0 || length > u64::from(MOST_SEGMENTS) * SEGMENT as u64 {
+        if length == 0 || !length.is_multiple_of(SEGMENT as u64) || length > u64::from(MOST_SEGMENTS) * SEGMENT as u64 {
             return Ok((IOERR, 0));
         }
         for index in 0..length / SEGMENT as u64 {

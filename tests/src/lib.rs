@@ -1,0 +1,167 @@
+//! A lodge process under test: [`TestVm`] starts the built command, reads what the guest says and answers it.
+//!
+//! `LODGE_BIN` names the command and `LODGE_GUESTS` the folder that `cargo xtask guests` fills; `cargo xtask test` sets
+//! both. Every wait has a limit, and a test that fails shows what the guest said last.
+#![forbid(unsafe_code)]
+
+mod kernels;
+
+use std::ffi::OsStr;
+use std::io::{Read, Write};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::time::{Duration, Instant};
+
+pub use kernels::{multiboot, write_file};
+
+/// How long a guest may take for one thing. CI machines are slow and busy; a guest that hangs hangs for ever.
+pub const PATIENCE: Duration = Duration::from_secs(120);
+
+/// The command under test.
+pub fn lodge() -> PathBuf {
+    from_environment("LODGE_BIN")
+}
+
+/// A guest's file, such as "amd64/vmlinuz".
+pub fn guest(file: &str) -> PathBuf {
+    let path = from_environment("LODGE_GUESTS").join(file);
+    assert!(path.is_file(), "{} is missing; `cargo xtask guests` fetches it", path.display());
+    path
+}
+
+fn from_environment(name: &str) -> PathBuf {
+    match std::env::var_os(name) {
+        Some(value) => value.into(),
+        None => panic!("{name} is not set; these tests are run by `cargo xtask test`"),
+    }
+}
+
+/// `lodge run` with more arguments to come.
+pub fn run() -> Command {
+    let mut command = Command::new(lodge());
+    command.arg("run");
+    command
+}
+
+/// `lodge run` of one of the Linux guests, with its console and `append` on the command line.
+pub fn linux(guest_name: &str, append: &str) -> Command {
+    let mut command = run();
+    command.arg("--kernel").arg(guest(&format!("{guest_name}/vmlinuz")));
+    command.arg("--initrd").arg(guest(&format!("{guest_name}/initrd")));
+    command.args(["--append", &format!("console=ttyS0 panic=-1 {append}")]);
+    command
+}
+
+/// A running lodge.
+pub struct TestVm {
+    child: Child,
+    output: Receiver<Vec<u8>>,
+    /// What was printed and not matched yet.
+    pending: String,
+    /// All that was printed.
+    all: String,
+}
+
+impl TestVm {
+    /// Starts a command, with standard error among its output.
+    pub fn start(command: &mut Command) -> Self {
+        let command = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("lodge starts");
+        let (sender, output) = channel();
+        let pipes: [Box<dyn Read + Send>; 2] = [
+            Box::new(child.stdout.take().expect("its output is piped")),
+            Box::new(child.stderr.take().expect("its errors are piped")),
+        ];
+        for mut pipe in pipes {
+            let sender = sender.clone();
+            std::thread::spawn(move || {
+                let mut buffer = [0; 4096];
+                while let Ok(count @ 1..) = pipe.read(&mut buffer) {
+                    if sender.send(buffer[..count].to_vec()).is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+        Self { child, output, pending: String::new(), all: String::new() }
+    }
+
+    /// Waits until the guest has said `text`, and forgets everything up to there.
+    #[track_caller]
+    pub fn expect(&mut self, text: &str) {
+        let until = Instant::now() + PATIENCE;
+        while !self.pending.contains(text) {
+            match self.output.recv_timeout(until.saturating_duration_since(Instant::now())) {
+                Ok(bytes) => self.heard(&bytes),
+                Err(RecvTimeoutError::Timeout) => self.fail(&format!("nobody said {text:?} in time")),
+                Err(RecvTimeoutError::Disconnected) => self.fail(&format!("it ended without saying {text:?}")),
+            }
+        }
+        let end = self.pending.find(text).unwrap_or(0) + text.len();
+        self.pending.drain(..end);
+    }
+
+    /// Types text.
+    #[track_caller]
+    pub fn send(&mut self, text: &str) {
+        let input = self.child.stdin.as_mut().expect("its input is piped");
+        if let Err(error) = input.write_all(text.as_bytes()).and_then(|()| input.flush()) {
+            self.fail(&format!("{text:?} could not be typed: {error}"));
+        }
+    }
+
+    /// Its process ID.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Waits for its end: the exit status, and all that was printed.
+    #[track_caller]
+    pub fn wait(mut self) -> (i32, String) {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            match self.output.recv_timeout(until.saturating_duration_since(Instant::now())) {
+                Ok(bytes) => self.heard(&bytes),
+                Err(RecvTimeoutError::Disconnected) => break,
+                Err(RecvTimeoutError::Timeout) => self.fail("it did not end in time"),
+            }
+        }
+        let status = self.child.wait().expect("it can be waited for");
+        let code = status.code().unwrap_or_else(|| self.fail(&format!("it was killed: {status}")));
+        (code, std::mem::take(&mut self.all))
+    }
+
+    fn heard(&mut self, bytes: &[u8]) {
+        let text = String::from_utf8_lossy(bytes);
+        self.pending += &text;
+        self.all += &text;
+    }
+
+    #[track_caller]
+    fn fail(&self, why: &str) -> ! {
+        let lines: Vec<_> = self.all.lines().collect();
+        let tail = lines[lines.len().saturating_sub(40)..].join("\n");
+        panic!("{why}; the last lines were:\n{tail}");
+    }
+}
+
+impl Drop for TestVm {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Runs a command to its end: exit status and output.
+#[track_caller]
+pub fn finish(command: &mut Command) -> (i32, String) {
+    TestVm::start(command).wait()
+}
+
+/// `lodge` with these arguments, to its end.
+#[track_caller]
+pub fn lodge_with<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> (i32, String) {
+    finish(Command::new(lodge()).args(arguments))
+}

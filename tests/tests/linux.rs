@@ -1,0 +1,136 @@
+//! Debian's kernels with busybox.
+
+use lodge_tests::{TestVm, finish, linux, write_file};
+
+/// What `lodge.exit` makes of a command's status 0 and 1: the debug exit port gives (v << 1) | 1.
+const GOOD: i32 = 1;
+const BAD: i32 = 3;
+
+const WORK: &str = "uname -m; head -c 1048576 /dev/zero | sha256sum";
+const SHA: &str = "30e14955ebf1352266dc2ff8067e68104607e750abb9d3b36582b8af909fcb58";
+
+#[track_caller]
+fn check_work(output: &str, machine: &str) {
+    assert!(output.contains(&format!("\n{machine}\r\n")), "{output}");
+    assert!(output.contains(SHA), "{output}");
+    for bad in ["BUG:", "Oops", "Call Trace", "unchecked MSR"] {
+        assert!(!output.contains(bad), "{output}");
+    }
+}
+
+fn runs_commands(guest: &str, machine: &str) {
+    let mut command = linux(guest, &format!("lodge.exit lodge.run=\"{WORK}\""));
+    let (status, output) = finish(command.args(["--debug-exit", "--no-reboot"]));
+    assert_eq!(status, GOOD, "{output}");
+    assert!(output.contains("lodge: status 0"), "{output}");
+    check_work(&output, machine);
+}
+
+#[test]
+#[ignore = "boots a VM: run by `cargo xtask test`"]
+fn the_cloud_kernel_runs_commands() {
+    // It has no /dev/port, through which the others end the machine, and powers off.
+    let (status, output) = finish(&mut linux("cloud-amd64", &format!("lodge.run=\"{WORK}\"")));
+    assert_eq!(status, 0, "{output}");
+    assert!(output.contains("lodge: status 0"), "{output}");
+    check_work(&output, "x86_64");
+}
+
+#[test]
+#[ignore = "boots a VM: run by `cargo xtask test`"]
+fn the_stock_kernel_runs_commands() {
+    runs_commands("amd64", "x86_64");
+}
+
+#[test]
+#[ignore = "boots a VM: run by `cargo xtask test`"]
+fn a_32_bit_kernel_runs_commands() {
+    runs_commands("686-pae", "i686");
+}
+
+#[test]
+#[ignore = "boots a VM: run by `cargo xtask test`"]
+fn a_failing_command_shows_in_the_exit_status() {
+    let (status, output) = finish(linux("amd64", "quiet lodge.exit lodge.run=\"false\"").arg("--debug-exit"));
+    assert_eq!(status, BAD, "{output}");
+}
+
+#[test]
+#[ignore = "boots a VM: run by `cargo xtask test`"]
+fn a_shell_answers_on_standard_input_and_output() {
+    let mut vm = TestVm::start(linux("amd64", "quiet").args(["--debug-exit", "--no-reboot"]));
+    vm.expect("lodge: init");
+    vm.expect("#");
+    vm.send("echo answer $((6 * 7))\n");
+    vm.expect("answer 42");
+    vm.send("cat /proc/version\n");
+    vm.expect("Linux version 6.1");
+    vm.send("lodge-exit 5\n");
+    assert_eq!(vm.wait().0, 11);
+}
+
+#[test]
+#[ignore = "boots a VM: run by `cargo xtask test`"]
+fn a_reboot_starts_anew_or_ends() {
+    let mut vm = TestVm::start(linux("cloud-amd64", "quiet lodge.run=\"reboot -f\"").args(["--timeout", "600"]));
+    vm.expect("lodge: init");
+    vm.expect("lodge: init");
+    drop(vm);
+    let (status, output) = finish(linux("cloud-amd64", "quiet lodge.run=\"reboot -f\"").arg("--no-reboot"));
+    assert_eq!(status, 0, "{output}");
+    assert_eq!(output.matches("lodge: init").count(), 1, "{output}");
+}
+
+#[test]
+#[ignore = "boots a VM: run by `cargo xtask test`"]
+fn time_passes_as_on_the_host() {
+    let script = "date +%s; sleep 2; date +%s; cat /sys/devices/system/clocksource/clocksource0/current_clocksource";
+    let begin = std::time::SystemTime::now();
+    let mut vm = TestVm::start(linux("amd64", &format!("quiet lodge.exit lodge.run=\"{script}\"")).arg("--debug-exit"));
+    vm.expect("lodge: init\r\n");
+    let (status, output) = vm.wait();
+    assert_eq!(status, GOOD, "{output}");
+    let after = output.split("lodge: init").nth(1).unwrap_or_default();
+    let seconds: Vec<u64> = after.lines().filter_map(|line| line.trim().parse().ok()).collect();
+    let [first, second] = seconds[..] else { panic!("{output}") };
+    assert!(second - first >= 2, "{output}");
+    let host = begin.duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+    assert!(first >= host && first <= host + 600, "{first} on the guest, {host} on the host");
+    assert!(after.contains("tsc") || after.contains("kvm-clock"), "{output}");
+}
+
+#[test]
+#[ignore = "boots a VM: run by `cargo xtask test`"]
+fn several_processors_work_at_once() {
+    let script = "nproc; for i in 1 2 3 4; do (head -c 4194304 /dev/zero | sha256sum) & done; wait";
+    for guest in ["cloud-amd64", "686-pae"] {
+        let (status, output) = finish(linux(guest, &format!("lodge.run=\"{script}\"")).args(["--cpus", "2"]));
+        assert_eq!(status, 0, "{output}");
+        assert!(output.contains("\n2\r\n"), "{output}");
+        let sum = "bb9f8df61474d25e71fa00722318cd387396ca1736605e1248821cc0de3d3af8";
+        assert_eq!(output.matches(sum).count(), 4, "{output}");
+    }
+}
+
+#[test]
+#[ignore = "boots a VM: run by `cargo xtask test`"]
+fn disks_keep_what_is_written_unless_they_must_not() {
+    const SECTORS: usize = 2048;
+    let disks: Vec<_> = (0..3u8).map(|n| write_file(&[b'a' + n; SECTORS * 512])).collect();
+    let script = "cat /sys/block/vd?/size /sys/block/vd?/ro; \
+                  for d in a b c; do head -c 3 /dev/vd$d; echo; echo written | dd of=/dev/vd$d conv=fsync; done; \
+                  head -c 7 /dev/vdb; sync";
+    let mut command = linux("cloud-amd64", &format!("lodge.run=\"{script}\""));
+    for (disk, more) in disks.iter().zip(["", ",ephemeral", ",readonly"]) {
+        command.arg("--disk").arg(format!("{}{more}", disk.path().display()));
+    }
+    let (status, output) = finish(&mut command);
+    assert_eq!(status, 0, "{output}");
+    for text in ["2048\r\n2048\r\n2048\r\n0\r\n0\r\n1\r\n", "aaa\r\n", "bbb\r\n", "ccc\r\n", "written"] {
+        assert!(output.contains(text), "{text:?}: {output}");
+    }
+    let start = |disk: &tempfile::NamedTempFile| std::fs::read(disk.path()).unwrap()[..8].to_vec();
+    assert_eq!(start(&disks[0]), b"written\n");
+    assert_eq!(start(&disks[1]), b"bbbbbbbb");
+    assert_eq!(start(&disks[2]), b"cccccccc");
+}

@@ -1,0 +1,110 @@
+//! What the machine does around a guest: ends, reports, signals, other kernels.
+
+use lodge_tests::{TestVm, finish, guest, lodge_with, multiboot, run, write_file};
+use rustix::process::{Pid, Signal, kill_process};
+
+/// `cli; hlt; jmp .-3`: sleeps for ever.
+const SLEEP: &[u8] = &[0xfa, 0xf4, 0xeb, 0xfc];
+
+#[test]
+#[ignore = "boots a VM: run by `cargo xtask test`"]
+fn memtest86_tests_memory() {
+    for name in ["x64", "ia32"] {
+        let mut command = run();
+        command.arg("--kernel").arg(guest(&format!("memtest86+/{name}.bin")));
+        command.args(["--append", "console=ttyS0,115200", "--memory", "64M", "--timeout", "600"]);
+        let mut vm = TestVm::start(&mut command);
+        vm.expect("Memtest86+");
+        vm.expect("Status: Testing");
+        vm.expect("Errors: 0");
+        vm.expect("Moving inversions");
+    }
+}
+
+#[test]
+#[ignore = "boots a VM: run by `cargo xtask test`"]
+fn a_triple_fault_is_shown_with_registers_and_instructions() {
+    // mov eax, 0x12345678; ud2 without an interrupt table
+    let kernel = multiboot(&[0xb8, 0x78, 0x56, 0x34, 0x12, 0x0f, 0x0b]);
+    let (status, output) = finish(run().arg("--kernel").arg(kernel.path()).args(["--serial", "none"]));
+    assert_eq!(status, 3, "{output}");
+    assert!(output.contains("triple fault"), "{output}");
+    assert!(output.contains("rax 0000000012345678"), "{output}");
+    assert!(output.contains("rip 0000000000100025"), "{output}");
+    assert!(output.contains("ud2"), "{output}");
+}
+
+#[test]
+#[ignore = "boots a VM: run by `cargo xtask test`"]
+fn the_debug_exit_port_sets_the_status() {
+    // mov al, 21; out 0xf4, al
+    let kernel = multiboot(&[0xb0, 21, 0xe6, 0xf4, 0xf4]);
+    let arguments = ["--serial", "none", "--debug-exit"];
+    let (status, output) = finish(run().arg("--kernel").arg(kernel.path()).args(arguments));
+    assert_eq!(status, 43, "{output}");
+}
+
+#[test]
+#[ignore = "boots a VM: run by `cargo xtask test`"]
+fn the_timeout_ends_with_a_report() {
+    let kernel = multiboot(SLEEP);
+    let report = write_file(b"");
+    let mut command = run();
+    command.arg("--kernel").arg(kernel.path()).args(["--serial", "none", "--timeout", "0.5"]);
+    let (status, output) = finish(command.arg("--report").arg(report.path()));
+    assert_eq!(status, 4, "{output}");
+    let text = std::fs::read_to_string(report.path()).unwrap();
+    let report: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(report["outcome"], "timeout");
+    assert_eq!(report["exit_status"], 4);
+    assert!(report["seconds"]["exit"].as_f64().unwrap() >= 0.5);
+    assert!(report["peak_memory_bytes"].as_u64().unwrap() > 1 << 20);
+    assert_eq!(output.matches("lodge: ").count(), 2, "the start line and the reason, each once: {output}");
+}
+
+#[test]
+#[ignore = "boots a VM: run by `cargo xtask test`"]
+fn signals_end_the_machine_in_order() {
+    let kernel = multiboot(SLEEP);
+    for (signal, expected) in [(Signal::TERM, 143), (Signal::INT, 130), (Signal::HUP, 129)] {
+        let mut vm = TestVm::start(run().arg("--kernel").arg(kernel.path()).args(["--timeout", "600"]));
+        vm.expect("engine");
+        let id = Pid::from_raw(i32::try_from(vm.id()).unwrap()).unwrap();
+        kill_process(id, signal).unwrap();
+        let (status, output) = vm.wait();
+        assert_eq!(status, expected, "{output}");
+    }
+}
+
+#[test]
+#[ignore = "runs the built command: run by `cargo xtask test`"]
+fn errors_say_what_failed_and_end_with_two() {
+    let junk = write_file(b"\x1f\x8b\x08 not a kernel");
+    let path = junk.path().to_str().unwrap();
+    for (arguments, expected) in [
+        (&["run", "--kernel", "/no/such/kernel"][..], "the kernel '/no/such/kernel' does not exist"),
+        (&["run", "--kernel", path], "it looks like a gzip file"),
+        (&["run"], "there is nothing to boot; name a kernel with --kernel"),
+        (&["run", "--kernel", path, "--net", "user"], "--net user is not available yet"),
+        (&["run", "--kernel", path, "--memory", "1K"], "a machine can have 2 MiB to"),
+        (&["run", "--kernel", path, "--disk", "/no/such/disk"], "/no/such/disk"),
+        (&["run", "--kernel", path, "--report", "/no/such/folder/r.json"], "/no/such/folder/r.json"),
+        (&["run", "--frobnicate"], "unexpected argument '--frobnicate'"),
+    ] {
+        let (status, output) = lodge_with(arguments);
+        assert_eq!(status, 2, "{arguments:?}: {output}");
+        assert!(output.contains(expected), "{arguments:?}: {output}");
+        assert!(!output.contains("panicked"), "{output}");
+    }
+}
+
+#[test]
+#[ignore = "runs the built command: run by `cargo xtask test`"]
+fn engines_and_doctor_know_the_translator() {
+    let (status, output) = lodge_with(["engines"]);
+    assert_eq!(status, 0, "{output}");
+    assert!(output.contains("translator   usable"), "{output}");
+    let (status, output) = lodge_with(["doctor"]);
+    assert_eq!(status, 0, "{output}");
+    assert!(output.contains("Linux ") && output.contains("/dev/kvm"), "{output}");
+}
