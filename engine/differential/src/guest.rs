@@ -48,6 +48,8 @@ const STACK: u64 = 0xa000;
 const TABLES: u64 = 0x1_0000;
 const TEMPLATE: u64 = 0x2_0000;
 const DATA_AT: u64 = 0x2_4000;
+/// Where the pages of the data lie from there.
+const FRAMES: [u64; 3] = [0x2000, 0, 0x1000];
 const CODE_AT: u64 = 0x4_0000;
 const INPUTS: u64 = 0x8_0000;
 const OUTPUTS: u64 = 0x10_0000;
@@ -219,7 +221,7 @@ impl Guest {
         let put = |at: u64, bytes: &[u8]| self.memory.write_slice(bytes, GuestAddress(at)).map_err(setup);
         put(CODE_AT, code)?;
         put(TEMPLATE, &template[..DATA_BYTES])?;
-        put(DATA_AT + DATA_BYTES as u64, &template[DATA_BYTES..])?;
+        put(DATA_AT + FRAMES[2], &template[DATA_BYTES..])?;
         for (at, input) in (INPUTS..).step_by(Record::BYTES).zip(inputs) {
             put(at, &input.0)?;
         }
@@ -393,7 +395,8 @@ fn tables(memory: &GuestMemory) -> Result<(), GuestError> {
     put(table(2) + (DATA >> 21) * 8, table(5) | P | RW | US)?;
     for page in 0..(DATA_BYTES + READ_ONLY_BYTES) as u64 / 0x1000 {
         let writable = if DATA + page * 0x1000 < READ_ONLY { RW } else { 0 };
-        put(table(5) + page * 8, DATA_AT + page * 0x1000 | P | US | NX | writable)?;
+        // Not in the order of their linear addresses, so that an access across the edge goes to two places.
+        put(table(5) + page * 8, DATA_AT + FRAMES[page as usize] | P | US | NX | writable)?;
     }
     Ok(())
 }
