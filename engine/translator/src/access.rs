@@ -284,11 +284,17 @@ fn direct(cpu: &mut Cpu, what: u64, address: u64) -> Result<Option<*mut u8>, Exc
             if hit {
                 return Ok(None);
             }
+        } else if context.shared.code.lock().tires_of(gpa) {
+            // Data that are written again and again beside code that perhaps is dead.
+            context.shared.note_write(gpa & !(PAGE - 1), PAGE as usize);
         }
     }
     let page_host = host.wrapping_sub((gpa % PAGE) as usize) as u64;
     let writable = context.shared.ram.watched(gpa) == 0;
     let paging = context.paging;
+    if writable {
+        context.shared.ram.note_writable(gpa);
+    }
     context.regions.fill(request.linear, &translation, &paging, page_host, writable);
     Ok(Some(host))
 }

@@ -19,6 +19,8 @@ struct Region {
     length: u64,
     host: *mut u8,
     tracker: WriteTracker,
+    /// One bit a page: some TLB may let it be written.
+    writable: Vec<AtomicU64>,
 }
 
 /// All RAM of a guest.
@@ -44,6 +46,7 @@ impl Ram {
                 length: region.len() & !(PAGE - 1),
                 host: region.as_ptr(),
                 tracker: region.bitmap_tracker(),
+                writable: (0..region.len().div_ceil(PAGE * 64)).map(|_| AtomicU64::new(0)).collect(),
             })
             .collect();
         Self { regions, _memory: memory }
@@ -80,6 +83,26 @@ impl Ram {
         if let Some((region, offset)) = self.region(gpa) {
             region.tracker.rewatch(offset as usize, chunks);
         }
+    }
+
+    /// Notes that a TLB is about to let the page at `gpa` be written.
+    pub fn note_writable(&self, gpa: u64) {
+        if let Some((region, offset)) = self.region(gpa) {
+            let page = (offset / PAGE) as usize;
+            let (word, bit) = (&region.writable[page / 64], 1 << (page % 64));
+            if word.load(Ordering::Relaxed) & bit == 0 {
+                word.fetch_or(bit, Ordering::SeqCst);
+            }
+        }
+    }
+
+    /// Whether a TLB may let the page at `gpa` be written; from now on none does.
+    pub fn take_written(&self, gpa: u64) -> bool {
+        self.region(gpa).is_some_and(|(region, offset)| {
+            let page = (offset / PAGE) as usize;
+            let bit = 1 << (page % 64);
+            region.writable[page / 64].fetch_and(!bit, Ordering::SeqCst) & bit != 0
+        })
     }
 
     /// Has `listener` called with guest physical address and length of each device write over watched chunks.

@@ -107,6 +107,17 @@ impl Shared {
         }
     }
 
+    /// Stops all vCPUs but `index`, which is the caller's, at a safepoint, for as long as the result lives.
+    pub fn stop_others(&self, index: u32) -> parking_lot::RwLockWriteGuard<'_, ()> {
+        loop {
+            self.interrupt_others(index);
+            // One that saw the interruption before it could see this wait has gone on: interrupt it again.
+            if let Some(world) = self.world.try_write_for(std::time::Duration::from_micros(200)) {
+                return world;
+            }
+        }
+    }
+
     /// Acts on device writes over translated code.
     pub fn settle_foreign_writes(&self) {
         if !self.foreign.swap(false, Ordering::SeqCst) {

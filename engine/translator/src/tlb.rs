@@ -15,6 +15,8 @@
 
 use std::io;
 
+use rustc_hash::FxHashMap;
+
 use lodge_x86::paging::{Access, AccessKind, PagingContext, Translation};
 
 use crate::cpu::{Cpu, JUMP_OFFSET, REGION_STRIDE, STATE_SIZE, TLB_OFFSET};
@@ -85,8 +87,8 @@ struct Meta {
     ready: bool,
     tlb_log: Vec<u16>,
     jump_log: Vec<u16>,
-    /// Pages that jump-cache entries were made for, hashed.
-    executed: Bloom,
+    /// Pages that jump-cache entries were made for, with their slots.
+    executed: FxHashMap<u64, Vec<u16>>,
     /// 2 MiB and 1 GiB frames in which entries of large pages were filled, hashed.
     large: Bloom,
     fetch: Box<[Option<FetchEntry>; FETCH]>,
@@ -172,7 +174,7 @@ impl Regions {
                     ready: false,
                     tlb_log: Vec::new(),
                     jump_log: Vec::new(),
-                    executed: Bloom::new(),
+                    executed: FxHashMap::default(),
                     large: Bloom::new(),
                     fetch: Box::new([None; FETCH]),
                 })
@@ -285,7 +287,10 @@ impl Regions {
         }
         *self.jump(self.current, slot, 0) = JumpEntry { negated, host, base, unused: 0 };
         let meta = &mut self.meta[self.current];
-        meta.executed.insert(linear >> 12);
+        let slots = meta.executed.entry(linear >> 12).or_default();
+        if !slots.contains(&(slot as u16)) {
+            slots.push(slot as u16);
+        }
         if meta.jump_log.len() < LOG {
             meta.jump_log.push(slot as u16);
         }
@@ -447,8 +452,8 @@ impl Regions {
             if fetch.is_some_and(|e| e.page == page >> 12 && (own || e.translation.global)) {
                 *fetch = None;
             }
-            if self.meta[n].executed.contains(page >> 12) {
-                self.flush_jumps(n);
+            for slot in self.meta[n].executed.remove(&(page >> 12)).unwrap_or_default() {
+                self.clear_jump(n, slot.into());
             }
         }
     }

@@ -124,6 +124,9 @@ pub struct Code {
     by_host: BTreeMap<u64, u32>,
     by_page: Map<u64, Vec<u32>>,
     exits: Vec<Exit>,
+    /// Pages whose data are written beside code: how often since their code was last dropped, and how often before it
+    /// is dropped again.
+    mixed: Map<u64, (u32, u32)>,
     /// Stubs of each mode.
     indirect: Map<u32, ModeStubs>,
     /// Counts up at each reset: numbers of exits are valid in one generation.
@@ -154,6 +157,7 @@ impl Code {
             by_host: BTreeMap::new(),
             by_page: Map::default(),
             exits: Vec::new(),
+            mixed: Map::default(),
             indirect: Map::default(),
             generation: 0,
             counts: Counts::default(),
@@ -184,6 +188,7 @@ impl Code {
         self.by_host.clear();
         self.by_page.clear();
         self.exits.clear();
+        self.mixed.clear();
         self.indirect.clear();
         self.generation += 1;
         self.counts.resets += 1;
@@ -330,6 +335,21 @@ impl Code {
         self.by_key.insert((gpa, mode.0), id);
         self.by_host.insert(host, id);
         Ok(found)
+    }
+
+    /// Counts a store into a page that holds code, beside the code; whether to drop the page's code rather than go on
+    /// seeing each store. Code that is still run comes back, and is then kept for longer.
+    pub fn tires_of(&mut self, gpa: u64) -> bool {
+        const FIRST: u32 = 64;
+        const LAST: u32 = 1 << 16;
+        let (count, most) = self.mixed.entry(gpa & !(PAGE - 1)).or_insert((0, FIRST));
+        *count += 1;
+        let tired = *count >= *most;
+        if tired {
+            *count = 0;
+            *most = (*most * 4).min(LAST);
+        }
+        tired
     }
 
     /// Drops the blocks that hold a byte of the range, and watches only what is left. Whether any was dropped.

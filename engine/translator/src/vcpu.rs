@@ -275,12 +275,11 @@ impl TranslatorVcpu {
             let shared = Arc::clone(&self.shared);
             // With other vCPUs, none may be between its check of a page and its store.
             let others = shared.mailboxes.len() > 1;
-            if others {
-                shared.interrupt_others(self.context.index);
-            }
-            let world = others.then(|| shared.world.write());
+            let world = others.then(|| shared.stop_others(self.context.index));
             self.protect(gpa);
-            self.protect(gpa + PAGE);
+            if mode.has(Mode::LARGE) {
+                self.protect(gpa + PAGE);
+            }
             if let Some(second) = second {
                 self.protect(second);
             }
@@ -313,7 +312,7 @@ impl TranslatorVcpu {
         let ram = &self.shared.ram;
         let page = gpa & !(PAGE - 1);
         let Some(host) = ram.host(page).map(|host| host as u64) else { return };
-        if ram.watched(page) != 0 {
+        if ram.watched(page) != 0 || !ram.take_written(page) {
             return;
         }
         self.context.regions.forbid_writes(host);
@@ -328,8 +327,7 @@ impl TranslatorVcpu {
     /// Empties the code cache with all vCPUs out of it.
     fn reset_code(&mut self) {
         let shared = Arc::clone(&self.shared);
-        shared.interrupt_others(self.context.index);
-        let _world = shared.world.write();
+        let _world = shared.stop_others(self.context.index);
         shared.code.lock().reset(&shared.ram);
         for mailbox in &shared.mailboxes {
             mailbox.chores.store(true, Ordering::SeqCst);
