@@ -1,50 +1,29 @@
 //! Holding the two ends of a case against each other.
 
-use iced_x86::{FlowControl, Instruction, Mnemonic, RflagsBits};
+use iced_x86::{Code, Instruction, Mnemonic};
 
+use crate::flags::{self, ARITHMETIC};
 use crate::layout::{DATA, Record};
 
-/// The arithmetic flags in RFLAGS.
-const ARITHMETIC: u64 = 0x8d5;
+/// Error code bit: the page is there.
+const PRESENT: u64 = 1;
 
-/// From `iced-x86`'s names of the arithmetic flags to RFLAGS.
-fn rflags(bits: u32) -> u64 {
-    [
-        (RflagsBits::CF, 0),
-        (RflagsBits::PF, 2),
-        (RflagsBits::AF, 4),
-        (RflagsBits::ZF, 6),
-        (RflagsBits::SF, 7),
-        (RflagsBits::OF, 11),
-    ]
-    .into_iter()
-    .filter(|(name, _)| bits & name != 0)
-    .fold(0, |all, (_, bit)| all | 1 << bit)
+/// A page fault's error code, as far as it is comparable: of its own half the host's kernel always says that it is
+/// there, so as not to tell.
+fn error_code(record: &Record) -> u64 {
+    let own = record.get(Record::VECTOR) == 14 && (record.get(Record::CR2) as i64) < 0;
+    record.get(Record::ERROR) | if own { PRESENT } else { 0 }
 }
 
-/// Whether an instruction may leave flags that it is said to write: counts of zero.
-fn may_leave_flags(instruction: &Instruction) -> bool {
+/// Whether what an instruction does where its memory faults is the processor's choice.
+fn faults_as_it_likes(instruction: &Instruction) -> bool {
     use Mnemonic as M;
-    matches!(
-        instruction.mnemonic(),
-        M::Shl | M::Shr | M::Sar | M::Sal | M::Rol | M::Ror | M::Rcl | M::Rcr | M::Shld | M::Shrd
-    ) || instruction.has_rep_prefix()
-        || instruction.has_repne_prefix()
-}
-
-/// The arithmetic flags that the program may still read when instruction `number` faults. Those that it provably
-/// overwrites first are unspecified then (a processor of our own may say so: only a debugger could tell).
-fn live_flags(instructions: &[Instruction], number: usize) -> u64 {
-    let mut live = ARITHMETIC;
-    for instruction in instructions[number..].iter().rev() {
-        if instruction.flow_control() != FlowControl::Next {
-            live = ARITHMETIC;
-            continue;
-        }
-        let written = if may_leave_flags(instruction) { 0 } else { rflags(instruction.rflags_modified()) };
-        live = live & !written | rflags(instruction.rflags_read());
-    }
-    live
+    // Which of the two operands of CMPS is read first is nowhere written.
+    let compares = matches!(instruction.mnemonic(), M::Cmpsb | M::Cmpsw | M::Cmpsq)
+        || instruction.code() == Code::Cmpsd_m32_m32;
+    // "Exceptions associated with addressing memory and page faults may still be signaled" where the mask is zero
+    // (SDM 2B "MASKMOVDQU").
+    compares || matches!(instruction.mnemonic(), M::Maskmovq | M::Maskmovdqu | M::Vmaskmovdqu)
 }
 
 /// What differs between native and engine, one line each; empty if nothing that is specified.
@@ -64,11 +43,16 @@ pub fn differences(
         "RAX", "RCX", "RDX", "RBX", "RSP", "RBP", "RSI", "RDI", "R8", "R9", "R10", "R11", "R12", "R13", "R14", "R15",
     ];
     let vector = n.get(Record::VECTOR);
+    let at = |rip: u64| instructions.iter().position(|instruction| instruction.ip() == rip);
+    let faulting = if vector == 3 { None } else { at(n.get(Record::RIP)) };
+    if faulting.is_some_and(|number| faults_as_it_likes(&instructions[number])) {
+        return Vec::new();
+    }
     compare("vector", vector, e.get(Record::VECTOR));
     compare("RIP", n.get(Record::RIP), e.get(Record::RIP));
     if vector == e.get(Record::VECTOR) {
         if matches!(vector, 8 | 10..=14 | 17) {
-            compare("error code", n.get(Record::ERROR), e.get(Record::ERROR));
+            compare("error code", error_code(n), error_code(e));
         }
         if vector == 14 {
             compare("CR2", n.get(Record::CR2), e.get(Record::CR2));
@@ -77,8 +61,9 @@ pub fn differences(
     for (number, name) in NAMES.iter().enumerate() {
         compare(name, n.gpr(number), e.gpr(number));
     }
-    let faulting = (vector != 3).then(|| instructions.iter().position(|i| i.ip() == n.get(Record::RIP))).flatten();
-    let mask = faulting.map_or(u64::MAX, |number| !ARITHMETIC | live_flags(instructions, number));
+    let undefined = flags::undefined_at(instructions, faulting.unwrap_or(instructions.len()));
+    let unread = faulting.map_or(0, |number| ARITHMETIC & !flags::live(instructions, number));
+    let mask = !(undefined | unread);
     // RF is set in the frame of a fault (SDM 3A 6.8.3); the host's kernel shows it too.
     compare("RFLAGS", n.get(Record::RFLAGS) & mask, e.get(Record::RFLAGS) & mask);
     // A gather that faults has done some elements, and which is the processor's choice (SDM 2A 2.7).

@@ -6,6 +6,7 @@ use iced_x86::{
 };
 
 use crate::exclusions::{Group, group};
+use crate::flags;
 use crate::layout::{CODE, DATA, DATA_BYTES, GS_BASE, INT3, READ_ONLY, READ_ONLY_BYTES, Record, SLOT};
 use crate::operands::{Memory, operands};
 use crate::random::Random;
@@ -64,6 +65,8 @@ pub struct Generator {
 pub struct Known {
     /// Values of those that no instruction has changed yet.
     pub values: [Option<u64>; 16],
+    /// Flags that are undefined: none may be read, or anything might come of it.
+    pub undefined: u64,
 }
 
 impl Generator {
@@ -91,7 +94,7 @@ impl Generator {
     /// what the next takes.
     pub fn case(&mut self, address: u64) -> Case {
         let input = self.input();
-        let mut known = Known { values: std::array::from_fn(|n| Some(input.gpr(n))) };
+        let mut known = Known { values: std::array::from_fn(|n| Some(input.gpr(n))), undefined: 0 };
         let mut case = Case { code: Vec::new(), starts: Vec::new(), input };
         let count = if self.random.chance(2, 5) { 1 } else { 2 + self.random.below(MOST - 1) };
         let main = self.group();
@@ -125,7 +128,7 @@ impl Generator {
         let Some((bytes, instruction)) = self.instruction(known, group, address + at as u64) else { return };
         if branch {
             let over = bytes.len() as u8;
-            let branch = self.branch(over);
+            let branch = self.branch(over, known.undefined != 0);
             case.starts.push(case.code.len());
             // Pad in front of the branch to the room that was set aside.
             let pad = room - branch.len();
@@ -137,6 +140,8 @@ impl Generator {
         }
         case.starts.push(case.code.len());
         case.code.extend(bytes);
+        let undefined = flags::undefined_after(&instruction, known.undefined);
+        known.undefined = if branch { undefined | known.undefined } else { undefined };
         for used in self.info.info(&instruction).used_registers() {
             let full = used.register().full_register();
             let written = !matches!(used.access(), OpAccess::Read | OpAccess::CondRead | OpAccess::NoMemAccess);
@@ -147,8 +152,10 @@ impl Generator {
     }
 
     /// A branch over `over` bytes: Jcc, LOOPcc, JRCXZ, JMP or CALL.
-    fn branch(&mut self, over: u8) -> Vec<u8> {
-        match self.random.below(20) {
+    fn branch(&mut self, over: u8, undefined: bool) -> Vec<u8> {
+        match self.random.below(if undefined { 4 } else { 20 }) {
+            // LOOP and JRCXZ read no flag; LOOPE and LOOPNE do.
+            0 if undefined => vec![0xe2 + self.random.below(2) as u8, over],
             0 => vec![0xe0 + self.random.below(4) as u8, over],
             1 => vec![0xeb, over],
             2 => vec![0xe8, over, 0, 0, 0],
@@ -165,7 +172,7 @@ impl Generator {
             let Some(mut instruction) = operands(&mut self.random, code, known, address, &mut self.info) else { continue };
             self.prefixes(&mut instruction, code);
             if self.encoder.encode(&instruction, address).is_err() {
-                self.encoder.take_buffer();
+                drop(self.encoder.take_buffer());
                 continue;
             }
             let mut bytes = self.encoder.take_buffer();
@@ -174,7 +181,9 @@ impl Generator {
                 let prefix = *self.random.pick(&[0x26u8, 0x2e, 0x36, 0x3e, 0x66, 0xf2, 0xf3, 0xf0, 0x40, 0x48, 0x67]);
                 bytes.insert(0, prefix);
             }
-            if let Some(decoded) = acceptable(&bytes, address) {
+            if let Some(decoded) = acceptable(&bytes, address)
+                && flags::read(&decoded) & known.undefined == 0
+            {
                 return Some((bytes, decoded));
             }
         }

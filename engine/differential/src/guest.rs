@@ -3,6 +3,8 @@
 //! A monitor of some fifty instructions at CPL 0 does what [`crate::native`]'s signal handler does: it copies the
 //! program's state out, and the next case's state in, so that one run of the engine is a whole batch.
 //!
+//! All of it is mapped at 0xffffffff80000000 for the monitor.
+//!
 //! ```text
 //! 0x01000 monitor    0x10000 page tables   0x80000  states to begin with   0x200000 data at each end
 //! 0x03000 variables  0x20000 template      0x100000 states at each end
@@ -29,6 +31,8 @@ use vm_memory::{Bytes, GuestAddress};
 
 use crate::layout::{BATCH, CODE, CODE_BYTES, DATA, DATA_BYTES, GS_BASE, READ_ONLY, READ_ONLY_BYTES, Record};
 
+/// Where the monitor sees physical memory: a program that reaches there gets what it gets in a system's half.
+const HIGH: u64 = 0xffff_ffff_8000_0000;
 const MONITOR: u64 = 0x1000;
 /// The batch's variables: cases left, addresses of the state at the end, of the data at the end, of the next state.
 const LEFT: u64 = 0x3000;
@@ -44,6 +48,8 @@ const STACK: u64 = 0xa000;
 const TABLES: u64 = 0x1_0000;
 const TEMPLATE: u64 = 0x2_0000;
 const DATA_AT: u64 = 0x2_4000;
+/// Where the pages of the data lie from there.
+const FRAMES: [u64; 3] = [0x2000, 0, 0x1000];
 const CODE_AT: u64 = 0x4_0000;
 const INPUTS: u64 = 0x8_0000;
 const OUTPUTS: u64 = 0x10_0000;
@@ -55,6 +61,8 @@ const TSC_HZ: u64 = 1_000_000_000;
 const LIMIT: Duration = Duration::from_secs(20);
 /// Handlers: bytes from one to the next.
 const STRIDE: u64 = 16;
+/// What all handlers jump to.
+const COMMON: u64 = MONITOR + 0x200;
 
 /// Why the engine's side failed.
 #[derive(Debug, thiserror::Error)]
@@ -97,7 +105,10 @@ impl CpuIo for Io {
     fn port_read(&self, _: u16, width: Width) -> u32 {
         width.ones()
     }
-    fn port_write(&self, _: u16, _: Width, _: u32) {
+    fn port_write(&self, port: u16, _: Width, _: u32) {
+        if port != PORT {
+            return;
+        }
         self.finished.store(true, Ordering::SeqCst);
         self.stop.stop();
     }
@@ -210,11 +221,11 @@ impl Guest {
         let put = |at: u64, bytes: &[u8]| self.memory.write_slice(bytes, GuestAddress(at)).map_err(setup);
         put(CODE_AT, code)?;
         put(TEMPLATE, &template[..DATA_BYTES])?;
-        put(DATA_AT + DATA_BYTES as u64, &template[DATA_BYTES..])?;
+        put(DATA_AT + FRAMES[2], &template[DATA_BYTES..])?;
         for (at, input) in (INPUTS..).step_by(Record::BYTES).zip(inputs) {
             put(at, &input.0)?;
         }
-        for (at, value) in [(LEFT, inputs.len() as u64), (OUTPUT, OUTPUTS), (COPY, COPIES), (INPUT, INPUTS), (GO, 1)] {
+        for (at, value) in [(LEFT, inputs.len() as u64), (OUTPUT, HIGH + OUTPUTS), (COPY, HIGH + COPIES), (INPUT, HIGH + INPUTS), (GO, 1)] {
             put(at, &value.to_le_bytes())?;
         }
         self.io.finished.store(false, Ordering::SeqCst);
@@ -222,7 +233,7 @@ impl Guest {
         let exit = self.vcpu.run(&self.io);
         self.watch.running(false);
         let output: u64 = self.memory.read_obj(GuestAddress(OUTPUT)).map_err(setup)?;
-        let case = (output.saturating_sub(OUTPUTS) / Record::BYTES as u64) as usize;
+        let case = (output.saturating_sub(HIGH + OUTPUTS) / Record::BYTES as u64) as usize;
         match exit? {
             Exit::Stopped if self.io.finished.load(Ordering::SeqCst) => Ok(()),
             Exit::Stopped => {
@@ -256,8 +267,8 @@ const WITH_CODE: [u64; 8] = [8, 10, 11, 12, 13, 14, 17, 21];
 fn monitor(memory: &GuestMemory) -> Result<u64, GuestError> {
     let mut asm = CodeAssembler::new(64).map_err(setup)?;
     let entry = assemble(&mut asm).map_err(setup)?;
-    let code = asm.assemble(MONITOR + 0x200).map_err(setup)?;
-    memory.write_slice(&code, GuestAddress(MONITOR + 0x200)).map_err(setup)?;
+    let code = asm.assemble(HIGH + COMMON).map_err(setup)?;
+    memory.write_slice(&code, GuestAddress(COMMON)).map_err(setup)?;
     for vector in 0..32 {
         let at = MONITOR + vector * STRIDE;
         let mut stub = CodeAssembler::new(64).map_err(setup)?;
@@ -265,12 +276,11 @@ fn monitor(memory: &GuestMemory) -> Result<u64, GuestError> {
             stub.push(0).map_err(setup)?;
         }
         stub.push(vector as i32).map_err(setup)?;
-        stub.jmp(MONITOR + 0x200).map_err(setup)?;
-        let code = stub.assemble(at).map_err(setup)?;
+        stub.jmp(HIGH + COMMON).map_err(setup)?;
+        let code = stub.assemble(HIGH + at).map_err(setup)?;
         memory.write_slice(&code, GuestAddress(at)).map_err(setup)?;
     }
-    // `entry` counts the instructions before it: find its address by assembling what is in front.
-    Ok(MONITOR + 0x200 + entry)
+    Ok(entry)
 }
 
 /// Registers but RSP, and those that the monitor works with.
@@ -290,13 +300,13 @@ const PLAIN: [(usize, AsmRegister64); 13] = [
     (15, r15),
 ];
 
-/// The monitor: out with one state, in with the next. The offset at which a batch begins.
+/// The monitor: out with one state, in with the next. The address at which a batch begins.
 fn assemble(a: &mut CodeAssembler) -> Result<u64, iced_x86::IcedError> {
     let (mut next, mut idle, mut end) = (a.create_label(), a.create_label(), a.create_label());
     let slot = |at: usize| at as u64;
     // On the stack: vector, error code, RIP, CS, RFLAGS, RSP, SS.
     a.push(rdi)?;
-    a.mov(rdi, qword_ptr(OUTPUT))?;
+    a.mov(rdi, qword_ptr(HIGH + OUTPUT))?;
     for (number, register) in PLAIN {
         a.mov(qword_ptr(rdi + slot(number * 8)), register)?;
     }
@@ -316,33 +326,33 @@ fn assemble(a: &mut CodeAssembler) -> Result<u64, iced_x86::IcedError> {
     a.xor(edx, edx)?;
     a.xsave(ptr(rdi + slot(Record::XSAVE)))?;
     a.add(rdi, Record::BYTES as i32)?;
-    a.mov(qword_ptr(OUTPUT), rdi)?;
+    a.mov(qword_ptr(HIGH + OUTPUT), rdi)?;
     a.cld()?;
     a.mov(rsi, DATA)?;
-    a.mov(rdi, qword_ptr(COPY))?;
+    a.mov(rdi, qword_ptr(HIGH + COPY))?;
     a.mov(ecx, DATA_BYTES as u32 / 8)?;
     a.rep().movsq()?;
-    a.mov(qword_ptr(COPY), rdi)?;
-    a.dec(qword_ptr(LEFT))?;
+    a.mov(qword_ptr(HIGH + COPY), rdi)?;
+    a.dec(qword_ptr(HIGH + LEFT))?;
     a.jne(next)?;
     a.set_label(&mut end)?;
     a.out(PORT as u32, al)?;
     a.set_label(&mut idle)?;
-    a.cmp(qword_ptr(GO), 0)?;
+    a.cmp(qword_ptr(HIGH + GO), 0)?;
     a.je(idle)?;
-    a.mov(qword_ptr(GO), 0)?;
+    a.mov(qword_ptr(HIGH + GO), 0)?;
     a.set_label(&mut next)?;
-    a.mov(rsi, TEMPLATE)?;
+    a.mov(rsi, HIGH + TEMPLATE)?;
     a.mov(rdi, DATA)?;
     a.mov(ecx, DATA_BYTES as u32 / 8)?;
     a.rep().movsq()?;
     a.xor(eax, eax)?;
     a.mov(cr2, rax)?;
-    a.mov(rbx, qword_ptr(INPUT))?;
+    a.mov(rbx, qword_ptr(HIGH + INPUT))?;
     a.mov(eax, 7)?;
     a.xor(edx, edx)?;
     a.xrstor(ptr(rbx + slot(Record::XSAVE)))?;
-    a.add(qword_ptr(INPUT), Record::BYTES as i32)?;
+    a.add(qword_ptr(HIGH + INPUT), Record::BYTES as i32)?;
     a.push(0x2b)?;
     a.push(qword_ptr(rbx + slot(4 * 8)))?;
     a.push(qword_ptr(rbx + slot(Record::RFLAGS)))?;
@@ -354,8 +364,8 @@ fn assemble(a: &mut CodeAssembler) -> Result<u64, iced_x86::IcedError> {
     a.mov(rdi, qword_ptr(rbx + slot(7 * 8)))?;
     a.mov(rbx, qword_ptr(rbx + slot(3 * 8)))?;
     a.iretq()?;
-    let result = a.assemble_options(MONITOR + 0x200, iced_x86::BlockEncoderOptions::RETURN_NEW_INSTRUCTION_OFFSETS)?;
-    result.label_ip(&idle).map(|address| address - MONITOR - 0x200)
+    let result = a.assemble_options(HIGH + COMMON, iced_x86::BlockEncoderOptions::RETURN_NEW_INSTRUCTION_OFFSETS)?;
+    result.label_ip(&idle)
 }
 
 /// Page tables: the first 8 MiB for the monitor, code and data for cases.
@@ -369,9 +379,11 @@ fn tables(memory: &GuestMemory) -> Result<(), GuestError> {
     let table = |n: u64| TABLES + n * 0x1000;
     put(table(0), table(1) | P | RW | US)?;
     put(table(1), table(2) | P | RW | US)?;
-    put(table(2), table(3) | P | RW)?;
+    put(table(0) + 511 * 8, table(6) | P | RW)?;
+    put(table(6) + 510 * 8, table(7) | P | RW)?;
+    put(table(7), table(3) | P | RW)?;
     for large in 1..4 {
-        put(table(2) + large * 8, large << 21 | P | RW | PS)?;
+        put(table(7) + large * 8, large << 21 | P | RW | PS)?;
     }
     for page in 0..512 {
         put(table(3) + page * 8, page << 12 | P | RW)?;
@@ -383,7 +395,8 @@ fn tables(memory: &GuestMemory) -> Result<(), GuestError> {
     put(table(2) + (DATA >> 21) * 8, table(5) | P | RW | US)?;
     for page in 0..(DATA_BYTES + READ_ONLY_BYTES) as u64 / 0x1000 {
         let writable = if DATA + page * 0x1000 < READ_ONLY { RW } else { 0 };
-        put(table(5) + page * 8, DATA_AT + page * 0x1000 | P | US | NX | writable)?;
+        // Not in the order of their linear addresses, so that an access across the edge goes to two places.
+        put(table(5) + page * 8, DATA_AT + FRAMES[page as usize] | P | US | NX | writable)?;
     }
     Ok(())
 }
@@ -409,7 +422,7 @@ fn segment(selector: u16, code: bool) -> Segment {
 
 fn task() -> Segment {
     let attributes = attribute::PRESENT | u16::from(kind::TSS_32_BUSY);
-    Segment { base: TSS, limit: tss64::MIN_LIMIT, selector: TASK, attributes }
+    Segment { base: HIGH + TSS, limit: tss64::MIN_LIMIT, selector: TASK, attributes }
 }
 
 /// GDT with the selectors that Linux programs have, IDT and TSS.
@@ -419,11 +432,13 @@ fn descriptors(memory: &GuestMemory) -> Result<(), GuestError> {
         put(GDT + u64::from(selector & !7), pack(&segment(selector, code)))?;
     }
     put(GDT + u64::from(TASK), pack(&task()))?;
-    put(TSS + tss64::RSP0, STACK)?;
-    put(TSS + tss64::IST1, STACK - 0x1000)?;
+    put(TSS + tss64::RSP0, HIGH + STACK)?;
+    put(TSS + tss64::IST1, HIGH + STACK - 0x1000)?;
+    // No map of ports.
+    memory.write_obj(tss64::MIN_LIMIT as u16 + 1, GuestAddress(TSS + tss64::IO_MAP)).map_err(setup)?;
     for vector in 0..32 {
         let gate = Gate {
-            offset: MONITOR + vector * STRIDE,
+            offset: HIGH + MONITOR + vector * STRIDE,
             selector: CODE_0,
             kind: kind::INTERRUPT_GATE_32,
             dpl: if matches!(vector, 3 | 4) { 3 } else { 0 },
@@ -445,8 +460,8 @@ fn begin(state: &mut CpuState, entry: u64) {
     state.cr4 = cr4::PAE | cr4::OSFXSR | cr4::OSXMMEXCPT | cr4::OSXSAVE | cr4::FSGSBASE | cr4::UMIP;
     state.msrs.efer = efer::LME | efer::LMA | efer::NXE | efer::SCE;
     state.xcr0 = 7;
-    state.gdtr = TableRegister { base: GDT, limit: 0x4f };
-    state.idtr = TableRegister { base: IDT, limit: 0x1ff };
+    state.gdtr = TableRegister { base: HIGH + GDT, limit: 0x4f };
+    state.idtr = TableRegister { base: HIGH + IDT, limit: 0x1ff };
     // Null selectors, as Linux programs have; GS with a base.
     state.segment = [Segment::default(); 6];
     state.segment[1] = segment(CODE_0, true);
@@ -454,7 +469,7 @@ fn begin(state: &mut CpuState, entry: u64) {
     state.segment[5].base = GS_BASE;
     state.tr = task();
     state.ldtr = Segment::default();
-    state.gpr[4] = STACK;
+    state.gpr[4] = HIGH + STACK;
     state.rip = entry;
     state.rflags = rflags::FIXED;
 }

@@ -10,6 +10,7 @@
 
 pub mod compare;
 pub mod exclusions;
+pub mod flags;
 pub mod generate;
 pub mod guest;
 pub mod layout;

@@ -228,6 +228,10 @@ fn request(cpu: &Cpu, what: u64, address: u64) -> Result<Request, Exception> {
         cpu.check_canonical(address, u64::from(size), segment)?;
         address
     };
+    // Before the page tables are looked at; where the page is known the host's processor checks.
+    if what & argument::ALIGNED != 0 && !linear.is_multiple_of(u64::from(size)) {
+        return Err(Exception::general_protection(0));
+    }
     Ok(Request { linear, size: size as usize, write, read: what & argument::READ != 0 })
 }
 

@@ -4,7 +4,7 @@
 //! A TLB entry holds, for each of three *contexts* (supervisor under SMAP, user, supervisor without SMAP), the
 //! negated page address that a read and a write must match. `address + tag` is then the offset in the page, if and
 //! only if the entry hits, so that one unsigned comparison checks the tag and the end of the page. An all-zero entry
-//! matches page 0 only, which no entry but the first can be asked for; the first one's empty form is different.
+//! matches page 0 only, which no entry but the first and the last can be asked for; their empty form is different.
 //!
 //! A jump-cache entry leads from a linear address to a block's code. Its slot depends on the mode, so that a slot hit
 //! by address is of the right mode.
@@ -132,6 +132,17 @@ pub struct Regions {
     miss: u64,
 }
 
+/// A tag that no access asked of this slot matches: zero where page 0 and accesses that reach it do not belong. Page 0
+/// belongs to the first slot, and an access that begins in the last page and wraps around reaches it from the last one;
+/// those are two pages off, so that an access into the neighbouring page does not match either.
+const fn empty_tag(slot: usize) -> u64 {
+    match slot {
+        0 => 8192u64.wrapping_neg(),
+        _ if slot == TLB_ENTRIES - 1 => 8192,
+        _ => 0,
+    }
+}
+
 impl Regions {
     /// Maps the regions; the vCPU's state is zeroed memory.
     pub fn new(miss: u64) -> io::Result<Self> {
@@ -199,6 +210,7 @@ impl Regions {
     /// Brings a region into its empty state before its first use.
     fn prepare(&mut self, n: usize) {
         self.clear_entry(n, 0);
+        self.clear_entry(n, TLB_ENTRIES - 1);
         for slot in 0..JUMP_ENTRIES {
             self.clear_jump(n, slot);
         }
@@ -206,8 +218,7 @@ impl Regions {
     }
 
     fn clear_entry(&self, n: usize, slot: usize) {
-        // The empty form matches no address that is asked of this slot: page 0 belongs to slot 0, page 1 to slot 1.
-        let empty = if slot % TLB_ENTRIES == 0 { 4096u64.wrapping_neg() } else { 0 };
+        let empty = empty_tag(slot % TLB_ENTRIES);
         *self.entry(n, slot) = TlbEntry { tags: [[empty; 2]; 3], host: 0, page: 0 };
     }
 
@@ -222,7 +233,7 @@ impl Regions {
     pub fn fill(&mut self, linear: u64, translation: &Translation, context: &PagingContext, host: u64, writable: bool) {
         let page = linear & !4095;
         let slot = (page >> 12) as usize % TLB_ENTRIES;
-        let empty = if slot == 0 { 4096u64.wrapping_neg() } else { 0 };
+        let empty = empty_tag(slot);
         let tag = |access: Access| {
             if translation.fills(context, access) { page.wrapping_neg() } else { empty }
         };
@@ -256,7 +267,7 @@ impl Regions {
             for slot in slots {
                 let entry = self.entry(n, slot.into());
                 if entry.host == host {
-                    let empty = if slot == 0 { 4096u64.wrapping_neg() } else { 0 };
+                    let empty = empty_tag(slot.into());
                     for tags in &mut entry.tags {
                         tags[1] = empty;
                     }

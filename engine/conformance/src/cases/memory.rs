@@ -81,6 +81,18 @@ fn faults() -> Vec<Case> {
         .gives(Rsp, crate::layout::STACK - 8)
         .leaves(DATA, &2u64.to_le_bytes())
         .page_fault(0, PLAY, 5),
+        Case::long("memory/access_that_wraps_around", |a| emit!(a; stc(); mov(rax, qword_ptr(rbx)); adc(rax, 0)))
+            .with(Rbx, (-4i64) as u64)
+            .page_fault(0, (-4i64) as u64, 1),
+        Case::long("memory/access_across_the_end_of_page_0", |a| emit!(a; stc(); mov(rax, qword_ptr(rbx)); adc(rax, 0)))
+            .with(Rbx, 0xffd)
+            .entry(0, 1, P, 0)
+            .page_fault(0, 0xffd, 1),
+        Case::long("memory/reserved_nops_access_nothing", |a| emit!(a; db(&[0x0f, 0x19, 0x03]); db(&[0x0f, 0x1d, 0x03]); db(&[0x0f, 0x1f, 0x03])))
+            .with(Rbx, PLAY),
+        Case::long("memory/alignment_comes_before_the_page", |a| emit!(a; nop(); addps(xmm0, xmmword_ptr(PLAY + 8)))).raises(13, Some(0), 1),
+        Case::long("memory/cmpxchg16b_alignment_comes_before_the_page", |a| emit!(a; nop(); cmpxchg16b(xmmword_ptr(PLAY + 8)))).raises(13, Some(0), 1),
+        Case::long("memory/unaligned_vectors_may_fault", |a| emit!(a; nop(); pcmpistri(xmm0, xmmword_ptr(PLAY + 8), 0))).page_fault(0, PLAY + 8, 1),
         Case::long("memory/push_that_faults_leaves_rsp", |a| emit!(a; nop(); push(rax)))
             .with(Rsp, EDGE + 4)
             .map(EDGE, RAM, P | RW)

@@ -110,6 +110,8 @@ pub struct Emitter<'a> {
     next: u64,
     /// Flags are live before the instruction: probes must not write them.
     keep_flags: bool,
+    /// The instruction's memory operand must be aligned.
+    aligned: bool,
 }
 
 /// What a block is emitted with.
@@ -150,6 +152,7 @@ impl<'a> Emitter<'a> {
             offset: start,
             next: start,
             keep_flags: true,
+            aligned: false,
         };
         let live = liveness(instructions);
         let poll_entry = emitter.asm.offset() as u32;
@@ -180,6 +183,7 @@ impl<'a> Emitter<'a> {
         self.next = instruction.next_ip();
         self.guest = (self.offset - self.start) as u16;
         self.keep_flags = keep_flags;
+        self.aligned = operands::must_be_aligned(instruction);
         self.map.push(MapEntry { host: self.asm.offset() as u32, guest: self.guest });
     }
 
@@ -209,7 +213,7 @@ impl<'a> Emitter<'a> {
             return false;
         }
         match ins.mnemonic() {
-            Mnemonic::Nop | Mnemonic::Endbr32 | Mnemonic::Endbr64 | Mnemonic::Prefetchnta | Mnemonic::Prefetcht0
+            Mnemonic::Nop | Mnemonic::Reservednop | Mnemonic::Endbr32 | Mnemonic::Endbr64 | Mnemonic::Prefetchnta | Mnemonic::Prefetcht0
             | Mnemonic::Prefetcht1 | Mnemonic::Prefetcht2 | Mnemonic::Prefetchw | Mnemonic::Prefetch
             | Mnemonic::Cld if ins.mnemonic() != Mnemonic::Cld || !self.mode.has(Mode::DOWN) => true,
             Mnemonic::Lea => {

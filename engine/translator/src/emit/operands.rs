@@ -1,6 +1,6 @@
 //! Ordinary instructions, emitted again with their registers renamed and their memory operand made a host address.
 
-use iced_x86::{Code, Instruction, MemorySize, Mnemonic, OpAccess, OpKind, Register};
+use iced_x86::{Code, EncodingKind, Instruction, MemorySize, Mnemonic, OpAccess, OpKind, Register};
 
 use super::Emitter;
 use super::probe::Ea;
@@ -352,6 +352,22 @@ fn access_size(ins: &Instruction) -> u32 {
         MemorySize::FpuState94 => 94,
         MemorySize::FpuState108 => 108,
         size => (size.size() as u32).max(1),
+    }
+}
+
+/// Whether a memory operand that is not aligned raises #GP (SDM 2A 2.4, types 1 and 2; SDM 1 10.4.1.1).
+pub(super) fn must_be_aligned(ins: &Instruction) -> bool {
+    use Mnemonic as M;
+    match ins.mnemonic() {
+        M::Cmpxchg16b | M::Vmovaps | M::Vmovapd | M::Vmovdqa | M::Vmovntps | M::Vmovntpd | M::Vmovntdq | M::Vmovntdqa => {
+            true
+        }
+        M::Movups | M::Movupd | M::Movdqu | M::Lddqu | M::Pcmpestri | M::Pcmpestrm | M::Pcmpistri | M::Pcmpistrm
+        | M::Pcmpestri64 | M::Pcmpestrm64 => false,
+        _ => {
+            let vector = ins.op_count() > 1 && (ins.op0_register().is_xmm() || ins.op1_register().is_xmm());
+            vector && ins.code().encoding() == EncodingKind::Legacy && access_size(ins) == 16
+        }
     }
 }
 

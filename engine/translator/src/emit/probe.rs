@@ -71,6 +71,8 @@ pub mod argument {
     pub const OFFSET: u32 = 1 << 13;
     /// It also reads what it writes.
     pub const READ: u32 = 1 << 14;
+    /// An address that is not a multiple of the size raises #GP, even where there is no page.
+    pub const ALIGNED: u32 = 1 << 15;
     /// Where the segment's number is.
     pub const SEGMENT_SHIFT: u32 = 16;
 }
@@ -153,6 +155,7 @@ impl Emitter<'_> {
     fn argument(&self, ea: &Ea, size: u32, write: bool, read: bool) -> u32 {
         size | if write { argument::WRITE } else { 0 }
             | if read { argument::READ } else { 0 }
+            | if self.aligned { argument::ALIGNED } else { 0 }
             | if self.is_open(ea.segment) { 0 } else { argument::OFFSET }
             | u32::from(ea.segment) << argument::SEGMENT_SHIFT
     }
