@@ -44,6 +44,8 @@ pub struct Block {
     pub second: Option<u64>,
     /// Where its code begins.
     pub host: u64,
+    /// Entry with the linear address in R11: sets the page, and polls.
+    pub indirect_entry: u64,
     /// Entry that polls.
     pub poll_entry: u64,
     /// Entry that does not.
@@ -67,6 +69,8 @@ impl Block {
 /// What a lookup gives.
 #[derive(Clone, Copy, Debug)]
 pub struct Found {
+    /// Where to enter with the linear address in R11.
+    pub indirect_entry: u64,
     /// Where to enter.
     pub poll_entry: u64,
     /// Where to enter without a poll.
@@ -117,8 +121,6 @@ pub struct Code {
     cache: CodeCache,
     /// The stubs.
     pub stubs: Stubs,
-    /// What an empty jump-cache entry leads to.
-    pub miss: u64,
     blocks: Vec<Block>,
     by_key: Map<(u64, u32), u32>,
     by_host: BTreeMap<u64, u32>,
@@ -145,13 +147,11 @@ impl Code {
         let mut asm = Asm::new(cache.next());
         let avx = std::arch::is_x86_feature_detected!("avx");
         let stubs = Stubs::emit(&mut asm, helpers, avx);
-        let miss = stubs.emit_miss(&mut asm);
         cache.push(asm.finish());
         cache.keep();
         Ok(Self {
             cache,
             stubs,
-            miss,
             blocks: Vec::new(),
             by_key: Map::default(),
             by_host: BTreeMap::new(),
@@ -203,7 +203,13 @@ impl Code {
     /// The block for a key, if there is one.
     pub fn find(&self, gpa: u64, mode: Mode) -> Option<Found> {
         let block = &self.blocks[*self.by_key.get(&(gpa, mode.0))? as usize];
-        Some(Found { poll_entry: block.poll_entry, entry: block.entry, second: block.second, mode: mode.0 })
+        Some(Found {
+            indirect_entry: block.indirect_entry,
+            poll_entry: block.poll_entry,
+            entry: block.entry,
+            second: block.second,
+            mode: mode.0,
+        })
     }
 
     /// Whether what a lookup found has not been dropped since.
@@ -283,8 +289,7 @@ impl Code {
         let length = instructions.last().map_or(1, |last| last.next_ip() - page_offset) as u32;
         let host = self.cache.next();
         self.asm.restart(host);
-        let tools =
-            Tools { asm: &mut self.asm, encoder: &mut self.encoder, info: &mut self.info, stubs: &self.stubs };
+        let tools = Tools { asm: &mut self.asm, encoder: &mut self.encoder, info: &mut self.info, stubs: &self.stubs };
         let emitted = Emitter::block(tools, mode, own, self.exits.len() as u32, &instructions);
         self.counts.translations += 1;
         self.counts.instructions += instructions.len() as u64;
@@ -317,6 +322,7 @@ impl Code {
         }
         let id = self.blocks.len() as u32;
         let found = Found {
+            indirect_entry: host,
             poll_entry: host + u64::from(emitted.poll_entry),
             entry: host + u64::from(emitted.entry),
             second,
@@ -330,6 +336,7 @@ impl Code {
             length,
             second,
             host,
+            indirect_entry: found.indirect_entry,
             poll_entry: found.poll_entry,
             entry: found.entry,
             dead_end,
@@ -450,11 +457,8 @@ fn decode(ram: &Ram, gpa: u64, mode: Mode, page_offset: u64, second: Option<u64>
     ram.watch(gpa, chunk_mask((gpa % PAGE) as usize, here));
     ram.read(gpa, &mut bytes[..here]);
     let mut have = here;
-    let next_page = if mode.has(Mode::LARGE) && (page_offset + here as u64) < (2 << 20) {
-        Some(gpa + here as u64)
-    } else {
-        second
-    };
+    let next_page =
+        if mode.has(Mode::LARGE) && (page_offset + here as u64) < (2 << 20) { Some(gpa + here as u64) } else { second };
     if let Some(next) = next_page
         && have < want
     {

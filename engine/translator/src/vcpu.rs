@@ -58,7 +58,7 @@ impl TranslatorVcpu {
         let stack = crate::signal::alternate_stack()?;
         let (stubs, miss, generation) = {
             let code = shared.code.lock();
-            (code.stubs, code.miss, code.generation)
+            (code.stubs, code.stubs.leave_lookup, code.generation)
         };
         let regions = Regions::new(miss)?;
         let mut context = Box::new(Context {
@@ -471,16 +471,8 @@ impl TranslatorVcpu {
     fn publish_counts(&mut self) {
         let counts = std::mem::take(&mut self.context.counts);
         let values = [
-            counts.entries,
-            counts.memory,
-            counts.walks,
-            counts.bounced,
-            counts.system,
-            counts.strings,
-            counts.exceptions,
-            counts.interrupts,
-            counts.lookups,
-            counts.code_writes,
+            counts.entries, counts.memory, counts.walks, counts.bounced, counts.system, counts.strings,
+            counts.exceptions, counts.interrupts, counts.lookups, counts.code_writes,
         ];
         for (sum, value) in self.shared.counters.values.iter().zip(values) {
             sum.fetch_add(value, Ordering::Relaxed);
@@ -534,11 +526,11 @@ impl TranslatorVcpu {
         if how != 0 || self.cpu().exit_reason != ExitReason::Lookup as u32 {
             return;
         }
-        let (lip, base) = (self.cpu().lip, self.cpu().code_base);
+        let lip = self.cpu().lip;
         let mode = Mode(self.cpu().mode);
         let Some(own) = self.shared.code.lock().mode_stubs(mode) else { return };
         let crosses = found.second.is_some();
-        self.context.regions.fill_jump(lip, own.salt, found.poll_entry, base, crosses);
+        self.context.regions.fill_jump(lip, own.salt, found.indirect_entry, crosses);
     }
 }
 
