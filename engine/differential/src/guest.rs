@@ -259,11 +259,8 @@ impl Guest {
     }
 }
 
-#[expect(unused_unsafe, unsafe_code, reason = "CPUID is safe in some releases of the standard library only")]
-// UNSAFETY: one instruction that reads no memory.
 fn cpuid(leaf: u32, subleaf: u32) -> std::arch::x86_64::CpuidResult {
-    // SAFETY: every x86-64 processor has CPUID.
-    unsafe { std::arch::x86_64::__cpuid_count(leaf, subleaf) }
+    std::arch::x86_64::__cpuid_count(leaf, subleaf)
 }
 
 /// Vectors with an error code (SDM 3A table 6-1).

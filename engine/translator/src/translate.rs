@@ -54,6 +54,7 @@ pub struct Block {
     dead_end: u64,
     map: Vec<MapEntry>,
     live: bool,
+    #[expect(clippy::vec_box, reason = "emitted code holds their addresses")]
     _system: Vec<Box<Instruction>>,
 }
 

@@ -103,6 +103,7 @@ pub struct Emitted {
     /// Host to guest.
     pub map: Vec<MapEntry>,
     /// Instructions that emitted code points at.
+    #[expect(clippy::vec_box, reason = "emitted code holds their addresses")]
     pub system: Vec<Box<Instruction>>,
 }
 
@@ -125,6 +126,7 @@ pub struct Emitter<'a> {
     exits: Vec<Exit>,
     map: Vec<MapEntry>,
     cold: Vec<Cold>,
+    #[expect(clippy::vec_box, reason = "emitted code holds their addresses")]
     system: Vec<Box<Instruction>>,
     /// The instruction's offset in the block, and in the page.
     guest: u16,
