@@ -174,7 +174,8 @@ fn execute(cpu: &mut Cpu, ins: &Instruction) -> Outcome {
         M::Rdfsbase | M::Rdgsbase | M::Wrfsbase | M::Wrgsbase => segment_bases(cpu, ins),
         M::Aaa | M::Aas | M::Aad | M::Aam | M::Daa | M::Das | M::Salc | M::Xlatb => crate::legacy::execute(cpu, ins),
         M::Vpgatherdd | M::Vpgatherdq | M::Vpgatherqd | M::Vpgatherqq | M::Vgatherdps | M::Vgatherdpd
-        | M::Vgatherqps | M::Vgatherqpd | M::Maskmovdqu | M::Vmaskmovdqu | M::Maskmovq => {
+        | M::Vgatherqps | M::Vgatherqpd | M::Maskmovdqu | M::Vmaskmovdqu | M::Maskmovq | M::Vmaskmovps
+        | M::Vmaskmovpd | M::Vpmaskmovd | M::Vpmaskmovq => {
             crate::gather::execute(cpu, ins)
         }
         _ => Err(Exception::INVALID_OPCODE),

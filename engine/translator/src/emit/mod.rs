@@ -61,7 +61,8 @@ pub struct MapEntry {
 
 /// Code that is run rarely and emitted behind the block.
 enum Cold {
-    Memory { enter: Label, back: Label, ea: Ea, argument: u32, guest: u16 },
+    /// `saved`: live flags are not in the flags but put aside, and a fault must show them.
+    Memory { enter: Label, back: Label, ea: Ea, argument: u32, guest: u16, saved: bool },
     Chain { enter: Label, exit: u32 },
     /// To a target outside the page.
     Far { enter: Label, target: i64 },
@@ -110,8 +111,12 @@ pub struct Emitter<'a> {
     next: u64,
     /// Flags are live before the instruction: probes must not write them.
     keep_flags: bool,
+    /// They have been put aside and are yet to be brought back.
+    flags_saved: bool,
     /// The instruction's memory operand must be aligned.
     aligned: bool,
+    /// The instruction reaches only parts of its memory operand.
+    masked: bool,
 }
 
 /// What a block is emitted with.
@@ -152,7 +157,9 @@ impl<'a> Emitter<'a> {
             offset: start,
             next: start,
             keep_flags: true,
+            flags_saved: false,
             aligned: false,
+            masked: false,
         };
         let live = liveness(instructions);
         let poll_entry = emitter.asm.offset() as u32;
@@ -184,6 +191,7 @@ impl<'a> Emitter<'a> {
         self.guest = (self.offset - self.start) as u16;
         self.keep_flags = keep_flags;
         self.aligned = operands::must_be_aligned(instruction);
+        self.masked = operands::is_masked(instruction);
         self.map.push(MapEntry { host: self.asm.offset() as u32, guest: self.guest });
     }
 
@@ -250,6 +258,8 @@ impl<'a> Emitter<'a> {
                 true
             }
             _ if is_system(ins) => self.system_instruction(ins),
+            // Where the operand as a whole cannot be reached, element by element.
+            _ if operands::is_masked(ins) && self.mode.has(Mode::BOUNCE) => self.system_instruction(ins),
             _ if is_string(ins) => self.string(ins),
             _ if ins.flow_control() != FlowControl::Next => self.control(ins),
             _ => {
@@ -375,9 +385,10 @@ impl<'a> Emitter<'a> {
         for cold in std::mem::take(&mut self.cold) {
             let host = self.asm.offset() as u32;
             match cold {
-                Cold::Memory { enter, back, ea, argument, guest } => {
+                Cold::Memory { enter, back, ea, argument, guest, saved } => {
                     self.map.push(MapEntry { host, guest });
                     self.asm.bind(enter);
+                    self.restore_flags(saved);
                     self.address_for_slow_path(&ea);
                     self.asm.mov_imm32(RCX, argument);
                     self.asm.call_to(self.stubs.memory);
