@@ -108,3 +108,52 @@ fn engines_and_doctor_know_the_translator() {
     assert_eq!(status, 0, "{output}");
     assert!(output.contains("Linux ") && output.contains("/dev/kvm"), "{output}");
 }
+
+/// Writes "hi" to COM1 and ends with status 1: mov dx, 0x3f8; mov al, 'h'; out dx, al; the same with 'i'; xor al, al;
+/// out 0xf4, al; hlt.
+const SAYS_HI: &[u8] = &[0xba, 0xf8, 0x03, 0, 0, 0xb0, b'h', 0xee, 0xb0, b'i', 0xee, 0x30, 0xc0, 0xe6, 0xf4, 0xf4];
+
+#[test]
+#[ignore = "boots a VM: run by `cargo xtask test`"]
+fn a_serial_port_can_lead_to_a_file() {
+    let kernel = multiboot(SAYS_HI);
+    let log = write_file(b"old");
+    let mut command = run();
+    command.arg("--kernel").arg(kernel.path()).arg("--debug-exit");
+    let (status, output) = finish(command.arg("--serial").arg(format!("file={}", log.path().display())));
+    assert_eq!(status, 1, "{output}");
+    assert_eq!(std::fs::read(log.path()).unwrap(), b"hi");
+    assert!(!output.contains("hi\n"), "nothing on standard output: {output}");
+}
+
+#[test]
+#[ignore = "boots a VM: run by `cargo xtask test`"]
+fn a_serial_port_can_lead_to_a_socket() {
+    use std::io::{Read, Write};
+    // Waits for a byte on COM1, sends it back, and ends: in al, (COM1+5); test al, 1; jz back; in al, COM1; out COM1, al;
+    // xor al, al; out 0xf4, al; hlt.
+    let code = [
+        0xba, 0xfd, 0x03, 0, 0, 0xec, 0xa8, 1, 0x74, 0xf6, 0xba, 0xf8, 0x03, 0, 0, 0xec, 0xee, 0x30, 0xc0, 0xe6, 0xf4,
+        0xf4,
+    ];
+    let kernel = multiboot(&code);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("com1");
+    let mut command = run();
+    command.arg("--kernel").arg(kernel.path()).args(["--debug-exit", "--timeout", "60"]);
+    let vm = TestVm::start(command.arg("--serial").arg(format!("unix={}", path.display())));
+    let until = std::time::Instant::now() + lodge_tests::PATIENCE;
+    let mut socket = loop {
+        match std::os::unix::net::UnixStream::connect(&path) {
+            Ok(socket) => break socket,
+            Err(error) => assert!(std::time::Instant::now() < until, "no socket: {error}"),
+        }
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    };
+    socket.write_all(b"x").unwrap();
+    let mut answer = Vec::new();
+    socket.read_to_end(&mut answer).unwrap();
+    assert_eq!(answer, b"x");
+    let (status, output) = vm.wait();
+    assert_eq!(status, 1, "{output}");
+}

@@ -8,7 +8,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 
 use crate::{check, guests, shell};
 
@@ -19,6 +19,7 @@ const ORDINARY: &str = "65534";
 
 /// Runs all tests, or those of whole VMs alone.
 pub fn run(vm_only: bool) -> Result<()> {
+    install_what_is_needed()?;
     let root = crate::root();
     let cargo = |words: &[&str]| {
         let mut command = shell::command("cargo", words);
@@ -37,6 +38,31 @@ pub fn run(vm_only: bool) -> Result<()> {
         whole_vm(&test, &lodge)?;
     }
     Ok(())
+}
+
+/// Programs that the tests run, and the packages that bring them.
+const NEEDED: &[(&str, &str)] = &[
+    ("git", "git"),
+    ("cc", "gcc"),
+    ("apt-get", "apt"),
+    ("dpkg-deb", "dpkg"),
+    ("setsid", "util-linux"),
+    ("setpriv", "util-linux"),
+];
+
+/// Installs the programs that are missing, as root; otherwise says how.
+fn install_what_is_needed() -> Result<()> {
+    let missing: Vec<_> =
+        NEEDED.iter().filter(|(program, _)| !shell::has(program)).map(|(_, package)| *package).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    if !shell::is_root() {
+        bail!("programs are missing; `sudo apt-get install {}` brings them", missing.join(" "));
+    }
+    shell::run(&mut shell::command("apt-get", ["-q", "update"]))?;
+    let mut install = shell::command("apt-get", ["-q", "-y", "--no-install-recommends", "install"]);
+    shell::run(install.args(missing).env("DEBIAN_FRONTEND", "noninteractive"))
 }
 
 /// The test programs in cargo's messages.

@@ -136,9 +136,7 @@ impl Io {
     }
 
     fn find(&self, pending: &[(u32, Event)], interruptible: bool, nmi_open: bool) -> Option<usize> {
-        pending
-            .iter()
-            .position(|&(vcpu, event)| vcpu == self.index && self.deliverable(event, interruptible, nmi_open))
+        pending.iter().position(|&(vcpu, event)| vcpu == self.index && self.deliverable(event, interruptible, nmi_open))
     }
 }
 

@@ -74,8 +74,7 @@ pub fn run(engine: &dyn Engine, case: &Case) -> Result<(), Failure> {
     }
     let cpuid = cpuid(case.vcpus)?;
     let start = setup::state(case, cpuid.lookup(1, 0)[0]);
-    let spec =
-        PartitionSpec { memory: memory.clone(), vcpus: case.vcpus, cpuid, tsc_hz: TSC_HZ, code_cache: 2 << 20 };
+    let spec = PartitionSpec { memory: memory.clone(), vcpus: case.vcpus, cpuid, tsc_hz: TSC_HZ, code_cache: 2 << 20 };
     let partition = engine.create(spec).map_err(|error| Failure::Engine(error.to_string()))?;
     let board = Arc::new(Board::new(&case.events, case.pending, case.ending == Ending::Halt));
     board.connect((0..case.vcpus).filter_map(|index| partition.notifier(index)).collect());
@@ -223,10 +222,9 @@ impl Comparison<'_> {
             }
         }
         let really = match vector {
-            Some(vector) => format!(
-                "vector {vector}, error {:x?}, at {:#x}, cr2 {:#x}",
-                frame.error, frame.rip, state.cr2
-            ),
+            Some(vector) => {
+                format!("vector {vector}, error {:x?}, at {:#x}, cr2 {:#x}", frame.error, frame.rip, state.cr2)
+            }
             None if seen.stopped => "the stop port".into(),
             None if seen.halted => "HLT".into(),
             None => format!("a stop at {:#x}", state.rip),
@@ -266,7 +264,13 @@ impl Comparison<'_> {
         let cs = &state.segment[1];
         let long = state.msrs.efer & efer::LMA != 0 && cs.attributes & attribute::LONG != 0;
         let real = self.case.mode == Mode::Real16 && state.cr0 & 1 == 0;
-        let size: u64 = if long { 8 } else if real { 2 } else { 4 };
+        let size: u64 = if long {
+            8
+        } else if real {
+            2
+        } else {
+            4
+        };
         let ss = &state.segment[2];
         let base = if long { 0 } else { ss.base };
         let narrow = !long && ss.attributes & attribute::BIG == 0;
@@ -280,11 +284,7 @@ impl Comparison<'_> {
         let error = if has_error(vector) && !real { Some(pop()? as u32) } else { None };
         let (rip, cs, rflags) = (pop()?, pop()? as u16, pop()?);
         let inner = !real && (cs & 3 != state.segment[1].selector & 3 || rflags >> 17 & 1 != 0);
-        let (rsp, ss) = if long || inner {
-            (pop()?, pop()? as u16)
-        } else {
-            (sp, ss.selector)
-        };
+        let (rsp, ss) = if long || inner { (pop()?, pop()? as u16) } else { (sp, ss.selector) };
         let rsp = if long || inner || !narrow { rsp } else { state.gpr[4] & !0xffff | rsp & 0xffff };
         Some(Frame { error, rip, cs, rflags, rsp, ss })
     }

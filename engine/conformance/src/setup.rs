@@ -115,10 +115,9 @@ pub fn system(memory: &GuestMemory, case: &Case, code: &Code) -> Result<(), Fail
         let raw = lodge_x86::descriptor::pack(&Segment { base, limit, selector: number, attributes });
         put(layout::GDT + u64::from(number & !7), &raw.to_le_bytes())?;
     }
-    for (number, base, limit, kind) in [
-        (selector::TSS, layout::TSS, TSS_LIMIT, kind::TSS_32_BUSY),
-        (selector::LDT, layout::LDT, LDT_LIMIT, kind::LDT),
-    ] {
+    for (number, base, limit, kind) in
+        [(selector::TSS, layout::TSS, TSS_LIMIT, kind::TSS_32_BUSY), (selector::LDT, layout::LDT, LDT_LIMIT, kind::LDT)]
+    {
         let raw = lodge_x86::descriptor::pack(&system_segment(number, base, limit, kind));
         put(layout::GDT + u64::from(number), &raw.to_le_bytes())?;
     }

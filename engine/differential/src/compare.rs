@@ -19,8 +19,8 @@ fn error_code(record: &Record) -> u64 {
 fn faults_as_it_likes(instruction: &Instruction) -> bool {
     use Mnemonic as M;
     // Which of the two operands of CMPS is read first is nowhere written.
-    let compares = matches!(instruction.mnemonic(), M::Cmpsb | M::Cmpsw | M::Cmpsq)
-        || instruction.code() == Code::Cmpsd_m32_m32;
+    let compares =
+        matches!(instruction.mnemonic(), M::Cmpsb | M::Cmpsw | M::Cmpsq) || instruction.code() == Code::Cmpsd_m32_m32;
     // "Exceptions associated with addressing memory and page faults may still be signaled" where the mask is zero
     // (SDM 2B "MASKMOVDQU").
     compares || matches!(instruction.mnemonic(), M::Maskmovq | M::Maskmovdqu | M::Vmaskmovdqu)
@@ -33,11 +33,7 @@ fn is_masked(instruction: &Instruction) -> bool {
 }
 
 /// What differs between native and engine, one line each; empty if nothing that is specified.
-pub fn differences(
-    instructions: &[Instruction],
-    native: (&Record, &[u8]),
-    engine: (&Record, &[u8]),
-) -> Vec<String> {
+pub fn differences(instructions: &[Instruction], native: (&Record, &[u8]), engine: (&Record, &[u8])) -> Vec<String> {
     let (n, e) = (native.0, engine.0);
     let mut all = Vec::new();
     let mut compare = |name: &str, a: u64, b: u64| {
@@ -45,9 +41,8 @@ pub fn differences(
             all.push(format!("{name}: native {a:#x}, engine {b:#x}"));
         }
     };
-    const NAMES: [&str; 16] = [
-        "RAX", "RCX", "RDX", "RBX", "RSP", "RBP", "RSI", "RDI", "R8", "R9", "R10", "R11", "R12", "R13", "R14", "R15",
-    ];
+    const NAMES: [&str; 16] =
+        ["RAX", "RCX", "RDX", "RBX", "RSP", "RBP", "RSI", "RDI", "R8", "R9", "R10", "R11", "R12", "R13", "R14", "R15"];
     let vector = n.get(Record::VECTOR);
     let at = |rip: u64| instructions.iter().position(|instruction| instruction.ip() == rip);
     let faulting = if vector == 3 { None } else { at(n.get(Record::RIP)) };

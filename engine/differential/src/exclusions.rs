@@ -5,11 +5,20 @@ use iced_x86::{Code, CpuidFeature, EncodingKind, FlowControl, Mnemonic};
 /// What is left out, and why.
 pub const LEFT_OUT: &[(&[Mnemonic], &str)] = &[
     (&[Mnemonic::Rdtsc, Mnemonic::Rdtscp, Mnemonic::Rdrand, Mnemonic::Rdseed], "gives another number each time"),
-    (&[Mnemonic::Rdpid, Mnemonic::Cpuid, Mnemonic::Xgetbv, Mnemonic::Rdpmc], "tells of the processor, and that differs"),
+    (
+        &[Mnemonic::Rdpid, Mnemonic::Cpuid, Mnemonic::Xgetbv, Mnemonic::Rdpmc],
+        "tells of the processor, and that differs",
+    ),
     (
         &[
-            Mnemonic::Fnsave, Mnemonic::Fnstenv, Mnemonic::Fxsave, Mnemonic::Fxsave64, Mnemonic::Xsave,
-            Mnemonic::Xsave64, Mnemonic::Frstor, Mnemonic::Fldenv,
+            Mnemonic::Fnsave,
+            Mnemonic::Fnstenv,
+            Mnemonic::Fxsave,
+            Mnemonic::Fxsave64,
+            Mnemonic::Xsave,
+            Mnemonic::Xsave64,
+            Mnemonic::Frstor,
+            Mnemonic::Fldenv,
         ],
         "stores or loads the address of the last x87 instruction, which is the host's; conformance has cases",
     ),
@@ -23,8 +32,15 @@ pub const LEFT_OUT: &[(&[Mnemonic], &str)] = &[
     ),
     (
         &[
-            Mnemonic::Sgdt, Mnemonic::Sidt, Mnemonic::Sldt, Mnemonic::Str, Mnemonic::Smsw, Mnemonic::Verr,
-            Mnemonic::Verw, Mnemonic::Lar, Mnemonic::Lsl,
+            Mnemonic::Sgdt,
+            Mnemonic::Sidt,
+            Mnemonic::Sldt,
+            Mnemonic::Str,
+            Mnemonic::Smsw,
+            Mnemonic::Verr,
+            Mnemonic::Verw,
+            Mnemonic::Lar,
+            Mnemonic::Lsl,
         ],
         "tells of the system's tables, and those differ; under UMIP the host's kernel emulates some",
     ),
@@ -73,7 +89,12 @@ pub fn group(code: Code) -> Option<Group> {
     }
     if matches!(
         code,
-        Code::INVALID | Code::DeclareByte | Code::DeclareWord | Code::DeclareDword | Code::DeclareQword | Code::Zero_bytes
+        Code::INVALID
+            | Code::DeclareByte
+            | Code::DeclareWord
+            | Code::DeclareDword
+            | Code::DeclareQword
+            | Code::Zero_bytes
     ) {
         return None;
     }
@@ -86,13 +107,30 @@ pub fn group(code: Code) -> Option<Group> {
     let mut group = Group::Integer;
     for &feature in code.cpuid_features() {
         let this = match feature {
-            F::INTEL8086 | F::INTEL186 | F::INTEL286 | F::INTEL386 | F::INTEL486 | F::CX8 | F::CMOV | F::CLFSH
-            | F::CLFLUSHOPT | F::MOVBE | F::POPCNT | F::PAUSE | F::MULTIBYTENOP | F::X64 | F::CMPXCHG16B
-            | F::PREFETCHW | F::MSR | F::SEP => Group::Integer,
+            F::INTEL8086
+            | F::INTEL186
+            | F::INTEL286
+            | F::INTEL386
+            | F::INTEL486
+            | F::CX8
+            | F::CMOV
+            | F::CLFSH
+            | F::CLFLUSHOPT
+            | F::MOVBE
+            | F::POPCNT
+            | F::PAUSE
+            | F::MULTIBYTENOP
+            | F::X64
+            | F::CMPXCHG16B
+            | F::PREFETCHW
+            | F::MSR
+            | F::SEP => Group::Integer,
             F::BMI1 | F::BMI2 | F::ADX | F::LZCNT => Group::Bits,
             F::FPU | F::FPU287 | F::FPU387 => Group::X87,
             F::MMX => Group::Mmx,
-            F::SSE | F::SSE2 | F::SSE3 | F::SSSE3 | F::SSE4_1 | F::SSE4_2 | F::AES | F::PCLMULQDQ | F::SHA => Group::Sse,
+            F::SSE | F::SSE2 | F::SSE3 | F::SSSE3 | F::SSE4_1 | F::SSE4_2 | F::AES | F::PCLMULQDQ | F::SHA => {
+                Group::Sse
+            }
             F::AVX | F::AVX2 | F::FMA | F::F16C => Group::Avx,
             _ => return None,
         };

@@ -169,7 +169,9 @@ impl Generator {
     fn instruction(&mut self, known: &Known, group: usize, address: u64) -> Option<(Vec<u8>, Instruction)> {
         for _ in 0..40 {
             let code = *self.random.pick(&self.groups[group].2);
-            let Some(mut instruction) = operands(&mut self.random, code, known, address, &mut self.info) else { continue };
+            let Some(mut instruction) = operands(&mut self.random, code, known, address, &mut self.info) else {
+                continue;
+            };
             self.prefixes(&mut instruction, code);
             if self.encoder.encode(&instruction, address).is_err() {
                 drop(self.encoder.take_buffer());
@@ -312,8 +314,15 @@ fn element(random: &mut Random, out: &mut [u8]) {
             }
             5 => ((random.bits() as i64 as f64) / 1e12).to_bits(),
             6 => random.below(16) | random.below(16) << 32,
-            _ => [0, f64::NAN.to_bits(), f64::INFINITY.to_bits(), 1, 0x7f80_0000_ff80_0001, 0x8000_0000_0000_0000, u64::MAX]
-                [random.below(7) as usize],
+            _ => [
+                0,
+                f64::NAN.to_bits(),
+                f64::INFINITY.to_bits(),
+                1,
+                0x7f80_0000_ff80_0001,
+                0x8000_0000_0000_0000,
+                u64::MAX,
+            ][random.below(7) as usize],
         };
         half.copy_from_slice(&value.to_le_bytes());
     }
@@ -341,8 +350,10 @@ fn acceptable(bytes: &[u8], address: u64) -> Option<Instruction> {
     // MOVSXD with a 16-bit destination: AMD's read four bytes, Intel's two.
     let differs = matches!(
         decoded.code(),
-        Code::Movsxd_r16_rm16 |
-        Code::Reservednop_rm16_r16_0F0D | Code::Reservednop_rm32_r32_0F0D | Code::Reservednop_rm64_r64_0F0D
+        Code::Movsxd_r16_rm16
+            | Code::Reservednop_rm16_r16_0F0D
+            | Code::Reservednop_rm32_r32_0F0D
+            | Code::Reservednop_rm64_r64_0F0D
     );
     // The native side's thread pointer lies behind FS.
     let behind_fs = decoded.segment_prefix() == Register::FS;
@@ -370,7 +381,8 @@ pub fn target(random: &mut Random, size: u64) -> u64 {
 
 /// A memory operand at `address`, by registers of which something is known.
 pub fn memory(random: &mut Random, known: &Known, address: u64, place: u64) -> Memory {
-    let mut memory = Memory { base: Register::None, index: Register::None, scale: 1, displacement: 0, size: 0, gs: false };
+    let mut memory =
+        Memory { base: Register::None, index: Register::None, scale: 1, displacement: 0, size: 0, gs: false };
     memory.gs = random.chance(1, 24);
     let mut rest = if memory.gs { address.wrapping_sub(GS_BASE) } else { address };
     let narrow = random.chance(1, 16) && rest >> 32 == 0;

@@ -225,7 +225,13 @@ impl Guest {
         for (at, input) in (INPUTS..).step_by(Record::BYTES).zip(inputs) {
             put(at, &input.0)?;
         }
-        for (at, value) in [(LEFT, inputs.len() as u64), (OUTPUT, HIGH + OUTPUTS), (COPY, HIGH + COPIES), (INPUT, HIGH + INPUTS), (GO, 1)] {
+        for (at, value) in [
+            (LEFT, inputs.len() as u64),
+            (OUTPUT, HIGH + OUTPUTS),
+            (COPY, HIGH + COPIES),
+            (INPUT, HIGH + INPUTS),
+            (GO, 1),
+        ] {
             put(at, &value.to_le_bytes())?;
         }
         self.io.finished.store(false, Ordering::SeqCst);

@@ -245,9 +245,8 @@ fn describe(number: u64, address: u64, case: &Case, differences: Vec<String>) ->
         })
         .collect();
     let input = &case.input;
-    const NAMES: [&str; 16] = [
-        "RAX", "RCX", "RDX", "RBX", "RSP", "RBP", "RSI", "RDI", "R8", "R9", "R10", "R11", "R12", "R13", "R14", "R15",
-    ];
+    const NAMES: [&str; 16] =
+        ["RAX", "RCX", "RDX", "RBX", "RSP", "RBP", "RSI", "RDI", "R8", "R9", "R10", "R11", "R12", "R13", "R14", "R15"];
     let registers: Vec<String> =
         NAMES.iter().enumerate().map(|(n, name)| format!("{name}={:#x}", input.gpr(n))).collect();
     let area = input.xsave();

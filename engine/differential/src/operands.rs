@@ -131,7 +131,8 @@ fn one(
     }
     let at = target(random, access_size(instruction.code()));
     if kind == K::mem_offs {
-        let memory = Memory { base: Register::None, index: Register::None, scale: 1, displacement: at, size: 8, gs: false };
+        let memory =
+            Memory { base: Register::None, index: Register::None, scale: 1, displacement: at, size: 8, gs: false };
         put(instruction, operand, &memory);
         return Some(());
     }

@@ -163,8 +163,9 @@ impl Cpu {
         if !inside {
             let real = self.is_real() || self.is_v86();
             let register = &hot.segment;
-            let permitted =
-                !real && register.is_usable() && if write { register.is_writable_data() } else { register.is_readable() };
+            let permitted = !real
+                && register.is_usable()
+                && if write { register.is_writable_data() } else { register.is_readable() };
             if !permitted || !register.is_expand_down() {
                 return Err(segment_fault(segment));
             }

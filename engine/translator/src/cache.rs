@@ -32,9 +32,7 @@ impl CodeCache {
             if fd < 0 {
                 return Err(io::Error::last_os_error());
             }
-            let map = |protection| {
-                libc::mmap(std::ptr::null_mut(), size, protection, libc::MAP_SHARED, fd, 0)
-            };
+            let map = |protection| libc::mmap(std::ptr::null_mut(), size, protection, libc::MAP_SHARED, fd, 0);
             let sized = libc::ftruncate(fd, size as libc::off_t) == 0;
             let write = if sized { map(libc::PROT_READ | libc::PROT_WRITE) } else { libc::MAP_FAILED };
             let execute = if sized { map(libc::PROT_READ | libc::PROT_EXEC) } else { libc::MAP_FAILED };

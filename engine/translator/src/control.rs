@@ -51,12 +51,14 @@ impl Cpu {
 
     fn write_cr0(&mut self, value: u64) -> Result<(), Exception> {
         let gp = Exception::general_protection(0);
-        if value >> 32 != 0 || (value & cr0::PG != 0 && value & cr0::PE == 0) || (value & cr0::NW != 0 && value & cr0::CD == 0)
+        if value >> 32 != 0
+            || (value & cr0::PG != 0 && value & cr0::PE == 0)
+            || (value & cr0::NW != 0 && value & cr0::CD == 0)
         {
             return Err(gp);
         }
-        const KNOWN: u64 = cr0::PE | cr0::MP | cr0::EM | cr0::TS | cr0::ET | cr0::NE | cr0::WP | cr0::AM | cr0::NW
-            | cr0::CD | cr0::PG;
+        const KNOWN: u64 =
+            cr0::PE | cr0::MP | cr0::EM | cr0::TS | cr0::ET | cr0::NE | cr0::WP | cr0::AM | cr0::NW | cr0::CD | cr0::PG;
         let turns_on = value & !self.cr0 & cr0::PG != 0;
         let turns_off = self.cr0 & !value & cr0::PG != 0;
         if turns_on && self.msrs.efer & efer::LME != 0 {

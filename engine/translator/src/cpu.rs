@@ -3,7 +3,7 @@
 //! ```text
 //! GS base -> +0x00000  Cpu            one memfd, mapped at the start of every region
 //!            +0x04000  soft TLB       TLB_ENTRIES entries of 64 bytes        (crate::tlb)
-//!            +0x84000  jump cache     two ways of JUMP_ENTRIES of 32 bytes    (crate::tlb)
+//!            +0x84000  jump cache     two ways of JUMP_ENTRIES of 16 bytes    (crate::tlb)
 //! ```
 //!
 //! There is one such *region* per guest address space that is kept warm; a CR3 write under PCID moves the GS base
@@ -31,7 +31,7 @@ pub const JUMP_OFFSET: usize = TLB_OFFSET + crate::tlb::TLB_ENTRIES * 64;
 /// Distance of two regions.
 pub const REGION_STRIDE: usize = 2 << 20;
 
-const _: () = assert!(JUMP_OFFSET + 2 * crate::tlb::JUMP_ENTRIES * 32 <= REGION_STRIDE);
+const _: () = assert!(JUMP_OFFSET + 2 * crate::tlb::JUMP_ENTRIES * 16 <= REGION_STRIDE);
 
 /// A segment register with what emitted code needs to check an access through it.
 #[derive(Clone, Copy, Debug, Default)]
@@ -295,11 +295,7 @@ impl Cpu {
 
     /// The offset in CS of a linear address.
     pub fn rip_of(&self, linear: u64) -> u64 {
-        if self.is_64() {
-            linear
-        } else {
-            u64::from(linear.wrapping_sub(self.segment[1].base) as u32)
-        }
+        if self.is_64() { linear } else { u64::from(linear.wrapping_sub(self.segment[1].base) as u32) }
     }
 
     /// Sets the instruction pointer to an offset in CS.

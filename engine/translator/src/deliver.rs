@@ -134,7 +134,11 @@ impl Cpu {
         if task {
             return self.deliver_to_task(gate.selector, code);
         }
-        if self.is_long() { self.deliver_long(&gate, code, external) } else { self.deliver_legacy(&gate, code, external) }
+        if self.is_long() {
+            self.deliver_long(&gate, code, external)
+        } else {
+            self.deliver_legacy(&gate, code, external)
+        }
     }
 
     fn idt_gate(&mut self, number: u8, place: u32) -> Result<Gate, Exception> {
@@ -296,7 +300,10 @@ impl Cpu {
         let rsp = &mut self.gpr[4];
         *rsp = match self.segment[2].segment.attributes & attribute::BIG {
             _ if self.msrs.efer & lodge_x86::bits::efer::LMA != 0
-                && self.segment[1].segment.attributes & attribute::LONG != 0 => value,
+                && self.segment[1].segment.attributes & attribute::LONG != 0 =>
+            {
+                value
+            }
             0 => *rsp & !0xffff | value & 0xffff,
             _ => value & 0xffff_ffff,
         };
@@ -480,5 +487,9 @@ impl Cpu {
 }
 
 /// A writable flat stack segment.
-const ATTRIBUTES_SS: u16 =
-    attribute::PRESENT | attribute::NON_SYSTEM | attribute::READ_WRITE | attribute::ACCESSED | attribute::BIG | attribute::GRANULARITY;
+const ATTRIBUTES_SS: u16 = attribute::PRESENT
+    | attribute::NON_SYSTEM
+    | attribute::READ_WRITE
+    | attribute::ACCESSED
+    | attribute::BIG
+    | attribute::GRANULARITY;

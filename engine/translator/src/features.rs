@@ -58,13 +58,43 @@ pub fn obstacle(instruction: &Instruction, mode: Mode) -> Option<Obstacle> {
     match needs(instruction) {
         Needs::Nothing => None,
         Needs::Absent => Some(InvalidOpcode),
-        Needs::X87 | Needs::Fxsave => if emulated { Some(NotAvailable) } else { switched },
+        Needs::X87 | Needs::Fxsave => {
+            if emulated {
+                Some(NotAvailable)
+            } else {
+                switched
+            }
+        }
         Needs::Wait => switched.filter(|_| mode.has(Mode::MONITOR)),
-        Needs::Mmx => if emulated { Some(InvalidOpcode) } else { switched },
-        Needs::Sse => if emulated || !mode.has(Mode::SSE) { Some(InvalidOpcode) } else { switched },
-        Needs::Avx => if mode.has(Mode::AVX) { switched } else { Some(InvalidOpcode) },
+        Needs::Mmx => {
+            if emulated {
+                Some(InvalidOpcode)
+            } else {
+                switched
+            }
+        }
+        Needs::Sse => {
+            if emulated || !mode.has(Mode::SSE) {
+                Some(InvalidOpcode)
+            } else {
+                switched
+            }
+        }
+        Needs::Avx => {
+            if mode.has(Mode::AVX) {
+                switched
+            } else {
+                Some(InvalidOpcode)
+            }
+        }
         Needs::VexGpr => mode.has(Mode::REAL).then_some(InvalidOpcode),
-        Needs::Xsave => if mode.has(Mode::XSAVE) { switched } else { Some(InvalidOpcode) },
+        Needs::Xsave => {
+            if mode.has(Mode::XSAVE) {
+                switched
+            } else {
+                Some(InvalidOpcode)
+            }
+        }
     }
 }
 
@@ -91,16 +121,53 @@ fn needs_of(code: Code) -> Needs {
     let mut needs = Needs::Nothing;
     for &feature in features {
         let this = match feature {
-            F::INTEL8086 | F::INTEL186 | F::INTEL286 | F::INTEL386 | F::INTEL486 | F::CPUID | F::CX8 | F::CMOV
-            | F::MSR | F::TSC | F::CLFSH | F::CLFLUSHOPT | F::MOVBE | F::POPCNT | F::LZCNT | F::RDTSCP | F::PAUSE
-            | F::MULTIBYTENOP | F::X64 | F::SYSCALL | F::SEP | F::FSGSBASE | F::SMAP | F::INVPCID | F::RDPID
-            | F::RDRAND | F::RDSEED | F::ADX | F::CMPXCHG16B | F::PREFETCHW | F::RDPMC | F::CET_IBT | F::INTEL386_ONLY
+            F::INTEL8086
+            | F::INTEL186
+            | F::INTEL286
+            | F::INTEL386
+            | F::INTEL486
+            | F::CPUID
+            | F::CX8
+            | F::CMOV
+            | F::MSR
+            | F::TSC
+            | F::CLFSH
+            | F::CLFLUSHOPT
+            | F::MOVBE
+            | F::POPCNT
+            | F::LZCNT
+            | F::RDTSCP
+            | F::PAUSE
+            | F::MULTIBYTENOP
+            | F::X64
+            | F::SYSCALL
+            | F::SEP
+            | F::FSGSBASE
+            | F::SMAP
+            | F::INVPCID
+            | F::RDPID
+            | F::RDRAND
+            | F::RDSEED
+            | F::ADX
+            | F::CMPXCHG16B
+            | F::PREFETCHW
+            | F::RDPMC
+            | F::CET_IBT
+            | F::INTEL386_ONLY
             | F::INTEL286_ONLY => Needs::Nothing,
-            F::BMI1 | F::BMI2 => if vex { Needs::VexGpr } else { Needs::Nothing },
+            F::BMI1 | F::BMI2 => {
+                if vex {
+                    Needs::VexGpr
+                } else {
+                    Needs::Nothing
+                }
+            }
             F::FPU | F::FPU287 | F::FPU387 => Needs::X87,
             F::XSAVE => Needs::Xsave,
             F::MMX | F::FXSR => Needs::Mmx,
-            F::SSE | F::SSE2 | F::SSE3 | F::SSSE3 | F::SSE4_1 | F::SSE4_2 | F::AES | F::PCLMULQDQ | F::SHA => Needs::Sse,
+            F::SSE | F::SSE2 | F::SSE3 | F::SSSE3 | F::SSE4_1 | F::SSE4_2 | F::AES | F::PCLMULQDQ | F::SHA => {
+                Needs::Sse
+            }
             F::AVX | F::AVX2 | F::FMA | F::F16C => Needs::Avx,
             _ => return Needs::Absent,
         };

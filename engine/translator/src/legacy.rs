@@ -97,7 +97,8 @@ pub fn execute(cpu: &mut Cpu, ins: &Instruction) -> Outcome {
         }
         Mnemonic::Salc => cpu.set_al(if cf { 0xff } else { 0 }),
         _ => {
-            let segment = if ins.segment_prefix() == iced_x86::Register::None { 3 } else { segment_number(ins.segment_prefix()) };
+            let segment =
+                if ins.segment_prefix() == iced_x86::Register::None { 3 } else { segment_number(ins.segment_prefix()) };
             let mask = match ins.memory_base().size() {
                 2 => 0xffff,
                 4 => 0xffff_ffff,
@@ -159,13 +160,15 @@ fn look_up(cpu: &mut Cpu, ins: &Instruction, value: u16) -> Result<Option<u64>, 
     let long = cpu.is_long();
     let kind = descriptor.kind();
     Ok(match ins.mnemonic() {
-        Mnemonic::Verr => (data_or_code && (!segment.is_code() || segment.attributes & attribute::READ_WRITE != 0)).then_some(0),
+        Mnemonic::Verr => {
+            (data_or_code && (!segment.is_code() || segment.attributes & attribute::READ_WRITE != 0)).then_some(0)
+        }
         Mnemonic::Verw => {
             (data_or_code && !segment.is_code() && segment.attributes & attribute::READ_WRITE != 0).then_some(0)
         }
         Mnemonic::Lar => {
-            let gates = matches!(kind, kind::CALL_GATE_32)
-                || !long && matches!(kind, kind::CALL_GATE_16 | kind::TASK_GATE);
+            let gates =
+                matches!(kind, kind::CALL_GATE_32) || !long && matches!(kind, kind::CALL_GATE_16 | kind::TASK_GATE);
             let tables = matches!(kind, kind::LDT | kind::TSS_32 | kind::TSS_32_BUSY)
                 || !long && matches!(kind, kind::TSS_16 | kind::TSS_16_BUSY);
             (data_or_code || gates || tables).then_some(descriptor.raw >> 32 & 0x00ff_ff00)

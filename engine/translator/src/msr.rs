@@ -142,9 +142,7 @@ fn read(cpu: &mut Cpu, number: u32) -> Result<u64, Exception> {
         msr::MTRR_DEF_TYPE => cpu.msrs.mtrr_def_type,
         // Eight variable ranges, fixed ranges, write combining.
         msr::MTRR_CAP => 0x508,
-        msr::MTRR_PHYS_BASE0..=msr::MTRR_PHYS_LAST => {
-            cpu.msrs.mtrr_variable[(number - msr::MTRR_PHYS_BASE0) as usize]
-        }
+        msr::MTRR_PHYS_BASE0..=msr::MTRR_PHYS_LAST => cpu.msrs.mtrr_variable[(number - msr::MTRR_PHYS_BASE0) as usize],
         // No machine-check banks.
         msr::MCG_CAP => 0,
         msr::PATCH_LOADER => 0,

@@ -66,15 +66,12 @@ impl Cpu {
     }
 
     /// A system descriptor (TSS, LDT, call gate): 16 bytes in long mode, the second half's address bits merged in.
-    pub fn system_descriptor(
-        &mut self,
-        selector: u16,
-        fault: fn(u32) -> Exception,
-    ) -> Result<Descriptor, Exception> {
+    pub fn system_descriptor(&mut self, selector: u16, fault: fn(u32) -> Exception) -> Result<Descriptor, Exception> {
         let mut descriptor = self.descriptor(selector, fault)?;
         if self.is_long() {
             let offset = u64::from(selector & selector::INDEX);
-            let limit = if selector & selector::LOCAL != 0 { u64::from(self.ldtr.limit) } else { self.gdtr.limit.into() };
+            let limit =
+                if selector & selector::LOCAL != 0 { u64::from(self.ldtr.limit) } else { self.gdtr.limit.into() };
             if offset + 15 > limit {
                 return Err(fault(selector::error_code(selector)));
             }
@@ -270,7 +267,12 @@ impl Cpu {
             return Err(Exception::not_present(selector::error_code(value)));
         }
         descriptor.segment.attributes |= u16::from(kind::BUSY);
-        self.write_number(descriptor.address + 5, 1, descriptor.raw >> 40 & 0xff | u64::from(kind::BUSY), Privilege::System)?;
+        self.write_number(
+            descriptor.address + 5,
+            1,
+            descriptor.raw >> 40 & 0xff | u64::from(kind::BUSY),
+            Privilege::System,
+        )?;
         self.tr = descriptor.segment;
         Ok(())
     }

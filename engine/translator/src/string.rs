@@ -34,7 +34,8 @@ struct Loop {
 impl Loop {
     fn step(&self, cpu: &mut Cpu, register: usize, elements: u64) {
         let bytes = elements.wrapping_mul(self.shape.size as u64);
-        let moved = if self.down { cpu.gpr[register].wrapping_sub(bytes) } else { cpu.gpr[register].wrapping_add(bytes) };
+        let moved =
+            if self.down { cpu.gpr[register].wrapping_sub(bytes) } else { cpu.gpr[register].wrapping_add(bytes) };
         cpu.gpr[register] = merge(cpu.gpr[register], moved, self.mask);
     }
 
@@ -53,7 +54,11 @@ impl Loop {
         let base = if cpu.is_64() && segment < 4 { 0 } else { cpu.segment[usize::from(segment)].base };
         let linear = cpu.system_address(offset.wrapping_add(base));
         let in_page = if self.down { (linear % PAGE) / size + 1 } else { (PAGE - linear % PAGE) / size };
-        let in_range = if self.down { offset / size + 1 } else { (self.mask - offset) / size + u64::from((self.mask - offset) % size == size - 1) };
+        let in_range = if self.down {
+            offset / size + 1
+        } else {
+            (self.mask - offset) / size + u64::from((self.mask - offset) % size == size - 1)
+        };
         in_page.min(in_range.max(1)).max(1)
     }
 }

@@ -10,7 +10,7 @@
 //! registers to the vCPU's state, so that a helper sees and may change them, and loads them again. x87 state stays in
 //! the processor: Rust does not touch it.
 
-use crate::asm::{Asm, Mem, R11, RAX, RCX, RDI, RDX, RSI, RSP, Reg, gs, gs_index};
+use crate::asm::{Asm, Label, Mem, R11, RAX, RCX, RDI, RDX, RSI, RSP, Reg, gs, gs_index};
 use crate::cpu::{Cpu, ExitReason, JUMP_OFFSET, off};
 use crate::emit::registers::pinned;
 use crate::tlb::{JUMP_HASH, JUMP_WAY};
@@ -129,31 +129,14 @@ impl Stubs {
     /// Emits the jump-cache lookup for one mode: finds the block for the linear address in R11 and goes there.
     /// `salt` sets the mode's slots apart. No flags.
     pub fn emit_indirect(&self, asm: &mut Asm, salt: u32) -> u64 {
-        const NEGATED: i32 = JUMP_OFFSET as i32;
-        const HOST: i32 = NEGATED + 8;
-        const BASE: i32 = NEGATED + 16;
         asm.align(16, 0);
         let here = asm.here();
-        asm.store(gs(off::spill(0)), RDX);
-        // The slot times 8 in 16 bits, then times 4 by the scale: 32 bytes an entry.
-        asm.rorx(RDX, R11, JUMP_HASH);
-        asm.lea32(RDX, Mem { gs: false, base: Some(RDX), index: Some((R11, 0)), disp: salt as i32 });
-        asm.lea32(RDX, Mem { gs: false, base: None, index: Some((RDX, 3)), disp: 0 });
-        asm.movzx16(RDX, RDX);
-        asm.store(gs(off::LIP), R11);
         for way in [0, JUMP_WAY] {
-            asm.load(RCX, gs_index(RDX, 2, NEGATED + way));
-            asm.lea(RCX, Mem { gs: false, base: Some(RCX), index: Some((R11, 0)), disp: 0 });
             let miss = asm.label();
-            asm.unless_rcx_zero(|asm| asm.jmp(miss));
-            asm.load(RCX, gs_index(RDX, 2, BASE + way));
-            asm.store(gs(off::CODE_BASE), RCX);
-            asm.load(R11, gs_index(RDX, 2, HOST + way));
-            asm.load(RDX, gs(off::spill(0)));
-            asm.jmp_reg(R11);
+            probe_jumps(asm, salt, way, miss);
+            asm.jmp_reg(RCX);
             asm.bind(miss);
         }
-        asm.load(RDX, gs(off::spill(0)));
         asm.jmp_to(self.leave_lookup);
         here
     }
@@ -166,15 +149,27 @@ impl Stubs {
         asm.jmp_to(indirect);
         here
     }
+}
 
-    /// Emits what an empty jump-cache entry leads to: the address is in the state already.
-    pub fn emit_miss(&self, asm: &mut Asm) -> u64 {
-        asm.align(16, 0);
-        let here = asm.here();
-        asm.load(R11, gs(off::LIP));
-        asm.jmp_to(self.leave_lookup);
-        here
-    }
+/// RCX = where the jump cache's `way` says that the block for the linear address in R11 is entered; to `miss` where it
+/// does not know. Keeps R11, which the block's entry wants. No flags.
+pub fn probe_jumps(asm: &mut Asm, salt: u32, way: i32, miss: Label) {
+    const NEGATED: i32 = JUMP_OFFSET as i32;
+    const HOST: i32 = NEGATED + 8;
+    asm.store(gs(off::spill(0)), RDX);
+    asm.rorx(RDX, R11, JUMP_HASH);
+    asm.lea32(RDX, Mem { gs: false, base: Some(RDX), index: Some((R11, 0)), disp: salt as i32 });
+    // The slot times 8 in 16 bits, then times 2 by the scale: 16 bytes an entry.
+    asm.lea32(RDX, Mem { gs: false, base: None, index: Some((RDX, 3)), disp: 0 });
+    asm.movzx16(RDX, RDX);
+    asm.load(RCX, gs_index(RDX, 1, NEGATED + way));
+    asm.lea(RCX, Mem { gs: false, base: Some(RCX), index: Some((R11, 0)), disp: 0 });
+    asm.unless_rcx_zero(|asm| {
+        asm.load(RDX, gs(off::spill(0)));
+        asm.jmp(miss);
+    });
+    asm.load(RCX, gs_index(RDX, 1, HOST + way));
+    asm.load(RDX, gs(off::spill(0)));
 }
 
 /// Loads all that the guest has in registers. R11 and RCX keep their value or are scratch.

@@ -110,16 +110,39 @@ fn execute(cpu: &mut Cpu, ins: &Instruction) -> Outcome {
     use Mnemonic as M;
     match ins.mnemonic() {
         M::Mov | M::Push | M::Pop => moves(cpu, ins),
-        M::Cli | M::Sti | M::Cld | M::Std | M::Stac | M::Clac | M::Popf | M::Popfd | M::Popfq | M::Pushf
-        | M::Pushfd | M::Pushfq => flags(cpu, ins),
+        M::Cli
+        | M::Sti
+        | M::Cld
+        | M::Std
+        | M::Stac
+        | M::Clac
+        | M::Popf
+        | M::Popfd
+        | M::Popfq
+        | M::Pushf
+        | M::Pushfd
+        | M::Pushfq => flags(cpu, ins),
         M::Hlt => {
             cpu.require_kernel()?;
             Ok(Flow::Halt)
         }
-        M::Int | M::Int1 | M::Int3 | M::Into | M::Bound | M::Iret | M::Iretd | M::Iretq | M::Retf | M::Syscall
-        | M::Sysret | M::Sysretq | M::Sysenter | M::Sysexit | M::Sysexitq | M::Jmp | M::Call => {
-            crate::transfer::execute(cpu, ins)
-        }
+        M::Int
+        | M::Int1
+        | M::Int3
+        | M::Into
+        | M::Bound
+        | M::Iret
+        | M::Iretd
+        | M::Iretq
+        | M::Retf
+        | M::Syscall
+        | M::Sysret
+        | M::Sysretq
+        | M::Sysenter
+        | M::Sysexit
+        | M::Sysexitq
+        | M::Jmp
+        | M::Call => crate::transfer::execute(cpu, ins),
         M::Enter => enter(cpu, ins),
         M::Swapgs => {
             cpu.require_kernel()?;
@@ -137,9 +160,7 @@ fn execute(cpu: &mut Cpu, ins: &Instruction) -> Outcome {
         }
         M::Rdtsc | M::Rdtscp | M::Rdpid | M::Rdpmc | M::Rdrand | M::Rdseed => counters(cpu, ins),
         M::Rdmsr | M::Wrmsr => crate::msr::execute(cpu, ins),
-        M::In | M::Out | M::Insb | M::Insw | M::Insd | M::Outsb | M::Outsw | M::Outsd => {
-            crate::port::execute(cpu, ins)
-        }
+        M::In | M::Out | M::Insb | M::Insw | M::Insd | M::Outsb | M::Outsw | M::Outsd => crate::port::execute(cpu, ins),
         M::Sgdt | M::Sidt | M::Sldt | M::Str | M::Smsw => {
             cpu.require_umip()?;
             if matches!(ins.mnemonic(), M::Sldt | M::Str) {
@@ -147,7 +168,16 @@ fn execute(cpu: &mut Cpu, ins: &Instruction) -> Outcome {
             }
             crate::control::store(cpu, ins)
         }
-        M::Lgdt | M::Lidt | M::Lldt | M::Ltr | M::Lmsw | M::Clts | M::Invd | M::Wbinvd | M::Invlpg | M::Invpcid
+        M::Lgdt
+        | M::Lidt
+        | M::Lldt
+        | M::Ltr
+        | M::Lmsw
+        | M::Clts
+        | M::Invd
+        | M::Wbinvd
+        | M::Invlpg
+        | M::Invpcid
         | M::Xsetbv => {
             if matches!(ins.mnemonic(), M::Lldt | M::Ltr) {
                 cpu.require_protected()?;
@@ -169,15 +199,33 @@ fn execute(cpu: &mut Cpu, ins: &Instruction) -> Outcome {
             cpu.gpr[2] = value >> 32;
             Ok(Flow::Next)
         }
-        M::Xsave | M::Xsave64 | M::Xrstor | M::Xrstor64 | M::Fxsave | M::Fxsave64 | M::Fxrstor | M::Fxrstor64
-        | M::Fnstenv | M::Fnsave => crate::fpu::execute(cpu, ins),
+        M::Xsave
+        | M::Xsave64
+        | M::Xrstor
+        | M::Xrstor64
+        | M::Fxsave
+        | M::Fxsave64
+        | M::Fxrstor
+        | M::Fxrstor64
+        | M::Fnstenv
+        | M::Fnsave => crate::fpu::execute(cpu, ins),
         M::Rdfsbase | M::Rdgsbase | M::Wrfsbase | M::Wrgsbase => segment_bases(cpu, ins),
         M::Aaa | M::Aas | M::Aad | M::Aam | M::Daa | M::Das | M::Salc | M::Xlatb => crate::legacy::execute(cpu, ins),
-        M::Vpgatherdd | M::Vpgatherdq | M::Vpgatherqd | M::Vpgatherqq | M::Vgatherdps | M::Vgatherdpd
-        | M::Vgatherqps | M::Vgatherqpd | M::Maskmovdqu | M::Vmaskmovdqu | M::Maskmovq | M::Vmaskmovps
-        | M::Vmaskmovpd | M::Vpmaskmovd | M::Vpmaskmovq => {
-            crate::gather::execute(cpu, ins)
-        }
+        M::Vpgatherdd
+        | M::Vpgatherdq
+        | M::Vpgatherqd
+        | M::Vpgatherqq
+        | M::Vgatherdps
+        | M::Vgatherdpd
+        | M::Vgatherqps
+        | M::Vgatherqpd
+        | M::Maskmovdqu
+        | M::Vmaskmovdqu
+        | M::Maskmovq
+        | M::Vmaskmovps
+        | M::Vmaskmovpd
+        | M::Vpmaskmovd
+        | M::Vpmaskmovq => crate::gather::execute(cpu, ins),
         _ => Err(Exception::INVALID_OPCODE),
     }
 }

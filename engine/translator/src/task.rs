@@ -79,10 +79,7 @@ impl Cpu {
         }
         let descriptor = self.descriptor(target, fault)?;
         let busy = descriptor.kind() & kind::BUSY != 0;
-        let is_tss = matches!(
-            descriptor.kind(),
-            kind::TSS_16 | kind::TSS_16_BUSY | kind::TSS_32 | kind::TSS_32_BUSY
-        );
+        let is_tss = matches!(descriptor.kind(), kind::TSS_16 | kind::TSS_16_BUSY | kind::TSS_32 | kind::TSS_32_BUSY);
         if !is_tss || busy != (how == Switch::Return) {
             return Err(bad);
         }

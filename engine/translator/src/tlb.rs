@@ -56,11 +56,8 @@ const GLOBAL: u64 = 1;
 pub struct JumpEntry {
     /// The negated linear address.
     pub negated: u64,
-    /// The block's polling entry.
+    /// The block's entry for indirect branches.
     pub host: u64,
-    /// What [`Cpu::code_base`] becomes.
-    pub base: u64,
-    unused: u64,
 }
 
 /// Offset of the tag for `context` in an entry.
@@ -223,9 +220,9 @@ impl Regions {
     }
 
     fn clear_jump(&self, n: usize, slot: usize) {
-        // Address 0 may match this; the miss stub copes.
+        // Address 0 may match this; it leads to where a miss does.
         for way in 0..2 {
-            *self.jump(n, slot, way) = JumpEntry { negated: 0, host: self.miss, base: 0, unused: 0 };
+            *self.jump(n, slot, way) = JumpEntry { negated: 0, host: self.miss };
         }
     }
 
@@ -277,7 +274,8 @@ impl Regions {
     }
 
     /// Remembers where the block for `linear` is.
-    pub fn fill_jump(&mut self, linear: u64, salt: u32, host: u64, base: u64) {
+    /// `crosses`: its code goes on in the next page, whose mapping it therefore depends on, too.
+    pub fn fill_jump(&mut self, linear: u64, salt: u32, host: u64, crosses: bool) {
         let hash = linear.wrapping_add(linear.rotate_right(JUMP_HASH.into()));
         let slot = (hash.wrapping_add(u64::from(salt)) as usize) % JUMP_ENTRIES;
         let negated = linear.wrapping_neg();
@@ -285,11 +283,13 @@ impl Regions {
         if old.negated != negated {
             *self.jump(self.current, slot, 1) = old;
         }
-        *self.jump(self.current, slot, 0) = JumpEntry { negated, host, base, unused: 0 };
+        *self.jump(self.current, slot, 0) = JumpEntry { negated, host };
         let meta = &mut self.meta[self.current];
-        let slots = meta.executed.entry(linear >> 12).or_default();
-        if !slots.contains(&(slot as u16)) {
-            slots.push(slot as u16);
+        for page in linear >> 12..=(linear >> 12) + u64::from(crosses) {
+            let slots = meta.executed.entry(page).or_default();
+            if !slots.contains(&(slot as u16)) {
+                slots.push(slot as u16);
+            }
         }
         if meta.jump_log.len() < LOG {
             meta.jump_log.push(slot as u16);

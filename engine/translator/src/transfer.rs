@@ -193,8 +193,8 @@ fn through_gate(cpu: &mut Cpu, ins: &Instruction, target: u16, call: bool) -> Ou
     let handler = cpu.descriptor(gate.selector, Exception::general_protection)?;
     let cpl = cpu.cpl();
     let dpl = handler.segment.dpl();
-    let wrong_width = cpu.is_long()
-        && handler.segment.attributes & (attribute::LONG | attribute::BIG) != attribute::LONG;
+    let wrong_width =
+        cpu.is_long() && handler.segment.attributes & (attribute::LONG | attribute::BIG) != attribute::LONG;
     if !handler.segment.is_code() || dpl > cpl || wrong_width {
         return Err(Exception::general_protection(code));
     }
@@ -205,7 +205,13 @@ fn through_gate(cpu: &mut Cpu, ins: &Instruction, target: u16, call: bool) -> Ou
     if !handler.is_present() {
         return Err(Exception::not_present(code));
     }
-    let bytes = if cpu.is_long() { 8 } else if gate.kind & 8 != 0 { 4 } else { 2 };
+    let bytes = if cpu.is_long() {
+        8
+    } else if gate.kind & 8 != 0 {
+        4
+    } else {
+        2
+    };
     let (cs, ip) = (cpu.segment[1].segment.selector, cpu.next_ip(ins));
     let level = if inward { dpl } else { cpl };
     if call && inward {
@@ -353,10 +359,7 @@ fn syscall(cpu: &mut Cpu, ins: &Instruction) -> Outcome {
         cpu.gpr[11] = flags & !rflags::RF;
         let target = if cpu.is_64() { cpu.msrs.lstar } else { cpu.msrs.cstar };
         cpu.set_rflags(flags & !cpu.msrs.fmask & !rflags::RF);
-        cpu.enter_flat(
-            HotSegment::flat(code, CODE | attribute::LONG),
-            HotSegment::flat(code.wrapping_add(8), DATA),
-        );
+        cpu.enter_flat(HotSegment::flat(code, CODE | attribute::LONG), HotSegment::flat(code.wrapping_add(8), DATA));
         cpu.lip = target;
     } else {
         cpu.set_rflags(flags & !(rflags::IF | rflags::VM | rflags::RF));

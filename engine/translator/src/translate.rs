@@ -44,6 +44,8 @@ pub struct Block {
     pub second: Option<u64>,
     /// Where its code begins.
     pub host: u64,
+    /// Entry with the linear address in R11: sets the page, and polls.
+    pub indirect_entry: u64,
     /// Entry that polls.
     pub poll_entry: u64,
     /// Entry that does not.
@@ -67,6 +69,8 @@ impl Block {
 /// What a lookup gives.
 #[derive(Clone, Copy, Debug)]
 pub struct Found {
+    /// Where to enter with the linear address in R11.
+    pub indirect_entry: u64,
     /// Where to enter.
     pub poll_entry: u64,
     /// Where to enter without a poll.
@@ -117,8 +121,6 @@ pub struct Code {
     cache: CodeCache,
     /// The stubs.
     pub stubs: Stubs,
-    /// What an empty jump-cache entry leads to.
-    pub miss: u64,
     blocks: Vec<Block>,
     by_key: Map<(u64, u32), u32>,
     by_host: BTreeMap<u64, u32>,
@@ -145,13 +147,11 @@ impl Code {
         let mut asm = Asm::new(cache.next());
         let avx = std::arch::is_x86_feature_detected!("avx");
         let stubs = Stubs::emit(&mut asm, helpers, avx);
-        let miss = stubs.emit_miss(&mut asm);
         cache.push(asm.finish());
         cache.keep();
         Ok(Self {
             cache,
             stubs,
-            miss,
             blocks: Vec::new(),
             by_key: Map::default(),
             by_host: BTreeMap::new(),
@@ -203,7 +203,13 @@ impl Code {
     /// The block for a key, if there is one.
     pub fn find(&self, gpa: u64, mode: Mode) -> Option<Found> {
         let block = &self.blocks[*self.by_key.get(&(gpa, mode.0))? as usize];
-        Some(Found { poll_entry: block.poll_entry, entry: block.entry, second: block.second, mode: mode.0 })
+        Some(Found {
+            indirect_entry: block.indirect_entry,
+            poll_entry: block.poll_entry,
+            entry: block.entry,
+            second: block.second,
+            mode: mode.0,
+        })
     }
 
     /// Whether what a lookup found has not been dropped since.
@@ -221,9 +227,17 @@ impl Code {
         self.exits.get(number as usize).copied()
     }
 
-    /// Has an exit lead straight to its target's code.
+    /// Has an exit lead straight to its target's code, or, where the target's second page has to be checked each time,
+    /// to the jump cache.
     pub fn chain(&mut self, exit: Exit, target: &Found) {
-        let to = if exit.polled { target.poll_entry } else { target.entry };
+        let to = if target.second.is_some() {
+            let Some(stub) = self.emit_far(exit.target, Mode(target.mode)) else { return };
+            stub
+        } else if exit.polled {
+            target.poll_entry
+        } else {
+            target.entry
+        };
         let cell = exit.site & !7;
         let at = (exit.site - cell) as usize;
         let mut bytes = self.cache.peek(cell);
@@ -231,6 +245,16 @@ impl Code {
         bytes[at..at + 4].copy_from_slice(&relative.to_le_bytes());
         self.cache.patch(cell, bytes);
         self.counts.chained += 1;
+    }
+
+    /// Code that goes to a place in the current page by way of the jump cache.
+    fn emit_far(&mut self, target: i64, mode: Mode) -> Option<u64> {
+        let own = self.mode_stubs(mode)?;
+        self.asm.restart(self.cache.next());
+        let stub = self.asm.here();
+        emit_linear(&mut self.asm, target, mode);
+        self.asm.jmp_to(own.indirect);
+        self.cache.push(self.asm.finish()).then_some(stub)
     }
 
     /// Makes the block at `gpa`. `page_offset` is its offset in the page it lies in; `second` is where the next page
@@ -265,8 +289,7 @@ impl Code {
         let length = instructions.last().map_or(1, |last| last.next_ip() - page_offset) as u32;
         let host = self.cache.next();
         self.asm.restart(host);
-        let tools =
-            Tools { asm: &mut self.asm, encoder: &mut self.encoder, info: &mut self.info, stubs: &self.stubs };
+        let tools = Tools { asm: &mut self.asm, encoder: &mut self.encoder, info: &mut self.info, stubs: &self.stubs };
         let emitted = Emitter::block(tools, mode, own, self.exits.len() as u32, &instructions);
         self.counts.translations += 1;
         self.counts.instructions += instructions.len() as u64;
@@ -292,21 +315,14 @@ impl Code {
         let asm = &mut self.asm;
         asm.align(16, 0);
         let dead_end = asm.here();
-        asm.load(crate::asm::R11, crate::asm::gs(crate::cpu::off::CODE_BASE));
-        asm.mov_imm(crate::asm::RCX, page_offset);
-        let sum = crate::asm::Mem {
-            gs: false,
-            base: Some(crate::asm::R11),
-            index: Some((crate::asm::RCX, 0)),
-            disp: 0,
-        };
-        if mode.is_64() { asm.lea(crate::asm::R11, sum) } else { asm.lea32(crate::asm::R11, sum) }
+        emit_linear(asm, page_offset as i64, mode);
         asm.jmp_to(self.stubs.leave_lookup);
         if !self.cache.push(asm.finish()) {
             return Err(Trouble::Full);
         }
         let id = self.blocks.len() as u32;
         let found = Found {
+            indirect_entry: host,
             poll_entry: host + u64::from(emitted.poll_entry),
             entry: host + u64::from(emitted.entry),
             second,
@@ -320,6 +336,7 @@ impl Code {
             length,
             second,
             host,
+            indirect_entry: found.indirect_entry,
             poll_entry: found.poll_entry,
             entry: found.entry,
             dead_end,
@@ -410,6 +427,14 @@ impl Code {
     }
 }
 
+/// R11 = the linear address of an offset in the current page, which is below 2 GiB. No flags.
+fn emit_linear(asm: &mut Asm, offset: i64, mode: Mode) {
+    use crate::asm::{R11, at, gs};
+    asm.load(R11, gs(crate::cpu::off::CODE_BASE));
+    let place = at(R11, offset as i32);
+    if mode.is_64() { asm.lea(R11, place) } else { asm.lea32(R11, place) }
+}
+
 /// The pages that a block's bytes lie in, with the chunks of each.
 fn pieces(block: &Block) -> impl Iterator<Item = (u64, u64)> + use<> {
     let length = u64::from(block.length);
@@ -432,11 +457,8 @@ fn decode(ram: &Ram, gpa: u64, mode: Mode, page_offset: u64, second: Option<u64>
     ram.watch(gpa, chunk_mask((gpa % PAGE) as usize, here));
     ram.read(gpa, &mut bytes[..here]);
     let mut have = here;
-    let next_page = if mode.has(Mode::LARGE) && (page_offset + here as u64) < (2 << 20) {
-        Some(gpa + here as u64)
-    } else {
-        second
-    };
+    let next_page =
+        if mode.has(Mode::LARGE) && (page_offset + here as u64) < (2 << 20) { Some(gpa + here as u64) } else { second };
     if let Some(next) = next_page
         && have < want
     {

@@ -58,7 +58,7 @@ impl TranslatorVcpu {
         let stack = crate::signal::alternate_stack()?;
         let (stubs, miss, generation) = {
             let code = shared.code.lock();
-            (code.stubs, code.miss, code.generation)
+            (code.stubs, code.stubs.leave_lookup, code.generation)
         };
         let regions = Regions::new(miss)?;
         let mut context = Box::new(Context {
@@ -383,7 +383,6 @@ impl TranslatorVcpu {
         }
         let before = self.cpu().code_base;
         if let Some(found) = self.find(0)
-            && found.second.is_none()
             && self.cpu().code_base == before
         {
             let mut code = self.shared.code.lock();
@@ -472,16 +471,8 @@ impl TranslatorVcpu {
     fn publish_counts(&mut self) {
         let counts = std::mem::take(&mut self.context.counts);
         let values = [
-            counts.entries,
-            counts.memory,
-            counts.walks,
-            counts.bounced,
-            counts.system,
-            counts.strings,
-            counts.exceptions,
-            counts.interrupts,
-            counts.lookups,
-            counts.code_writes,
+            counts.entries, counts.memory, counts.walks, counts.bounced, counts.system, counts.strings,
+            counts.exceptions, counts.interrupts, counts.lookups, counts.code_writes,
         ];
         for (sum, value) in self.shared.counters.values.iter().zip(values) {
             sum.fetch_add(value, Ordering::Relaxed);
@@ -532,13 +523,14 @@ impl TranslatorVcpu {
 
     /// Lets emitted code find this block by itself next time.
     fn remember_jump(&mut self, found: &Found, how: u32) {
-        if how != 0 || found.second.is_some() || self.cpu().exit_reason != ExitReason::Lookup as u32 {
+        if how != 0 || self.cpu().exit_reason != ExitReason::Lookup as u32 {
             return;
         }
-        let (lip, base) = (self.cpu().lip, self.cpu().code_base);
+        let lip = self.cpu().lip;
         let mode = Mode(self.cpu().mode);
         let Some(own) = self.shared.code.lock().mode_stubs(mode) else { return };
-        self.context.regions.fill_jump(lip, own.salt, found.poll_entry, base);
+        let crosses = found.second.is_some();
+        self.context.regions.fill_jump(lip, own.salt, found.indirect_entry, crosses);
     }
 }
 

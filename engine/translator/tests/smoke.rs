@@ -90,9 +90,7 @@ fn run32(code: &[u8]) -> (CpuState, Vec<(u16, u32)>, GuestMemory) {
 #[test]
 fn adds_and_halts() {
     // mov eax, 5; add eax, 7; out 0xf4, al; push eax; pop ecx; call +0; pop edx; hlt
-    let code = [
-        0xb8, 5, 0, 0, 0, 0x83, 0xc0, 7, 0xe6, 0xf4, 0x50, 0x59, 0xe8, 0, 0, 0, 0, 0x5a, 0xf4,
-    ];
+    let code = [0xb8, 5, 0, 0, 0, 0x83, 0xc0, 7, 0xe6, 0xf4, 0x50, 0x59, 0xe8, 0, 0, 0, 0, 0x5a, 0xf4];
     let (state, out, _) = run32(&code);
     assert_eq!(state.gpr[0], 12);
     assert_eq!(state.gpr[1], 12);
@@ -104,9 +102,7 @@ fn adds_and_halts() {
 #[test]
 fn loops_and_stores() {
     // mov ecx, 1000; mov edi, 0x2000; l: mov [edi], ecx; add edi, 4; dec ecx; jnz l; hlt
-    let code = [
-        0xb9, 0xe8, 3, 0, 0, 0xbf, 0, 0x20, 0, 0, 0x89, 0x0f, 0x83, 0xc7, 4, 0x49, 0x75, 0xf8, 0xf4,
-    ];
+    let code = [0xb9, 0xe8, 3, 0, 0, 0xbf, 0, 0x20, 0, 0, 0x89, 0x0f, 0x83, 0xc7, 4, 0x49, 0x75, 0xf8, 0xf4];
     let (state, _, memory) = run32(&code);
     assert_eq!(state.gpr[1], 0);
     assert_eq!(state.gpr[7], 0x2000 + 4000);

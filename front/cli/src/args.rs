@@ -46,7 +46,7 @@ pub struct RunArgs {
     /// Disk, repeatable: F[,format=raw][,bus=virtio][,readonly][,ephemeral]
     #[arg(long, value_name = "SPEC")]
     pub disk: Vec<String>,
-    /// RAM, with suffix K, M, G or T
+    /// RAM, with suffix K, M, G or T; MiB without
     #[arg(long, value_name = "SIZE", default_value = "512M", value_parser = values::size)]
     pub memory: u64,
     /// Number of virtual processors

@@ -4,10 +4,14 @@ use std::cell::OnceCell;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
 use crate::shell;
+
+/// How long package lists are used before they are fetched again.
+const LISTS_GOOD_FOR: Duration = Duration::from_secs(24 * 3600);
 
 /// apt over the host's sources, for amd64 and i386, whatever the host itself is configured for.
 pub struct Apt {
@@ -49,13 +53,20 @@ impl Apt {
         command
     }
 
-    /// Fetches the lists, once per run. A source that fails is apt's to complain about; what matters is whether the
+    /// Fetches the lists, once a day. A source that fails is apt's to complain about; what matters is whether the
     /// packages are found.
     fn update(&self) {
         self.updated.get_or_init(|| {
+            let stamp = self.folder.join("updated");
+            let age = fs::metadata(&stamp).and_then(|file| file.modified()).ok().and_then(|time| time.elapsed().ok());
+            if age.is_some_and(|age| age < LISTS_GOOD_FOR) {
+                return;
+            }
             if let Err(error) = shell::run(self.command("apt-get").args(["-q", "update"])) {
                 eprintln!("guests: going on with the lists there are: {error:#}");
             }
+            // Without the stamp the lists are merely fetched again next time.
+            let _ = fs::write(&stamp, "");
         });
     }
 

@@ -10,9 +10,7 @@ use crate::layout::{self, DATA, selector};
 /// All cases on this subject.
 pub fn cases() -> Vec<Case> {
     let mut all = Vec::new();
-    for mode in
-        [Mode::Real16, Mode::V86, Mode::Protected16, Mode::Protected32, Mode::Compat32, Mode::Long64]
-    {
+    for mode in [Mode::Real16, Mode::V86, Mode::Protected16, Mode::Protected32, Mode::Compat32, Mode::Long64] {
         all.extend(everywhere(mode));
     }
     all.extend(legacy_only());
@@ -48,7 +46,9 @@ fn everywhere(mode: Mode) -> Vec<Case> {
         case("wait_with_task_switched", |a| emit!(a; nop(); wait(); nop()))
             .tweak(|state| state.cr0 |= cr0::TS | cr0::MP)
             .raises(7, None, 1),
-        case("sse_with_task_switched", |a| emit!(a; nop(); addps(xmm0, xmm1))).tweak(|state| state.cr0 |= cr0::TS).raises(7, None, 1),
+        case("sse_with_task_switched", |a| emit!(a; nop(); addps(xmm0, xmm1)))
+            .tweak(|state| state.cr0 |= cr0::TS)
+            .raises(7, None, 1),
         case("sse_not_enabled", |a| emit!(a; nop(); addps(xmm0, xmm1)))
             .tweak(|state| state.cr4 &= !cr4::OSFXSR)
             .raises(6, None, 1),
@@ -80,9 +80,10 @@ fn legacy_only() -> Vec<Case> {
     for code in [0x06u8, 0x0e, 0x27, 0x2f, 0x37, 0x3f, 0x60, 0x61, 0x62, 0x9a, 0xc4, 0xc5, 0xce, 0xd4, 0xd6, 0xea] {
         // C4 and C5 with a memory operand are VEX prefixes there, of an opcode that does not exist.
         all.push(
-            Case::long(&format!("exceptions/no_{code:02x}_in_64_bit_mode"), move |a| {
-                emit!(a; nop(); db(&[code, 0x00, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff]))
-            })
+            Case::long(
+                &format!("exceptions/no_{code:02x}_in_64_bit_mode"),
+                move |a| emit!(a; nop(); db(&[code, 0x00, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff])),
+            )
             .raises(6, None, 1),
         );
     }
@@ -115,10 +116,24 @@ fn privileged() -> Vec<Case> {
             all.push(Case::new(mode, format!("exceptions/user_{name}_{mode:?}"), f).user().raises(13, Some(0), 1));
         }
     }
-    all.push(Case::long("exceptions/user_int_without_right", |a| emit!(a; nop(); int(0x21))).user().raises(13, Some(0x21 * 8 + 2), 1));
-    all.push(Case::long("exceptions/user_int_with_right", |a| emit!(a; nop(); int(0x80); nop())).user().ends(trap(0x80, 2)));
-    all.push(Case::flat("exceptions/vector_beyond_the_idt", |a| emit!(a; nop(); int(0x90))).tweak(|s| s.idtr.limit = 0x90 * 8 + 6).raises(13, Some(0x90 * 8 + 2), 1));
-    all.push(Case::long("exceptions/gate_not_present", |a| emit!(a; nop(); int(0x90))).gate(0x90, None, |g| g.present = false).raises(11, Some(0x90 * 8 + 2), 1));
+    all.push(Case::long("exceptions/user_int_without_right", |a| emit!(a; nop(); int(0x21))).user().raises(
+        13,
+        Some(0x21 * 8 + 2),
+        1,
+    ));
+    all.push(
+        Case::long("exceptions/user_int_with_right", |a| emit!(a; nop(); int(0x80); nop())).user().ends(trap(0x80, 2)),
+    );
+    all.push(
+        Case::flat("exceptions/vector_beyond_the_idt", |a| emit!(a; nop(); int(0x90)))
+            .tweak(|s| s.idtr.limit = 0x90 * 8 + 6)
+            .raises(13, Some(0x90 * 8 + 2), 1),
+    );
+    all.push(
+        Case::long("exceptions/gate_not_present", |a| emit!(a; nop(); int(0x90)))
+            .gate(0x90, None, |g| g.present = false)
+            .raises(11, Some(0x90 * 8 + 2), 1),
+    );
     all.push(
         Case::long("exceptions/non_canonical", |a| emit!(a; nop(); mov(rax, qword_ptr(rbx))))
             .with(Rbx, 0x8000_0000_0000)
@@ -131,23 +146,31 @@ fn privileged() -> Vec<Case> {
             .raises(12, Some(0), 1),
     );
     all.push(
-        Case::long("exceptions/non_canonical_jump", |a| emit!(a; nop(); jmp(rbx)))
-            .with(Rbx, 0x8000_0000_0000)
-            .raises(13, Some(0), 1),
+        Case::long("exceptions/non_canonical_jump", |a| emit!(a; nop(); jmp(rbx))).with(Rbx, 0x8000_0000_0000).raises(
+            13,
+            Some(0),
+            1,
+        ),
     );
     all.push(
-        Case::long("exceptions/alignment_check", |a| emit!(a; nop(); mov(eax, dword_ptr(DATA + 4)); mov(eax, dword_ptr(DATA + 1))))
-            .user()
-            .tweak(|state| {
-                state.cr0 |= cr0::AM;
-                state.rflags |= rflags::AC;
-            })
-            .gives(Rax, 0)
-            .raises(17, Some(0), 2),
+        Case::long(
+            "exceptions/alignment_check",
+            |a| emit!(a; nop(); mov(eax, dword_ptr(DATA + 4)); mov(eax, dword_ptr(DATA + 1))),
+        )
+        .user()
+        .tweak(|state| {
+            state.cr0 |= cr0::AM;
+            state.rflags |= rflags::AC;
+        })
+        .gives(Rax, 0)
+        .raises(17, Some(0), 2),
     );
     all.push(
-        Case::long("exceptions/movaps_unaligned", |a| emit!(a; nop(); movaps(xmm0, xmmword_ptr(DATA + 8))))
-            .raises(13, Some(0), 1),
+        Case::long("exceptions/movaps_unaligned", |a| emit!(a; nop(); movaps(xmm0, xmmword_ptr(DATA + 8)))).raises(
+            13,
+            Some(0),
+            1,
+        ),
     );
     all.push(
         Case::long("exceptions/simd", |a| emit!(a; ldmxcsr(dword_ptr(DATA)); xorps(xmm0, xmm0); divss(xmm0, xmm0)))
@@ -155,15 +178,19 @@ fn privileged() -> Vec<Case> {
             .raises(19, None, 2),
     );
     all.push(
-        Case::long("exceptions/simd_without_osxmmexcpt", |a| emit!(a; ldmxcsr(dword_ptr(DATA)); xorps(xmm0, xmm0); divss(xmm0, xmm0)))
-            .poke(DATA, &0x1f00u32.to_le_bytes())
-            .tweak(|state| state.cr4 &= !cr4::OSXMMEXCPT)
-            .raises(6, None, 2),
+        Case::long(
+            "exceptions/simd_without_osxmmexcpt",
+            |a| emit!(a; ldmxcsr(dword_ptr(DATA)); xorps(xmm0, xmm0); divss(xmm0, xmm0)),
+        )
+        .poke(DATA, &0x1f00u32.to_le_bytes())
+        .tweak(|state| state.cr4 &= !cr4::OSXMMEXCPT)
+        .raises(6, None, 2),
     );
     all.push(
-        Case::long("exceptions/x87_error_waits_for_the_next", |a| {
-            emit!(a; fldcw(word_ptr(DATA)); fldz(); fldz(); fdivp(st1, st0); mov(eax, 1); fld1())
-        })
+        Case::long(
+            "exceptions/x87_error_waits_for_the_next",
+            |a| emit!(a; fldcw(word_ptr(DATA)); fldz(); fldz(); fdivp(st1, st0); mov(eax, 1); fld1()),
+        )
         .poke(DATA, &0x37eu16.to_le_bytes())
         .gives(Rax, 1)
         .raises(16, None, 5),
@@ -182,9 +209,12 @@ fn double() -> Vec<Case> {
             .gate(6, None, |gate| gate.present = false)
             // EXT: it happened while another exception was delivered (SDM 3A 6.13).
             .raises(11, Some(6 * 8 + 3), 1),
-        Case::long("exceptions/page_fault_on_the_handlers_stack", |a| emit!(a; nop(); mov(eax, dword_ptr(layout::PLAY))))
-            .with(Rsp, layout::PLAY + 0x800)
-            .raises(8, Some(0), 1),
+        Case::long(
+            "exceptions/page_fault_on_the_handlers_stack",
+            |a| emit!(a; nop(); mov(eax, dword_ptr(layout::PLAY))),
+        )
+        .with(Rsp, layout::PLAY + 0x800)
+        .raises(8, Some(0), 1),
         Case::long("exceptions/triple_fault", |a| emit!(a; nop(); ud2()))
             .tweak(|state| state.idtr.limit = 0)
             .ends(Ending::TripleFault),

@@ -26,18 +26,20 @@ fn basics() -> Vec<Case> {
         Case::long("integer/add_carries", |a| emit!(a; mov(eax, -1); add(eax, 1)))
             .gives(Rax, 0)
             .flags(ALL, rflags::CF | rflags::ZF | rflags::PF | rflags::AF),
-        Case::long("integer/flags_live_across_memory_access", |a| {
-            emit!(a; mov(al, 0x7f); add(al, 1); mov(ecx, dword_ptr(DATA)); mov(dword_ptr(DATA + 8), ecx); nop())
-        })
+        Case::long(
+            "integer/flags_live_across_memory_access",
+            |a| emit!(a; mov(al, 0x7f); add(al, 1); mov(ecx, dword_ptr(DATA)); mov(dword_ptr(DATA + 8), ecx); nop()),
+        )
         .with(Rax, 0)
         .poke(DATA, &[1, 2, 3, 4])
         .gives(Rax, 0x80)
         .gives(Rcx, 0x0403_0201)
         .leaves(DATA + 8, &[1, 2, 3, 4])
         .flags(ALL, rflags::OF | rflags::SF | rflags::AF),
-        Case::long("integer/carry_lives_through_inc_and_loads", |a| {
-            emit!(a; stc(); mov(rcx, qword_ptr(DATA)); inc(rcx); adc(rdx, 0); dec(qword_ptr(DATA)); adc(rdx, 0))
-        })
+        Case::long(
+            "integer/carry_lives_through_inc_and_loads",
+            |a| emit!(a; stc(); mov(rcx, qword_ptr(DATA)); inc(rcx); adc(rdx, 0); dec(qword_ptr(DATA)); adc(rdx, 0)),
+        )
         .with(Rdx, 10)
         .poke(DATA, &5u64.to_le_bytes())
         .gives(Rcx, 6)
@@ -98,9 +100,10 @@ fn basics() -> Vec<Case> {
             .gives(Rax, 1 << 63)
             .gives(Rdx, 0)
             .gives(R11, 1 << 63),
-        Case::long("integer/multiply_wide_and_mulx", |a| {
-            emit!(a; mul(r15); mov(r10, rdx); mov(rdx, 3u64); mulx(r11, r12, r15))
-        })
+        Case::long(
+            "integer/multiply_wide_and_mulx",
+            |a| emit!(a; mul(r15); mov(r10, rdx); mov(rdx, 3u64); mulx(r11, r12, r15)),
+        )
         .with(Rax, u64::MAX)
         .with(R15, u64::MAX)
         .gives(Rax, 1)
@@ -108,24 +111,34 @@ fn basics() -> Vec<Case> {
         .gives(Rdx, 3)
         .gives(R11, 2)
         .gives(R12, u64::MAX - 2),
-        Case::long("integer/cmpxchg16b", |a| emit!(a; cmpxchg16b(xmmword_ptr(r15)); lock().cmpxchg16b(xmmword_ptr(r15))))
-            .with(Rax, 1)
-            .with(Rdx, 2)
-            .with(Rbx, 3)
-            .with(Rcx, 4)
-            .with(R15, DATA)
-            .poke(DATA, &[1u64.to_le_bytes(), 2u64.to_le_bytes()].concat())
-            .leaves(DATA, &[3u64.to_le_bytes(), 4u64.to_le_bytes()].concat())
-            .gives(Rax, 3)
-            .gives(Rdx, 4)
-            .flags(rflags::ZF, 0),
+        Case::long(
+            "integer/cmpxchg16b",
+            |a| emit!(a; cmpxchg16b(xmmword_ptr(r15)); lock().cmpxchg16b(xmmword_ptr(r15))),
+        )
+        .with(Rax, 1)
+        .with(Rdx, 2)
+        .with(Rbx, 3)
+        .with(Rcx, 4)
+        .with(R15, DATA)
+        .poke(DATA, &[1u64.to_le_bytes(), 2u64.to_le_bytes()].concat())
+        .leaves(DATA, &[3u64.to_le_bytes(), 4u64.to_le_bytes()].concat())
+        .gives(Rax, 3)
+        .gives(Rdx, 4)
+        .flags(rflags::ZF, 0),
     ]
 }
 
 /// R10, R11 and R15 (or whichever an engine keeps elsewhere) in every position of an operand.
 fn parked() -> Vec<Case> {
     let mut all = Vec::new();
-    for (name, number, base) in [("rcx", Rcx, rcx), ("rsp", Rsp, rsp), ("r10", R10, r10), ("r11", R11, r11), ("r14", R14, r14), ("r15", R15, r15)] {
+    for (name, number, base) in [
+        ("rcx", Rcx, rcx),
+        ("rsp", Rsp, rsp),
+        ("r10", R10, r10),
+        ("r11", R11, r11),
+        ("r14", R14, r14),
+        ("r15", R15, r15),
+    ] {
         all.push(
             Case::long(&format!("integer/{name}_as_base"), move |a| {
                 emit!(a; mov(rax, qword_ptr(base + 8)); mov(qword_ptr(base + 16), rax); add(qword_ptr(base), 1))
@@ -171,9 +184,10 @@ fn parked() -> Vec<Case> {
     }
     for (name, number, count) in [("r10", R10, r10b), ("r11", R11, r11b), ("r15", R15, r15b)] {
         all.push(
-            Case::long(&format!("integer/{name}_as_byte"), move |a| {
-                emit!(a; add(count, 1); setc(count); adc(count, byte_ptr(DATA)); xchg(byte_ptr(DATA), count))
-            })
+            Case::long(
+                &format!("integer/{name}_as_byte"),
+                move |a| emit!(a; add(count, 1); setc(count); adc(count, byte_ptr(DATA)); xchg(byte_ptr(DATA), count)),
+            )
             .with(number, 0x5500_0000_0000_00ff)
             .poke(DATA, &[0x40])
             .gives(number, 0x5500_0000_0000_0040)
@@ -201,11 +215,14 @@ fn parked() -> Vec<Case> {
 fn stack_pointer() -> Vec<Case> {
     let top = Mode::Long64.stack();
     vec![
-        Case::long("integer/push_and_pop_of_rsp", |a| emit!(a; push(rsp); pop(rax); push(rbx); mov(rcx, rsp); pop(rsp)))
-            .with(Rbx, 0x3_b000)
-            .gives(Rax, top)
-            .gives(Rcx, top - 8)
-            .gives(Rsp, 0x3_b000),
+        Case::long(
+            "integer/push_and_pop_of_rsp",
+            |a| emit!(a; push(rsp); pop(rax); push(rbx); mov(rcx, rsp); pop(rsp)),
+        )
+        .with(Rbx, 0x3_b000)
+        .gives(Rax, top)
+        .gives(Rcx, top - 8)
+        .gives(Rsp, 0x3_b000),
         Case::long("integer/push_and_pop_memory", |a| {
             emit!(a; push(qword_ptr(rsp + 8)); pop(qword_ptr(rsp + 8)); push(qword_ptr(DATA)); pop(rax);
                 push(0x1234); pop(qword_ptr(rsp)))
@@ -216,9 +233,10 @@ fn stack_pointer() -> Vec<Case> {
         // POP computes its address after it has moved RSP (SDM 2B "POP").
         .leaves(top + 8, &7u64.to_le_bytes())
         .leaves(top, &0x1234u64.to_le_bytes()),
-        Case::long("integer/push_of_immediates_extends_the_sign", |a| {
-            emit!(a; push(-2); pop(rax); db(&[0x66, 0x6a, 0xfe]); pop(cx))
-        })
+        Case::long(
+            "integer/push_of_immediates_extends_the_sign",
+            |a| emit!(a; push(-2); pop(rax); db(&[0x66, 0x6a, 0xfe]); pop(cx)),
+        )
         .with(Rcx, 0)
         .gives(Rax, u64::MAX - 1)
         .gives(Rcx, 0xfffe),
@@ -229,17 +247,18 @@ fn stack_pointer() -> Vec<Case> {
         .gives(Rax, (top - 0x20) & !63)
         .gives(Rsp, ((top - 0x20) & !63) + 0x20)
         .leaves(top - 8, &(top - 0x20).to_le_bytes()),
-        Case::long("integer/xchg_rsp", |a| emit!(a; xchg(rsp, rax); xchg(qword_ptr(rsp), rsp); mov(rbx, rsp); mov(rsp, rax)))
-            .with(Rax, DATA)
-            .poke(DATA, &(DATA + 0x800).to_le_bytes())
-            .gives(Rax, top)
-            .gives(Rbx, DATA + 0x800)
-            .leaves(DATA, &DATA.to_le_bytes()),
-        Case::long("integer/pushfq_popfq", |a| {
-            emit!(a; push(0x8d5); popfq(); pushfq(); pop(rax); push(2); popfq())
-        })
-        .gives(Rax, 0x8d7)
-        .flags(ALL, 0),
+        Case::long(
+            "integer/xchg_rsp",
+            |a| emit!(a; xchg(rsp, rax); xchg(qword_ptr(rsp), rsp); mov(rbx, rsp); mov(rsp, rax)),
+        )
+        .with(Rax, DATA)
+        .poke(DATA, &(DATA + 0x800).to_le_bytes())
+        .gives(Rax, top)
+        .gives(Rbx, DATA + 0x800)
+        .leaves(DATA, &DATA.to_le_bytes()),
+        Case::long("integer/pushfq_popfq", |a| emit!(a; push(0x8d5); popfq(); pushfq(); pop(rax); push(2); popfq()))
+            .gives(Rax, 0x8d7)
+            .flags(ALL, 0),
     ]
 }
 
@@ -250,21 +269,25 @@ fn frames() -> Vec<Case> {
     let top = Mode::Long64.stack();
     let flat = Mode::Protected32.stack();
     let mut all = vec![
-        Case::long("integer/enter_and_leave", |a| {
-            emit!(a; enter(0x20, 0); mov(rax, rsp); mov(rcx, rbp); leave())
-        })
-        .gives(Rax, top - 8 - 0x20)
-        .gives(Rcx, top - 8),
-        Case::long("integer/enter_nested", |a| emit!(a; enter(0x10, 3); mov(rax, rsp); mov(rcx, rbp); mov(rsp, rbp); pop(rbp)))
-            .with(Rbp, DATA + 0x100)
-            .poke(DATA + 0x100 - 16, &[0x22u64.to_le_bytes(), 0x11u64.to_le_bytes()].concat())
-            .gives(Rax, top - 8 - 24 - 0x10)
-            .gives(Rcx, top - 8)
-            .leaves(top - 32, &[(top - 8).to_le_bytes(), 0x22u64.to_le_bytes(), 0x11u64.to_le_bytes()].concat()),
-        Case::flat("integer/pushad_popad", |a| emit!(a; pushad(); mov(eax, 0); mov(ebx, 0); mov(edi, 0); popad(); db(&STOP)))
-            .ends(Ending::Stop)
-            .leaves(flat - 20, &(flat as u32).to_le_bytes())
-            .leaves(flat - 4, &0x4b5a_6900u32.to_le_bytes()),
+        Case::long("integer/enter_and_leave", |a| emit!(a; enter(0x20, 0); mov(rax, rsp); mov(rcx, rbp); leave()))
+            .gives(Rax, top - 8 - 0x20)
+            .gives(Rcx, top - 8),
+        Case::long(
+            "integer/enter_nested",
+            |a| emit!(a; enter(0x10, 3); mov(rax, rsp); mov(rcx, rbp); mov(rsp, rbp); pop(rbp)),
+        )
+        .with(Rbp, DATA + 0x100)
+        .poke(DATA + 0x100 - 16, &[0x22u64.to_le_bytes(), 0x11u64.to_le_bytes()].concat())
+        .gives(Rax, top - 8 - 24 - 0x10)
+        .gives(Rcx, top - 8)
+        .leaves(top - 32, &[(top - 8).to_le_bytes(), 0x22u64.to_le_bytes(), 0x11u64.to_le_bytes()].concat()),
+        Case::flat(
+            "integer/pushad_popad",
+            |a| emit!(a; pushad(); mov(eax, 0); mov(ebx, 0); mov(edi, 0); popad(); db(&STOP)),
+        )
+        .ends(Ending::Stop)
+        .leaves(flat - 20, &(flat as u32).to_le_bytes())
+        .leaves(flat - 4, &0x4b5a_6900u32.to_le_bytes()),
         Case::flat("integer/pusha_16", |a| emit!(a; pusha(); add(esp, 16); db(&STOP)))
             .ends(Ending::Stop)
             .leaves(flat - 2, &0x6900u16.to_le_bytes())
@@ -279,15 +302,18 @@ fn frames() -> Vec<Case> {
             .leaves(flat - 12, &[(flat as u32 - 4).to_le_bytes(), 0x77u32.to_le_bytes()].concat()),
     );
     all.push(
-        Case::real("integer/stack_pointer_wraps_in_real_mode", |a| emit!(a; push(ax); pop(bx); pop(cx); push(cx); db(&STOP)))
-            .ends(Ending::Stop)
-            .with(Rsp, 0)
-            .with(Rcx, 0)
-            .gives(Rbx, 0x4b5a_6900)
-            .with(Rbx, 0x4b5a_0000)
-            .poke(crate::layout::STACKS, &[0x34, 0x12])
-            .gives(Rcx, 0x1234)
-            .leaves(crate::layout::STACKS + 0xfffe, &[0x00, 0x69]),
+        Case::real(
+            "integer/stack_pointer_wraps_in_real_mode",
+            |a| emit!(a; push(ax); pop(bx); pop(cx); push(cx); db(&STOP)),
+        )
+        .ends(Ending::Stop)
+        .with(Rsp, 0)
+        .with(Rcx, 0)
+        .gives(Rbx, 0x4b5a_6900)
+        .with(Rbx, 0x4b5a_0000)
+        .poke(crate::layout::STACKS, &[0x34, 0x12])
+        .gives(Rcx, 0x1234)
+        .leaves(crate::layout::STACKS + 0xfffe, &[0x00, 0x69]),
     );
     all
 }
@@ -344,11 +370,14 @@ fn legacy() -> Vec<Case> {
             Case::new(mode, format!("integer/{name}_{mode:?}"), f).with(Rax, 0).with(Rbx, 0).with(Rcx, 0)
         };
         all.push(
-            case("daa_das", |a| emit!(a; mov(al, 0x79); add(al, 0x35); daa(); setc(bl); mov(cl, al); sub(al, 0x47); das()))
-                .gives(Rax, 0x67)
-                .gives(Rbx, 1)
-                .gives(Rcx, 0x14)
-                .flags(rflags::CF | rflags::ZF | rflags::SF, rflags::CF),
+            case(
+                "daa_das",
+                |a| emit!(a; mov(al, 0x79); add(al, 0x35); daa(); setc(bl); mov(cl, al); sub(al, 0x47); das()),
+            )
+            .gives(Rax, 0x67)
+            .gives(Rbx, 1)
+            .gives(Rcx, 0x14)
+            .flags(rflags::CF | rflags::ZF | rflags::SF, rflags::CF),
         );
         all.push(
             case("aaa_aas", |a| emit!(a; mov(ax, 0x0a); aaa(); mov(bx, ax); mov(ax, 0x1ff); aas()))
@@ -369,8 +398,8 @@ fn legacy() -> Vec<Case> {
                     sub(cx, ax))
             })
             .any(Rax)
-                .any(Rcx)
-                .flags(rflags::ZF, rflags::ZF),
+            .any(Rcx)
+            .flags(rflags::ZF, rflags::ZF),
         );
         all.push(
             case("jcxz_and_loop", |a| {
@@ -384,17 +413,21 @@ fn legacy() -> Vec<Case> {
     }
     // LES, LDS and LSS; BOUND that holds.
     all.push(
-        Case::real("integer/lds_les_lss", |a| {
-            emit!(a; les(bx, dword_ptr(0)); mov(cx, word_ptr(bx).es()); nop())
-        })
-        .with(Rbx, 0)
-        .with(Rcx, 0)
-        .poke(DATA, &[0x10, 0, 0x00, 0x21])
-        .poke(DATA + 0x1010, &[0xcd, 0xab])
-        .gives(Rbx, 0x10)
-        .gives(Rcx, 0xabcd),
+        Case::real("integer/lds_les_lss", |a| emit!(a; les(bx, dword_ptr(0)); mov(cx, word_ptr(bx).es()); nop()))
+            .with(Rbx, 0)
+            .with(Rcx, 0)
+            .poke(DATA, &[0x10, 0, 0x00, 0x21])
+            .poke(DATA + 0x1010, &[0xcd, 0xab])
+            .gives(Rbx, 0x10)
+            .gives(Rcx, 0xabcd),
     );
-    all.push(Case::flat("integer/xlat_with_segment", |a| emit!(a; xlatb())).with(Rbx, DATA).with(Rax, 7).poke(DATA + 7, &[0x99]).gives(Rax, 0x99));
+    all.push(
+        Case::flat("integer/xlat_with_segment", |a| emit!(a; xlatb()))
+            .with(Rbx, DATA)
+            .with(Rax, 7)
+            .poke(DATA + 7, &[0x99])
+            .gives(Rax, 0x99),
+    );
     all
 }
 

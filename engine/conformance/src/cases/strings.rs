@@ -273,20 +273,23 @@ fn narrow() -> Vec<Case> {
         );
     }
     all.push(
-        Case::flat("strings/movs_with_segment_override", |a| emit!(a; db(&[0x64]); movsd(); db(&[0x65, 0xf3]); movsb()))
-            .tweak(|state| {
-                state.segment[4].base = DATA;
-                state.segment[5].base = DATA + 0x100;
-            })
-            .with(Rsi, 0)
-            .with(Rdi, DATA + 0x200)
-            .with(Rcx, 2)
-            .poke(DATA, b"1234")
-            .poke(DATA + 0x104, b"56")
-            .gives(Rsi, 6)
-            .gives(Rdi, DATA + 0x206)
-            .gives(Rcx, 0)
-            .leaves(DATA + 0x200, b"123456"),
+        Case::flat(
+            "strings/movs_with_segment_override",
+            |a| emit!(a; db(&[0x64]); movsd(); db(&[0x65, 0xf3]); movsb()),
+        )
+        .tweak(|state| {
+            state.segment[4].base = DATA;
+            state.segment[5].base = DATA + 0x100;
+        })
+        .with(Rsi, 0)
+        .with(Rdi, DATA + 0x200)
+        .with(Rcx, 2)
+        .poke(DATA, b"1234")
+        .poke(DATA + 0x104, b"56")
+        .gives(Rsi, 6)
+        .gives(Rdi, DATA + 0x206)
+        .gives(Rcx, 0)
+        .leaves(DATA + 0x200, b"123456"),
     );
     all
 }

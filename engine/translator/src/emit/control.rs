@@ -8,6 +8,7 @@ use super::{Cold, Emitter};
 use crate::asm::{Mem, R10, R11, RCX, RSP, Size, at, cond, gs};
 use crate::cpu::off;
 use crate::mode::Mode;
+use crate::stubs::probe_jumps;
 
 impl Emitter<'_> {
     /// Emits a branch; whether control may go on behind it (never: the block ends).
@@ -22,7 +23,17 @@ impl Emitter<'_> {
             FlowControl::IndirectCall => self.call_indirect(ins),
             FlowControl::IndirectBranch => {
                 self.load_target(ins);
-                self.jump_indirect(operand_size(ins));
+                if self.mode.has(Mode::HOW) {
+                    self.jump_indirect(operand_size(ins));
+                } else {
+                    // A lookup of its own, so that the processor predicts each such jump by itself.
+                    self.narrow(operand_size(ins));
+                    let miss = self.asm.label();
+                    probe_jumps(self.asm, self.salt, 0, miss);
+                    self.asm.jmp_reg(RCX);
+                    self.asm.bind(miss);
+                    self.asm.jmp_to(self.indirect);
+                }
             }
             FlowControl::Return => self.ret(ins),
             _ => {
@@ -150,10 +161,18 @@ impl Emitter<'_> {
     fn count_down(&mut self, ins: &Instruction) {
         use iced_x86::Code;
         let bits = match ins.code() {
-            Code::Loop_rel8_16_CX | Code::Loop_rel8_32_CX | Code::Loope_rel8_16_CX | Code::Loope_rel8_32_CX
-            | Code::Loopne_rel8_16_CX | Code::Loopne_rel8_32_CX => 16,
-            Code::Loop_rel8_64_RCX | Code::Loop_rel8_16_RCX | Code::Loope_rel8_64_RCX | Code::Loope_rel8_16_RCX
-            | Code::Loopne_rel8_64_RCX | Code::Loopne_rel8_16_RCX => 64,
+            Code::Loop_rel8_16_CX
+            | Code::Loop_rel8_32_CX
+            | Code::Loope_rel8_16_CX
+            | Code::Loope_rel8_32_CX
+            | Code::Loopne_rel8_16_CX
+            | Code::Loopne_rel8_32_CX => 16,
+            Code::Loop_rel8_64_RCX
+            | Code::Loop_rel8_16_RCX
+            | Code::Loope_rel8_64_RCX
+            | Code::Loope_rel8_16_RCX
+            | Code::Loopne_rel8_64_RCX
+            | Code::Loopne_rel8_16_RCX => 64,
             _ => 32,
         };
         match bits {
@@ -277,8 +296,14 @@ impl Emitter<'_> {
             return self.jump_indirect(size);
         }
         self.narrow(size);
-        self.asm.call_to(self.indirect);
+        let (miss, back) = (self.asm.label(), self.asm.label());
+        probe_jumps(self.asm, self.salt, 0, miss);
+        self.asm.call_reg(RCX);
+        self.asm.bind(back);
         self.landing();
+        self.asm.bind(miss);
+        self.asm.call_to(self.indirect);
+        self.asm.jmp(back);
     }
 
     fn ret(&mut self, ins: &Instruction) {

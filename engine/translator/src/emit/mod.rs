@@ -6,6 +6,7 @@
 //! ([`string`]) are written by hand; system instructions become a call into [`crate::system`].
 //!
 //! ```text
+//! indirect:     the page, from the address in R11
 //! poll entry:   is something pending? -> cold
 //! entry:        5-byte NOP, 8-aligned     (becomes a jump when the block dies or is replaced)
 //!               instruction ...           each recorded in the map: host offset -> guest offset
@@ -24,7 +25,9 @@ pub mod registers;
 pub mod stack;
 pub mod string;
 
-use iced_x86::{Code, Encoder, FlowControl, Instruction, InstructionInfoFactory, Mnemonic, OpKind, Register, RflagsBits};
+use iced_x86::{
+    Code, Encoder, FlowControl, Instruction, InstructionInfoFactory, Mnemonic, OpKind, Register, RflagsBits,
+};
 
 use crate::asm::{Asm, Label, R11, RCX, cond, gs};
 use crate::cpu::off;
@@ -61,14 +64,34 @@ pub struct MapEntry {
 
 /// Code that is run rarely and emitted behind the block.
 enum Cold {
-    /// `saved`: live flags are not in the flags but put aside, and a fault must show them.
-    Memory { enter: Label, back: Label, ea: Ea, argument: u32, guest: u16, saved: bool },
-    Chain { enter: Label, exit: u32 },
+    Memory {
+        enter: Label,
+        back: Label,
+        ea: Ea,
+        argument: u32,
+        guest: u16,
+        /// Live flags are not in the flags but put aside, and a fault must show them.
+        saved: bool,
+    },
+    Chain {
+        enter: Label,
+        exit: u32,
+    },
     /// To a target outside the page.
-    Far { enter: Label, target: i64 },
-    Poll { enter: Label },
+    Far {
+        enter: Label,
+        target: i64,
+    },
+    Poll {
+        enter: Label,
+    },
     /// A system instruction off the hot path.
-    System { enter: Label, back: Label, instruction: usize, guest: u16 },
+    System {
+        enter: Label,
+        back: Label,
+        instruction: usize,
+        guest: u16,
+    },
 }
 
 /// What came of a block.
@@ -162,6 +185,8 @@ impl<'a> Emitter<'a> {
             masked: false,
         };
         let live = liveness(instructions);
+        emitter.asm.lea(RCX, crate::asm::at(R11, -(start as i32)));
+        emitter.asm.store(gs(off::CODE_BASE), RCX);
         let poll_entry = emitter.asm.offset() as u32;
         if !single {
             emitter.poll(live.first().copied().unwrap_or(ARITHMETIC) != 0);
@@ -221,15 +246,35 @@ impl<'a> Emitter<'a> {
             return false;
         }
         match ins.mnemonic() {
-            Mnemonic::Nop | Mnemonic::Reservednop | Mnemonic::Endbr32 | Mnemonic::Endbr64 | Mnemonic::Prefetchnta | Mnemonic::Prefetcht0
-            | Mnemonic::Prefetcht1 | Mnemonic::Prefetcht2 | Mnemonic::Prefetchw | Mnemonic::Prefetch
-            | Mnemonic::Cld if ins.mnemonic() != Mnemonic::Cld || !self.mode.has(Mode::DOWN) => true,
+            Mnemonic::Nop
+            | Mnemonic::Reservednop
+            | Mnemonic::Endbr32
+            | Mnemonic::Endbr64
+            | Mnemonic::Prefetchnta
+            | Mnemonic::Prefetcht0
+            | Mnemonic::Prefetcht1
+            | Mnemonic::Prefetcht2
+            | Mnemonic::Prefetchw
+            | Mnemonic::Prefetch
+            | Mnemonic::Cld
+                if ins.mnemonic() != Mnemonic::Cld || !self.mode.has(Mode::DOWN) =>
+            {
+                true
+            }
             Mnemonic::Lea => {
                 self.lea(ins);
                 true
             }
-            Mnemonic::Push | Mnemonic::Pop | Mnemonic::Leave | Mnemonic::Pushf | Mnemonic::Pushfd | Mnemonic::Pushfq
-            | Mnemonic::Pusha | Mnemonic::Pushad | Mnemonic::Popa | Mnemonic::Popad => self.stack(ins),
+            Mnemonic::Push
+            | Mnemonic::Pop
+            | Mnemonic::Leave
+            | Mnemonic::Pushf
+            | Mnemonic::Pushfd
+            | Mnemonic::Pushfq
+            | Mnemonic::Pusha
+            | Mnemonic::Pushad
+            | Mnemonic::Popa
+            | Mnemonic::Popad => self.stack(ins),
             Mnemonic::Bt | Mnemonic::Bts | Mnemonic::Btr | Mnemonic::Btc
                 if ins.op0_kind() == OpKind::Memory && ins.op1_kind() == OpKind::Register =>
             {
@@ -444,8 +489,16 @@ fn is_plain_branch(ins: &Instruction) -> bool {
 /// Whether flags that the instruction is said to write may stay as they are: counts of zero.
 fn may_leave_flags(ins: &Instruction) -> bool {
     match ins.mnemonic() {
-        Mnemonic::Shl | Mnemonic::Shr | Mnemonic::Sar | Mnemonic::Rol | Mnemonic::Ror | Mnemonic::Rcl | Mnemonic::Rcr
-        | Mnemonic::Sal | Mnemonic::Shld | Mnemonic::Shrd => true,
+        Mnemonic::Shl
+        | Mnemonic::Shr
+        | Mnemonic::Sar
+        | Mnemonic::Rol
+        | Mnemonic::Ror
+        | Mnemonic::Rcl
+        | Mnemonic::Rcr
+        | Mnemonic::Sal
+        | Mnemonic::Shld
+        | Mnemonic::Shrd => true,
         _ => ins.has_rep_prefix() || ins.has_repne_prefix(),
     }
 }
@@ -469,10 +522,25 @@ fn lockable(ins: &Instruction) -> bool {
     ins.op0_kind() == OpKind::Memory
         && matches!(
             ins.mnemonic(),
-            Mnemonic::Add | Mnemonic::Adc | Mnemonic::And | Mnemonic::Btc | Mnemonic::Btr | Mnemonic::Bts
-                | Mnemonic::Cmpxchg | Mnemonic::Cmpxchg8b | Mnemonic::Cmpxchg16b | Mnemonic::Dec | Mnemonic::Inc
-                | Mnemonic::Neg | Mnemonic::Not | Mnemonic::Or | Mnemonic::Sbb | Mnemonic::Sub | Mnemonic::Xor
-                | Mnemonic::Xadd | Mnemonic::Xchg
+            Mnemonic::Add
+                | Mnemonic::Adc
+                | Mnemonic::And
+                | Mnemonic::Btc
+                | Mnemonic::Btr
+                | Mnemonic::Bts
+                | Mnemonic::Cmpxchg
+                | Mnemonic::Cmpxchg8b
+                | Mnemonic::Cmpxchg16b
+                | Mnemonic::Dec
+                | Mnemonic::Inc
+                | Mnemonic::Neg
+                | Mnemonic::Not
+                | Mnemonic::Or
+                | Mnemonic::Sbb
+                | Mnemonic::Sub
+                | Mnemonic::Xor
+                | Mnemonic::Xadd
+                | Mnemonic::Xchg
         )
         || (ins.mnemonic() == Mnemonic::Xchg && ins.op1_kind() == OpKind::Memory)
 }
@@ -481,10 +549,24 @@ fn lockable(ins: &Instruction) -> bool {
 pub fn is_string(ins: &Instruction) -> bool {
     matches!(
         ins.mnemonic(),
-        Mnemonic::Movsb | Mnemonic::Movsw | Mnemonic::Movsq | Mnemonic::Stosb | Mnemonic::Stosw | Mnemonic::Stosd
-            | Mnemonic::Stosq | Mnemonic::Lodsb | Mnemonic::Lodsw | Mnemonic::Lodsd | Mnemonic::Lodsq
-            | Mnemonic::Scasb | Mnemonic::Scasw | Mnemonic::Scasd | Mnemonic::Scasq | Mnemonic::Cmpsb
-            | Mnemonic::Cmpsw | Mnemonic::Cmpsq
+        Mnemonic::Movsb
+            | Mnemonic::Movsw
+            | Mnemonic::Movsq
+            | Mnemonic::Stosb
+            | Mnemonic::Stosw
+            | Mnemonic::Stosd
+            | Mnemonic::Stosq
+            | Mnemonic::Lodsb
+            | Mnemonic::Lodsw
+            | Mnemonic::Lodsd
+            | Mnemonic::Lodsq
+            | Mnemonic::Scasb
+            | Mnemonic::Scasw
+            | Mnemonic::Scasd
+            | Mnemonic::Scasq
+            | Mnemonic::Cmpsb
+            | Mnemonic::Cmpsw
+            | Mnemonic::Cmpsq
     ) || matches!(ins.code(), Code::Movsd_m32_m32 | Code::Cmpsd_m32_m32)
 }
 
@@ -492,7 +574,12 @@ pub fn is_string(ins: &Instruction) -> bool {
 fn changes_translation(ins: &Instruction) -> bool {
     match ins.mnemonic() {
         Mnemonic::Mov => ins.op0_register().is_cr() || ins.op0_register().is_dr(),
-        Mnemonic::Lmsw | Mnemonic::Clts | Mnemonic::Invlpg | Mnemonic::Wrmsr | Mnemonic::Xsetbv | Mnemonic::Invpcid
+        Mnemonic::Lmsw
+        | Mnemonic::Clts
+        | Mnemonic::Invlpg
+        | Mnemonic::Wrmsr
+        | Mnemonic::Xsetbv
+        | Mnemonic::Invpcid
         | Mnemonic::Cpuid => true,
         _ => false,
     }
@@ -507,19 +594,114 @@ pub fn is_system(ins: &Instruction) -> bool {
             special(ins.op0_register()) || special(ins.op1_register())
         }
         M::Push | M::Pop => ins.op0_register().is_segment_register(),
-        M::Jmp | M::Call => ins.is_jmp_far() || ins.is_call_far() || ins.is_jmp_far_indirect() || ins.is_call_far_indirect(),
-        M::Cli | M::Sti | M::Cld | M::Std | M::Hlt | M::Int | M::Int1 | M::Int3 | M::Into | M::Bound | M::Iret
-        | M::Iretd | M::Iretq | M::Retf | M::Syscall | M::Sysret | M::Sysretq | M::Sysenter | M::Sysexit
-        | M::Sysexitq | M::Rsm | M::Swapgs | M::Popf | M::Popfd | M::Popfq | M::Enter | M::Cpuid | M::Rdtsc
-        | M::Rdtscp | M::Rdpmc | M::Rdpid | M::Rdrand | M::Rdseed | M::Rdmsr | M::Wrmsr | M::In | M::Out | M::Insb
-        | M::Insw | M::Insd | M::Outsb | M::Outsw | M::Outsd | M::Lgdt | M::Lidt | M::Lldt | M::Ltr | M::Sgdt
-        | M::Sidt | M::Sldt | M::Str | M::Lmsw | M::Smsw | M::Clts | M::Invd | M::Wbinvd | M::Invlpg | M::Invpcid
-        | M::Verr | M::Verw | M::Lar | M::Lsl | M::Arpl | M::Lds | M::Les | M::Lfs | M::Lgs | M::Lss | M::Xgetbv
-        | M::Xsetbv | M::Xsave | M::Xsave64 | M::Xrstor | M::Xrstor64 | M::Fxsave | M::Fxsave64 | M::Fxrstor
-        | M::Fxrstor64 | M::Fnstenv | M::Fnsave | M::Stac | M::Clac | M::Rdfsbase | M::Rdgsbase | M::Wrfsbase
-        | M::Wrgsbase | M::Aaa | M::Aas | M::Aad | M::Aam | M::Daa | M::Das | M::Salc | M::Xlatb => true,
-        M::Vpgatherdd | M::Vpgatherdq | M::Vpgatherqd | M::Vpgatherqq | M::Vgatherdps | M::Vgatherdpd
-        | M::Vgatherqps | M::Vgatherqpd | M::Maskmovdqu | M::Vmaskmovdqu | M::Maskmovq => true,
+        M::Jmp | M::Call => {
+            ins.is_jmp_far() || ins.is_call_far() || ins.is_jmp_far_indirect() || ins.is_call_far_indirect()
+        }
+        M::Cli
+        | M::Sti
+        | M::Cld
+        | M::Std
+        | M::Hlt
+        | M::Int
+        | M::Int1
+        | M::Int3
+        | M::Into
+        | M::Bound
+        | M::Iret
+        | M::Iretd
+        | M::Iretq
+        | M::Retf
+        | M::Syscall
+        | M::Sysret
+        | M::Sysretq
+        | M::Sysenter
+        | M::Sysexit
+        | M::Sysexitq
+        | M::Rsm
+        | M::Swapgs
+        | M::Popf
+        | M::Popfd
+        | M::Popfq
+        | M::Enter
+        | M::Cpuid
+        | M::Rdtsc
+        | M::Rdtscp
+        | M::Rdpmc
+        | M::Rdpid
+        | M::Rdrand
+        | M::Rdseed
+        | M::Rdmsr
+        | M::Wrmsr
+        | M::In
+        | M::Out
+        | M::Insb
+        | M::Insw
+        | M::Insd
+        | M::Outsb
+        | M::Outsw
+        | M::Outsd
+        | M::Lgdt
+        | M::Lidt
+        | M::Lldt
+        | M::Ltr
+        | M::Sgdt
+        | M::Sidt
+        | M::Sldt
+        | M::Str
+        | M::Lmsw
+        | M::Smsw
+        | M::Clts
+        | M::Invd
+        | M::Wbinvd
+        | M::Invlpg
+        | M::Invpcid
+        | M::Verr
+        | M::Verw
+        | M::Lar
+        | M::Lsl
+        | M::Arpl
+        | M::Lds
+        | M::Les
+        | M::Lfs
+        | M::Lgs
+        | M::Lss
+        | M::Xgetbv
+        | M::Xsetbv
+        | M::Xsave
+        | M::Xsave64
+        | M::Xrstor
+        | M::Xrstor64
+        | M::Fxsave
+        | M::Fxsave64
+        | M::Fxrstor
+        | M::Fxrstor64
+        | M::Fnstenv
+        | M::Fnsave
+        | M::Stac
+        | M::Clac
+        | M::Rdfsbase
+        | M::Rdgsbase
+        | M::Wrfsbase
+        | M::Wrgsbase
+        | M::Aaa
+        | M::Aas
+        | M::Aad
+        | M::Aam
+        | M::Daa
+        | M::Das
+        | M::Salc
+        | M::Xlatb => true,
+        M::Vpgatherdd
+        | M::Vpgatherdq
+        | M::Vpgatherqd
+        | M::Vpgatherqq
+        | M::Vgatherdps
+        | M::Vgatherdpd
+        | M::Vgatherqps
+        | M::Vgatherqpd
+        | M::Maskmovdqu
+        | M::Vmaskmovdqu
+        | M::Maskmovq => true,
         _ => false,
     }
 }

@@ -33,9 +33,11 @@ impl Emitter<'_> {
     pub(super) fn plain(&mut self, ins: &Instruction) {
         let operands = 0..ins.op_count();
         let memory = operands.clone().find(|&n| ins.op_kind(n) == OpKind::Memory);
-        let gprs: Vec<GprOperand> =
-            operands.clone().filter(|&n| ins.op_kind(n) == OpKind::Register)
-                .filter_map(|n| GprOperand::of(ins.op_register(n))).collect();
+        let gprs: Vec<GprOperand> = operands
+            .clone()
+            .filter(|&n| ins.op_kind(n) == OpKind::Register)
+            .filter_map(|n| GprOperand::of(ins.op_register(n)))
+            .collect();
         let implicit_counter = uses_counter(ins);
         let simple = memory.is_none()
             && !implicit_counter
@@ -359,13 +361,28 @@ fn access_size(ins: &Instruction) -> u32 {
 pub(super) fn must_be_aligned(ins: &Instruction) -> bool {
     use Mnemonic as M;
     match ins.mnemonic() {
-        M::Cmpxchg16b | M::Vmovaps | M::Vmovapd | M::Vmovdqa | M::Vmovntps | M::Vmovntpd | M::Vmovntdq | M::Vmovntdqa => {
-            true
-        }
-        M::Movups | M::Movupd | M::Movdqu | M::Lddqu | M::Pcmpestri | M::Pcmpestrm | M::Pcmpistri | M::Pcmpistrm
-        | M::Pcmpestri64 | M::Pcmpestrm64 => false,
+        M::Cmpxchg16b
+        | M::Vmovaps
+        | M::Vmovapd
+        | M::Vmovdqa
+        | M::Vmovntps
+        | M::Vmovntpd
+        | M::Vmovntdq
+        | M::Vmovntdqa => true,
+        M::Movups
+        | M::Movupd
+        | M::Movdqu
+        | M::Lddqu
+        | M::Pcmpestri
+        | M::Pcmpestrm
+        | M::Pcmpistri
+        | M::Pcmpistrm
+        | M::Pcmpestri64
+        | M::Pcmpestrm64 => false,
         // Processors differ: AMD's check no alignment here.
-        M::Sha1msg1 | M::Sha1msg2 | M::Sha1nexte | M::Sha1rnds4 | M::Sha256msg1 | M::Sha256msg2 | M::Sha256rnds2 => false,
+        M::Sha1msg1 | M::Sha1msg2 | M::Sha1nexte | M::Sha1rnds4 | M::Sha256msg1 | M::Sha256msg2 | M::Sha256rnds2 => {
+            false
+        }
         _ => ins.code().encoding() == EncodingKind::Legacy && ins.memory_size().size() == 16,
     }
 }
@@ -389,8 +406,16 @@ fn is_read(access: OpAccess) -> bool {
 fn shifts_by_cl(ins: &Instruction) -> bool {
     matches!(
         ins.mnemonic(),
-        Mnemonic::Shl | Mnemonic::Sal | Mnemonic::Shr | Mnemonic::Sar | Mnemonic::Rol | Mnemonic::Ror
-            | Mnemonic::Rcl | Mnemonic::Rcr | Mnemonic::Shld | Mnemonic::Shrd
+        Mnemonic::Shl
+            | Mnemonic::Sal
+            | Mnemonic::Shr
+            | Mnemonic::Sar
+            | Mnemonic::Rol
+            | Mnemonic::Ror
+            | Mnemonic::Rcl
+            | Mnemonic::Rcr
+            | Mnemonic::Shld
+            | Mnemonic::Shrd
     )
 }
 
@@ -403,7 +428,11 @@ fn uses_counter(ins: &Instruction) -> bool {
 fn writes_counter(ins: &Instruction) -> bool {
     matches!(
         ins.mnemonic(),
-        Mnemonic::Pcmpestri | Mnemonic::Pcmpistri | Mnemonic::Vpcmpestri | Mnemonic::Vpcmpistri
-            | Mnemonic::Pcmpestri64 | Mnemonic::Vpcmpestri64
+        Mnemonic::Pcmpestri
+            | Mnemonic::Pcmpistri
+            | Mnemonic::Vpcmpestri
+            | Mnemonic::Vpcmpistri
+            | Mnemonic::Pcmpestri64
+            | Mnemonic::Vpcmpestri64
     )
 }
