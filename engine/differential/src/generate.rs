@@ -346,9 +346,18 @@ fn acceptable(bytes: &[u8], address: u64) -> Option<Instruction> {
     let loads_segment = decoded.op0_kind() == OpKind::Register
         && decoded.op0_register().is_segment_register()
         && matches!(decoded.mnemonic(), Mnemonic::Mov | Mnemonic::Pop);
+    // PREFETCH with a register: AMD's processors raise #UD, Intel's have a NOP there.
+    // MOVSXD with a 16-bit destination: AMD's read four bytes, Intel's two.
+    let differs = matches!(
+        decoded.code(),
+        Code::Movsxd_r16_rm16
+            | Code::Reservednop_rm16_r16_0F0D
+            | Code::Reservednop_rm32_r32_0F0D
+            | Code::Reservednop_rm64_r64_0F0D
+    );
     // The native side's thread pointer lies behind FS.
     let behind_fs = decoded.segment_prefix() == Register::FS;
-    (!loads_segment && !behind_fs).then_some(decoded)
+    (!loads_segment && !behind_fs && !differs).then_some(decoded)
 }
 
 /// Where a memory operand of `size` bytes shall lie.

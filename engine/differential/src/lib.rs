@@ -167,8 +167,14 @@ impl<'a> Tester<'a> {
             if same(native, (&record, &data)) {
                 continue;
             }
-            let differences = compare::differences(&case.instructions(address(n)), native, (&record, &data));
+            let mut differences = compare::differences(&case.instructions(address(n)), native, (&record, &data));
             if !differences.is_empty() {
+                let (record, _) = native;
+                differences.push(format!(
+                    "natively vector {} at {:#x}",
+                    record.get(Record::VECTOR),
+                    record.get(Record::RIP)
+                ));
                 different.push((n, differences));
             }
         }

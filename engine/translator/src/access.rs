@@ -245,6 +245,7 @@ pub extern "sysv64" fn memory(cpu: &mut Cpu, what: u64, address: u64) -> u64 {
             0
         }
         Ok(None) => cpu.leave(After::Bounce),
+        Err(_) if what as u32 & argument::MASKED != 0 => cpu.leave(After::Bounce),
         Err(exception) => cpu.leave(After::Raise(exception)),
     }
 }

@@ -109,6 +109,17 @@ impl Cpu {
         vector
     }
 
+    /// What every MMX instruction does besides: the x87 stack's top is register 0, and all registers are in use
+    /// (SDM 1 9.5.1).
+    pub fn enter_mmx(&mut self) {
+        let mut area = save_x87();
+        let top = usize::from(area.0[3] >> 3 & 7);
+        area.0[32..160].rotate_left((8 - top) % 8 * 16);
+        area.0[3] &= !0x38;
+        area.0[4] = 0xff;
+        load_x87(&area.0);
+    }
+
     /// Whether MXCSR holds an exception that is not masked.
     pub fn simd_exception_pending(&self) -> bool {
         self.mxcsr & 0x3f & !(self.mxcsr >> 7) != 0

@@ -11,6 +11,9 @@ use crate::system::{Flow, Outcome};
 pub fn execute(cpu: &mut Cpu, ins: &Instruction) -> Outcome {
     match ins.mnemonic() {
         Mnemonic::Maskmovdqu | Mnemonic::Vmaskmovdqu | Mnemonic::Maskmovq => masked_store(cpu, ins),
+        Mnemonic::Vmaskmovps | Mnemonic::Vmaskmovpd | Mnemonic::Vpmaskmovd | Mnemonic::Vpmaskmovq => {
+            masked_move(cpu, ins)
+        }
         _ => gather(cpu, ins),
     }
 }
@@ -61,6 +64,41 @@ fn gather(cpu: &mut Cpu, ins: &Instruction) -> Outcome {
     Ok(Flow::Next)
 }
 
+/// VMASKMOV and VPMASKMOV where the operand as a whole cannot be reached: only elements whose mask bit is set are, and
+/// nothing changes unless all of those can be.
+fn masked_move(cpu: &mut Cpu, ins: &Instruction) -> Outcome {
+    use Mnemonic as M;
+    let bytes = if matches!(ins.mnemonic(), M::Vmaskmovps | M::Vpmaskmovd) { 4 } else { 8 };
+    let store = ins.op0_kind() == OpKind::Memory;
+    let register = if store { ins.op2_register() } else { ins.op0_register() };
+    let mask = cpu.vectors.0[ins.op1_register().number()];
+    let (base, segment) = cpu.effective(ins);
+    let wide = cpu.is_64();
+    let mut value = if store { cpu.vectors.0[register.number()] } else { [0; 32] };
+    let mut chosen = Vec::with_capacity(8);
+    for n in 0..register.size() / bytes {
+        if element(&mask, n, bytes) >> (bytes * 8 - 1) & 1 == 0 {
+            continue;
+        }
+        let offset = base.wrapping_add((n * bytes) as u64);
+        let offset = if wide { offset } else { offset & 0xffff_ffff };
+        let linear = cpu.in_segment(segment, offset, bytes as u64, store)?;
+        if store {
+            cpu.check_write(linear, bytes, Privilege::Current)?;
+            chosen.push((n * bytes, linear));
+        } else {
+            cpu.read_linear(linear, &mut value[n * bytes..(n + 1) * bytes], Privilege::Current)?;
+        }
+    }
+    for (at, linear) in chosen {
+        cpu.write_linear(linear, &value[at..at + bytes], Privilege::Current)?;
+    }
+    if !store {
+        cpu.vectors.0[register.number()] = value;
+    }
+    Ok(Flow::Next)
+}
+
 /// MASKMOVDQU and MASKMOVQ: bytes whose mask has its top bit set go to [rDI].
 fn masked_store(cpu: &mut Cpu, ins: &Instruction) -> Outcome {
     let address_mask = match ins.op0_kind() {
@@ -88,6 +126,9 @@ fn masked_store(cpu: &mut Cpu, ins: &Instruction) -> Outcome {
     }
     for (n, linear) in chosen.into_iter().zip(targets) {
         cpu.write_linear(linear, &data[n..=n], Privilege::Current)?;
+    }
+    if length == 8 {
+        cpu.enter_mmx();
     }
     Ok(Flow::Next)
 }

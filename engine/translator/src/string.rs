@@ -134,30 +134,25 @@ fn copy(cpu: &mut Cpu, this: &Loop) -> Result<(), Exception> {
     if crosses(cpu, this, 6, segment) || crosses(cpu, this, 7, 0) {
         n = 1;
     }
-    let (source, target) = match (at(cpu, this, 6, segment, n, false), at(cpu, this, 7, 0, n, true)) {
-        (Ok(source), Ok(target)) => (source, target),
-        // Only part of the run is within the segment: element by element finds the one that is not.
-        _ => {
-            n = 1;
-            (at(cpu, this, 6, segment, 1, false)?, at(cpu, this, 7, 0, 1, true)?)
-        }
-    };
     let bytes = n * size;
     let within = |linear: u64| linear % PAGE + bytes <= PAGE;
-    let direct = if within(source) && within(target) {
-        let from = or_single(cpu.host_run(source, false, bytes), this)?;
-        let to = or_single(cpu.host_run(target, true, bytes), this)?;
-        from.zip(to)
-    } else {
-        None
+    // Where only part of the run is within the segment, element by element finds the one that is not.
+    let direct = match (at(cpu, this, 6, segment, n, false), at(cpu, this, 7, 0, n, true)) {
+        (Ok(source), Ok(target)) if within(source) && within(target) => {
+            let from = or_single(cpu.host_run(source, false, bytes), this)?;
+            let to = or_single(cpu.host_run(target, true, bytes), this)?;
+            from.zip(to)
+        }
+        _ => None,
     };
     match direct {
         Some((from, to)) => copy_elements(from, to, bytes as usize, this),
         None => {
             n = 1;
-            let (source, target) = (at(cpu, this, 6, segment, 1, false)?, at(cpu, this, 7, 0, 1, true)?);
-            cpu.check_write(target, this.shape.size, Privilege::Current)?;
+            // The source first: if both fault, it is the source that is told of.
+            let source = at(cpu, this, 6, segment, 1, false)?;
             let value = cpu.read_number(source, this.shape.size, Privilege::Current)?;
+            let target = at(cpu, this, 7, 0, 1, true)?;
             cpu.write_number(target, this.shape.size, value, Privilege::Current)?;
         }
     }

@@ -221,7 +221,11 @@ fn execute(cpu: &mut Cpu, ins: &Instruction) -> Outcome {
         | M::Vgatherqpd
         | M::Maskmovdqu
         | M::Vmaskmovdqu
-        | M::Maskmovq => crate::gather::execute(cpu, ins),
+        | M::Maskmovq
+        | M::Vmaskmovps
+        | M::Vmaskmovpd
+        | M::Vpmaskmovd
+        | M::Vpmaskmovq => crate::gather::execute(cpu, ins),
         _ => Err(Exception::INVALID_OPCODE),
     }
 }

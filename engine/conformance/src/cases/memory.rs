@@ -93,6 +93,20 @@ fn faults() -> Vec<Case> {
         Case::long("memory/alignment_comes_before_the_page", |a| emit!(a; nop(); addps(xmm0, xmmword_ptr(PLAY + 8)))).raises(13, Some(0), 1),
         Case::long("memory/cmpxchg16b_alignment_comes_before_the_page", |a| emit!(a; nop(); cmpxchg16b(xmmword_ptr(PLAY + 8)))).raises(13, Some(0), 1),
         Case::long("memory/unaligned_vectors_may_fault", |a| emit!(a; nop(); pcmpistri(xmm0, xmmword_ptr(PLAY + 8), 0))).page_fault(0, PLAY + 8, 1),
+        Case::long("memory/masked_move_reaches_only_what_is_selected", |a| {
+            emit!(a; vmovdqu(ymm1, ymmword_ptr(DATA)); vpmaskmovd(ymm2, ymm1, ymmword_ptr(PLAY + PAGE - 8));
+                vmovq(rax, xmm2); vpmaskmovd(ymmword_ptr(PLAY + PAGE - 4), ymm1, ymm1))
+        })
+        .tweak(|state| {
+            state.cr4 |= cr4::OSXSAVE;
+            state.xcr0 = 7;
+        })
+        .map(PLAY, RAM, P | RW)
+        .poke(DATA, &[0, 0, 0, 0x80, 0, 0, 0, 0x80])
+        .poke(RAM + PAGE - 8, &[1, 2, 3, 4, 5, 6, 7, 8])
+        .gives(Rax, 0x0807_0605_0403_0201)
+        .leaves(RAM + PAGE - 4, &[5, 6, 7, 8])
+        .page_fault(2, PLAY + PAGE, 3),
         Case::long("memory/push_that_faults_leaves_rsp", |a| emit!(a; nop(); push(rax)))
             .with(Rsp, EDGE + 4)
             .map(EDGE, RAM, P | RW)

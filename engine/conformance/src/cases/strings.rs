@@ -176,6 +176,13 @@ fn faults() -> Vec<Case> {
             .gives(Rcx, 15)
             .leaves(DATA, b"hello\0")
             .page_fault(0, EDGE, 1),
+        Case::long("strings/fault_shows_the_flags_that_live", |a| emit!(a; stc(); rep().movsb(); rep().stosb()))
+            .with(Rsi, DATA)
+            .with(Rdi, PLAY)
+            .with(Rcx, 3)
+            .tweak(|state| state.rflags |= rflags::ARITHMETIC)
+            .flags(rflags::ARITHMETIC, rflags::ARITHMETIC)
+            .page_fault(2, PLAY, 1),
         Case::long("strings/movsd_destination_faults_across_the_edge", |a| emit!(a; nop(); rep().movsd()))
             .map(PLAY, RAM, P | RW)
             .poke(DATA, &pattern(64))

@@ -70,6 +70,8 @@ enum Cold {
         ea: Ea,
         argument: u32,
         guest: u16,
+        /// Live flags are not in the flags but put aside, and a fault must show them.
+        saved: bool,
     },
     Chain {
         enter: Label,
@@ -134,8 +136,12 @@ pub struct Emitter<'a> {
     next: u64,
     /// Flags are live before the instruction: probes must not write them.
     keep_flags: bool,
+    /// They have been put aside and are yet to be brought back.
+    flags_saved: bool,
     /// The instruction's memory operand must be aligned.
     aligned: bool,
+    /// The instruction reaches only parts of its memory operand.
+    masked: bool,
 }
 
 /// What a block is emitted with.
@@ -176,7 +182,9 @@ impl<'a> Emitter<'a> {
             offset: start,
             next: start,
             keep_flags: true,
+            flags_saved: false,
             aligned: false,
+            masked: false,
         };
         let live = liveness(instructions);
         emitter.asm.lea(RCX, crate::asm::at(R11, -(start as i32)));
@@ -210,6 +218,7 @@ impl<'a> Emitter<'a> {
         self.guest = (self.offset - self.start) as u16;
         self.keep_flags = keep_flags;
         self.aligned = operands::must_be_aligned(instruction);
+        self.masked = operands::is_masked(instruction);
         self.map.push(MapEntry { host: self.asm.offset() as u32, guest: self.guest });
     }
 
@@ -296,6 +305,8 @@ impl<'a> Emitter<'a> {
                 true
             }
             _ if is_system(ins) => self.system_instruction(ins),
+            // Where the operand as a whole cannot be reached, element by element.
+            _ if operands::is_masked(ins) && self.mode.has(Mode::BOUNCE) => self.system_instruction(ins),
             _ if is_string(ins) => self.string(ins),
             _ if ins.flow_control() != FlowControl::Next => self.control(ins),
             _ => {
@@ -421,9 +432,10 @@ impl<'a> Emitter<'a> {
         for cold in std::mem::take(&mut self.cold) {
             let host = self.asm.offset() as u32;
             match cold {
-                Cold::Memory { enter, back, ea, argument, guest } => {
+                Cold::Memory { enter, back, ea, argument, guest, saved } => {
                     self.map.push(MapEntry { host, guest });
                     self.asm.bind(enter);
+                    self.restore_flags(saved);
                     self.address_for_slow_path(&ea);
                     self.asm.mov_imm32(RCX, argument);
                     self.asm.call_to(self.stubs.memory);

@@ -379,11 +379,19 @@ pub(super) fn must_be_aligned(ins: &Instruction) -> bool {
         | M::Pcmpistrm
         | M::Pcmpestri64
         | M::Pcmpestrm64 => false,
-        _ => {
-            let vector = ins.op_count() > 1 && (ins.op0_register().is_xmm() || ins.op1_register().is_xmm());
-            vector && ins.code().encoding() == EncodingKind::Legacy && access_size(ins) == 16
+        // Processors differ: AMD's check no alignment here.
+        M::Sha1msg1 | M::Sha1msg2 | M::Sha1nexte | M::Sha1rnds4 | M::Sha256msg1 | M::Sha256msg2 | M::Sha256rnds2 => {
+            false
         }
+        _ => ins.code().encoding() == EncodingKind::Legacy && ins.memory_size().size() == 16,
     }
+}
+
+/// Whether the instruction reaches only those elements of its operand that a mask selects, so that the operand as a
+/// whole may lie where nothing is.
+pub(super) fn is_masked(ins: &Instruction) -> bool {
+    use Mnemonic as M;
+    matches!(ins.mnemonic(), M::Vmaskmovps | M::Vmaskmovpd | M::Vpmaskmovd | M::Vpmaskmovq)
 }
 
 fn is_write(access: OpAccess) -> bool {

@@ -73,6 +73,8 @@ pub mod argument {
     pub const READ: u32 = 1 << 14;
     /// An address that is not a multiple of the size raises #GP, even where there is no page.
     pub const ALIGNED: u32 = 1 << 15;
+    /// Only parts of it are reached: where the whole raises a fault, look again part by part.
+    pub const MASKED: u32 = 1 << 20;
     /// Where the segment's number is.
     pub const SEGMENT_SHIFT: u32 = 16;
 }
@@ -156,6 +158,7 @@ impl Emitter<'_> {
         size | if write { argument::WRITE } else { 0 }
             | if read { argument::READ } else { 0 }
             | if self.aligned { argument::ALIGNED } else { 0 }
+            | if self.masked { argument::MASKED } else { 0 }
             | if self.is_open(ea.segment) { 0 } else { argument::OFFSET }
             | u32::from(ea.segment) << argument::SEGMENT_SHIFT
     }
@@ -224,7 +227,8 @@ impl Emitter<'_> {
             self.asm.add_mem(R11, gs_at(RCX, page));
         }
         self.asm.bind(back);
-        self.cold.push(Cold::Memory { enter, back, ea: *ea, argument, guest: self.guest });
+        let saved = self.flags_saved;
+        self.cold.push(Cold::Memory { enter, back, ea: *ea, argument, guest: self.guest, saved });
     }
 
     /// Ends a write that [`Emitter::probe`] began. No flags.

@@ -136,6 +136,7 @@ impl Emitter<'_> {
                 return;
             }
         }
+        self.flags_saved = false;
         self.asm.jmp(done);
         self.asm.bind(helper);
         self.restore_flags(keep && !matches!(ins.mnemonic(), Mnemonic::Scasb));
@@ -151,11 +152,12 @@ impl Emitter<'_> {
             self.asm.store(gs(off::spill(5)), RAX);
             self.asm.load(RAX, gs(off::spill(4)));
             self.keep_flags = false;
+            self.flags_saved = true;
         }
     }
 
     /// Brings them back if `kept`.
-    fn restore_flags(&mut self, kept: bool) {
+    pub(super) fn restore_flags(&mut self, kept: bool) {
         if kept {
             self.asm.store(gs(off::spill(4)), RAX);
             self.asm.load(RAX, gs(off::spill(5)));
