@@ -416,11 +416,13 @@ impl Code {
         block.live = false;
         self.counts.dropped += 1;
         let key = (block.gpa, block.mode.0);
-        let mut bytes = self.cache.peek(block.entry);
-        bytes[0] = 0xe9;
-        let relative = block.dead_end.wrapping_sub(block.entry + 5) as u32;
-        bytes[1..5].copy_from_slice(&relative.to_le_bytes());
-        self.cache.patch(block.entry, bytes);
+        for place in [block.poll_entry, block.entry] {
+            let mut bytes = self.cache.peek(place);
+            bytes[0] = 0xe9;
+            let relative = block.dead_end.wrapping_sub(place + 5) as u32;
+            bytes[1..5].copy_from_slice(&relative.to_le_bytes());
+            self.cache.patch(place, bytes);
+        }
         if self.by_key.get(&key) == Some(&id) {
             self.by_key.remove(&key);
         }

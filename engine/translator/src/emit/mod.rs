@@ -187,6 +187,8 @@ impl<'a> Emitter<'a> {
         let live = liveness(instructions);
         emitter.asm.lea(RCX, crate::asm::at(R11, -(start as i32)));
         emitter.asm.store(gs(off::CODE_BASE), RCX);
+        // A cell of its own, as at the entry: when the block dies its poll, which may write flags, must not be run.
+        emitter.asm.align(8, 0);
         let poll_entry = emitter.asm.offset() as u32;
         if !single {
             emitter.poll(live.first().copied().unwrap_or(ARITHMETIC) != 0);
