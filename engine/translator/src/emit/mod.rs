@@ -140,6 +140,8 @@ pub struct Emitter<'a> {
     aligned: bool,
     /// The instruction reaches only parts of its memory operand.
     masked: bool,
+    /// The instruction reports x87 exceptions that are pending.
+    waits: bool,
 }
 
 /// What a block is emitted with.
@@ -183,6 +185,7 @@ impl<'a> Emitter<'a> {
             flags_saved: false,
             aligned: false,
             masked: false,
+            waits: false,
         };
         let live = liveness(instructions);
         emitter.asm.lea(RCX, crate::asm::at(R11, -(start as i32)));
@@ -219,6 +222,7 @@ impl<'a> Emitter<'a> {
         self.keep_flags = keep_flags;
         self.aligned = operands::must_be_aligned(instruction);
         self.masked = operands::is_masked(instruction);
+        self.waits = operands::reports_x87_errors(instruction);
         self.map.push(MapEntry { host: self.asm.offset() as u32, guest: self.guest });
     }
 
