@@ -246,6 +246,9 @@ pub extern "sysv64" fn memory(cpu: &mut Cpu, what: u64, address: u64) -> u64 {
         }
         Ok(None) => cpu.leave(After::Bounce),
         Err(_) if what as u32 & argument::MASKED != 0 => cpu.leave(After::Bounce),
+        Err(_) if what as u32 & argument::WAITS != 0 && crate::fpu::x87_error_pending() => {
+            cpu.leave(After::Raise(Exception::X87))
+        }
         Err(exception) => cpu.leave(After::Raise(exception)),
     }
 }

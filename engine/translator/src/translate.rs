@@ -403,12 +403,14 @@ impl Code {
         block.live = false;
         self.counts.dropped += 1;
         let key = (block.gpa, block.mode.0);
-        let entry = self.cache.range().start + u64::from(block.host) + u64::from(block.entry);
-        let mut bytes = self.cache.peek(entry);
-        bytes[0] = 0xe9;
-        let relative = u32::from(block.dead_end) - u32::from(block.entry) - 5;
-        bytes[1..5].copy_from_slice(&relative.to_le_bytes());
-        self.cache.patch(entry, bytes);
+        let start = self.cache.range().start + u64::from(block.host);
+        for place in [block.poll_entry, block.entry] {
+            let mut bytes = self.cache.peek(start + u64::from(place));
+            bytes[0] = 0xe9;
+            let relative = u32::from(block.dead_end) - u32::from(place) - 5;
+            bytes[1..5].copy_from_slice(&relative.to_le_bytes());
+            self.cache.patch(start + u64::from(place), bytes);
+        }
         if self.by_key.get(&key) == Some(&id) {
             self.by_key.remove(&key);
         }

@@ -174,6 +174,8 @@ pub struct Emitter<'a> {
     aligned: bool,
     /// The instruction reaches only parts of its memory operand.
     masked: bool,
+    /// The instruction reports x87 exceptions that are pending.
+    waits: bool,
 }
 
 /// What a block is emitted with.
@@ -215,10 +217,13 @@ impl<'a> Emitter<'a> {
             flags_saved: false,
             aligned: false,
             masked: false,
+            waits: false,
         };
         let live = liveness(instructions);
         emitter.asm.lea(RCX, crate::asm::at(R11, -(start as i32)));
         emitter.asm.store(gs(off::CODE_BASE), RCX);
+        // A cell of its own, as at the entry: when the block dies its poll, which may write flags, must not be run.
+        emitter.asm.align(8, 0);
         let poll_entry = emitter.asm.offset() as u32;
         if !single {
             emitter.poll(live.first().copied().unwrap_or(ARITHMETIC) != 0);
@@ -268,6 +273,7 @@ impl<'a> Emitter<'a> {
         self.keep_flags = keep_flags;
         self.aligned = operands::must_be_aligned(instruction);
         self.masked = operands::is_masked(instruction);
+        self.waits = operands::reports_x87_errors(instruction);
         self.map.push(MapEntry { host: self.asm.offset() as u16, guest: self.guest });
     }
 
