@@ -3,11 +3,11 @@
 use iced_x86::{Code, EncodingKind, Instruction, MemorySize, Mnemonic, OpAccess, OpKind, Register};
 
 use super::Emitter;
-use crate::features::{Needs, needs};
 use super::probe::Ea;
 use super::registers::{GprOperand, host};
 use crate::asm::{Mem, R10, R11, RBP, RBX, RCX, RDI, RDX, RSI, Reg, Size, at, gs};
 use crate::cpu::off;
+use crate::features::{Needs, needs};
 
 /// Host registers that may be borrowed for one instruction, those without REX first.
 const LENDERS: [Reg; 8] = [RDX, RBX, RSI, RDI, RBP, Reg(8), Reg(9), Reg(12)];
