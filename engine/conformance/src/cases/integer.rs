@@ -93,9 +93,10 @@ fn basics() -> Vec<Case> {
         .gives(Rcx, 0x700)
         .gives(Rdx, DATA & !0xff00 | 0x7700)
         .leaves(DATA, &[0xab, 0]),
-        Case::long("integer/high_bytes_into_rsp", |a| {
-            emit!(a; mov(rdx, rsp); movzx(esp, bh); mov(ecx, esp); movsx(sp, bh); mov(esi, esp); mov(rsp, rdx))
-        })
+        Case::long(
+            "integer/high_bytes_into_rsp",
+            |a| emit!(a; mov(rdx, rsp); movzx(esp, bh); mov(ecx, esp); movsx(sp, bh); mov(esi, esp); mov(rsp, rdx)),
+        )
         .with(Rbx, 0xfe00)
         .gives(Rdx, Mode::Long64.stack())
         .gives(Rcx, 0xfe)

@@ -3,11 +3,11 @@
 use iced_x86::{Code, EncodingKind, Instruction, MemorySize, Mnemonic, OpAccess, OpKind, Register};
 
 use super::Emitter;
-use crate::features::{Needs, needs};
 use super::probe::Ea;
 use super::registers::{GprOperand, host};
 use crate::asm::{Mem, R10, R11, RBP, RBX, RCX, RDI, RDX, RSI, Reg, Size, at, gs};
 use crate::cpu::off;
+use crate::features::{Needs, needs};
 
 /// Host registers that may be borrowed for one instruction, those without REX first.
 const LENDERS: [Reg; 8] = [RDX, RBX, RSI, RDI, RBP, Reg(8), Reg(9), Reg(12)];
@@ -405,7 +405,9 @@ fn may_not_store(ins: &Instruction) -> bool {
 /// Whether the instruction raises #MF for an x87 exception that is pending, before it looks at its operand.
 pub(super) fn reports_x87_errors(ins: &Instruction) -> bool {
     use Mnemonic as M;
-    matches!(needs(ins), Needs::X87 | Needs::Mmx) && !matches!(ins.mnemonic(), M::Fnstcw | M::Fnstsw)
+    // Some that SSE brought have MMX registers too.
+    let mmx = ins.op0_register().is_mm() || ins.op1_register().is_mm();
+    (mmx || needs(ins) == Needs::X87) && !matches!(ins.mnemonic(), M::Fnstcw | M::Fnstsw)
 }
 
 /// Whether the instruction reaches only those elements of its operand that a mask selects, so that the operand as a
