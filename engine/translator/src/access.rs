@@ -191,7 +191,7 @@ impl Cpu {
         let base = self.code_base;
         let offset = {
             let code = self.context().shared.code.lock();
-            code.block_at(pc).map(|block| block.page_offset + block.instruction_at(pc))
+            code.instruction_at(pc)
         };
         let linear = base.wrapping_add(offset.unwrap_or(0));
         self.lip = if self.is_64() { linear } else { linear & 0xffff_ffff };
