@@ -191,7 +191,7 @@ impl Cpu {
         let base = self.code_base;
         let offset = {
             let code = self.context().shared.code.lock();
-            code.block_at(pc).map(|block| block.page_offset + block.instruction_at(pc))
+            code.instruction_at(pc)
         };
         let linear = base.wrapping_add(offset.unwrap_or(0));
         self.lip = if self.is_64() { linear } else { linear & 0xffff_ffff };
@@ -246,6 +246,9 @@ pub extern "sysv64" fn memory(cpu: &mut Cpu, what: u64, address: u64) -> u64 {
         }
         Ok(None) => cpu.leave(After::Bounce),
         Err(_) if what as u32 & argument::MASKED != 0 => cpu.leave(After::Bounce),
+        Err(_) if what as u32 & argument::WAITS != 0 && crate::fpu::x87_error_pending() => {
+            cpu.leave(After::Raise(Exception::X87))
+        }
         Err(exception) => cpu.leave(After::Raise(exception)),
     }
 }

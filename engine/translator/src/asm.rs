@@ -304,6 +304,12 @@ impl Asm {
         self.mem(None, true, &[0x8d], to.0, m, false);
     }
 
+    /// The address of a label.
+    pub fn lea_label(&mut self, to: Reg, label: Label) {
+        self.bytes(&[0x48 | (to.0 >> 3) << 2, 0x8d, 0x05 | (to.0 & 7) << 3]);
+        self.rel32_label(label);
+    }
+
     pub fn lea32(&mut self, to: Reg, m: Mem) {
         self.mem(None, false, &[0x8d], to.0, m, false);
     }

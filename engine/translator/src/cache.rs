@@ -96,6 +96,14 @@ impl CodeCache {
         cell.store(u64::from_le_bytes(bytes), Ordering::SeqCst);
     }
 
+    /// What has been written at `address`.
+    pub fn read(&self, address: u64, length: usize) -> &[u8] {
+        let offset = (address - self.execute as u64) as usize;
+        assert!(offset + length <= self.used);
+        // SAFETY: within what has been written; data among the code are never patched.
+        unsafe { std::slice::from_raw_parts(self.write.add(offset), length) }
+    }
+
     /// The eight bytes at an aligned address.
     pub fn peek(&self, address: u64) -> [u8; 8] {
         let offset = (address - self.execute as u64) as usize;

@@ -39,6 +39,14 @@ fn save_x87() -> Legacy {
     area
 }
 
+/// Whether the next x87 instruction raises #MF: the error summary in the status word, which is still the guest's.
+pub fn x87_error_pending() -> bool {
+    let status: u16;
+    // SAFETY: reads one register.
+    unsafe { std::arch::asm!("fnstsw ax", out("ax") status, options(nomem, nostack, preserves_flags)) };
+    status & 0x80 != 0
+}
+
 /// Loads x87 state from a legacy area.
 fn load_x87(source: &[u8]) {
     let mut area = Legacy([0; 512]);

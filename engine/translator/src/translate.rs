@@ -7,7 +7,7 @@
 //! A dropped block's entry becomes a jump to its *dead end*, which asks the dispatcher for the block at the same
 //! address. So nothing that leads to a block (chained exits, jump caches of all vCPUs) has to be found when it dies.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::hash::BuildHasherDefault;
 
 use iced_x86::{Decoder, DecoderOptions, Encoder, FlowControl, Instruction, InstructionInfoFactory};
@@ -15,7 +15,7 @@ use rustc_hash::FxHasher;
 
 use crate::asm::Asm;
 use crate::cache::CodeCache;
-use crate::emit::{Emitted, Emitter, Exit, MapEntry, Tools};
+use crate::emit::{Emitter, Exit, MapEntry, Tools};
 use crate::memory::{PAGE, Ram};
 use crate::mode::Mode;
 use crate::stubs::{Helpers, Stubs};
@@ -31,39 +31,37 @@ pub const MAX_LENGTH: usize = 15;
 const ROOM: usize = 64 << 10;
 
 /// One translation.
-pub struct Block {
+#[derive(Clone, Copy)]
+struct Block {
     /// Guest physical address of its first byte.
-    pub gpa: u64,
+    gpa: u64,
+    /// Where its code begins, from the start of the cache.
+    host: u32,
     /// Its mode.
-    pub mode: Mode,
-    /// Offset of its first byte in its page (4 KiB, or 2 MiB for large ones).
-    pub page_offset: u64,
+    mode: Mode,
     /// Bytes of guest code.
-    pub length: u32,
-    /// Where the part lies that is on a second, unrelated page.
-    pub second: Option<u64>,
-    /// Where its code begins.
-    pub host: u64,
-    /// Entry with the linear address in R11: sets the page, and polls.
-    pub indirect_entry: u64,
-    /// Entry that polls.
-    pub poll_entry: u64,
-    /// Entry that does not.
-    pub entry: u64,
-    /// What the entry becomes when the block dies.
-    dead_end: u64,
-    map: Vec<MapEntry>,
+    length: u16,
+    /// Offsets in its code.
+    poll_entry: u16,
+    entry: u16,
+    dead_end: u16,
+    map: u16,
+    map_entries: u16,
+    /// Part of it lies on a second, unrelated page ([`Code::seconds`]).
+    crosses: bool,
+    /// It has not been dropped.
     live: bool,
+<<<<<<< HEAD
     #[expect(clippy::vec_box, reason = "emitted code holds their addresses")]
     _system: Vec<Box<Instruction>>,
+=======
+>>>>>>> main
 }
 
 impl Block {
-    /// The guest instruction, as an offset in the block, that the code at host address `pc` belongs to.
-    pub fn instruction_at(&self, pc: u64) -> u64 {
-        let offset = (pc - self.host) as u32;
-        let after = self.map.partition_point(|entry| entry.host <= offset);
-        self.map[..after].last().map_or(0, |entry| u64::from(entry.guest))
+    /// Offset of its first byte in its page: small pages and large ones are aligned alike in both address spaces.
+    fn page_offset(&self) -> u64 {
+        self.gpa % if self.mode.has(Mode::LARGE) { 2 << 20 } else { PAGE }
     }
 }
 
@@ -124,9 +122,11 @@ pub struct Code {
     pub stubs: Stubs,
     blocks: Vec<Block>,
     by_key: Map<(u64, u32), u32>,
-    by_host: BTreeMap<u64, u32>,
     by_page: Map<u64, Vec<u32>>,
-    exits: Vec<Exit>,
+    /// Second pages of blocks that have one.
+    seconds: Map<u32, u64>,
+    /// Instructions that emitted code points at.
+    system: Vec<Box<Instruction>>,
     /// Pages whose data are written beside code: how often since their code was last dropped, and how often before it
     /// is dropped again.
     mixed: Map<u64, (u32, u32)>,
@@ -155,9 +155,9 @@ impl Code {
             stubs,
             blocks: Vec::new(),
             by_key: Map::default(),
-            by_host: BTreeMap::new(),
             by_page: Map::default(),
-            exits: Vec::new(),
+            seconds: Map::default(),
+            system: Vec::new(),
             mixed: Map::default(),
             indirect: Map::default(),
             generation: 0,
@@ -186,36 +186,55 @@ impl Code {
         self.cache.reset();
         self.blocks.clear();
         self.by_key.clear();
-        self.by_host.clear();
         self.by_page.clear();
-        self.exits.clear();
+        self.seconds.clear();
+        self.system.clear();
         self.mixed.clear();
         self.indirect.clear();
         self.generation += 1;
         self.counts.resets += 1;
     }
 
-    /// The block whose code holds host address `pc`.
-    pub fn block_at(&self, pc: u64) -> Option<&Block> {
-        let (_, &id) = self.by_host.range(..=pc).next_back()?;
-        self.blocks.get(id as usize)
+    /// The block whose code holds host address `pc`. Code is handed out front to back, so blocks lie in their order.
+    fn block_at(&self, pc: u64) -> Option<&Block> {
+        let offset = pc.checked_sub(self.cache.range().start)? as u32;
+        let after = self.blocks.partition_point(|block| block.host <= offset);
+        self.blocks[..after].last()
+    }
+
+    /// The guest instruction, as an offset in its page, that the code at host address `pc` belongs to.
+    pub fn instruction_at(&self, pc: u64) -> Option<u64> {
+        let block = self.block_at(pc)?;
+        let start = self.cache.range().start + u64::from(block.host);
+        let length = usize::from(block.map_entries) * MapEntry::SIZE;
+        let map = self.cache.read(start + u64::from(block.map), length);
+        let offset = (pc - start) as u16;
+        let (entries, _) = map.as_chunks::<{ MapEntry::SIZE }>();
+        let after = entries.partition_point(|&entry| MapEntry::from_bytes(entry).host <= offset);
+        let guest = entries[..after].last().map_or(0, |&entry| MapEntry::from_bytes(entry).guest);
+        Some(block.page_offset() + u64::from(guest))
+    }
+
+    fn found(&self, id: u32) -> Found {
+        let block = &self.blocks[id as usize];
+        let start = self.cache.range().start + u64::from(block.host);
+        Found {
+            indirect_entry: start,
+            poll_entry: start + u64::from(block.poll_entry),
+            entry: start + u64::from(block.entry),
+            second: if block.crosses { self.seconds.get(&id).copied() } else { None },
+            mode: block.mode.0,
+        }
     }
 
     /// The block for a key, if there is one.
     pub fn find(&self, gpa: u64, mode: Mode) -> Option<Found> {
-        let block = &self.blocks[*self.by_key.get(&(gpa, mode.0))? as usize];
-        Some(Found {
-            indirect_entry: block.indirect_entry,
-            poll_entry: block.poll_entry,
-            entry: block.entry,
-            second: block.second,
-            mode: mode.0,
-        })
+        self.by_key.get(&(gpa, mode.0)).map(|&id| self.found(id))
     }
 
     /// Whether what a lookup found has not been dropped since.
     pub fn is_current(&self, found: &Found) -> bool {
-        self.block_at(found.entry).is_some_and(|block| block.live && block.entry == found.entry)
+        self.block_at(found.entry).is_some_and(|block| block.live)
     }
 
     /// A mode's own stubs, if it has any block.
@@ -223,16 +242,17 @@ impl Code {
         self.indirect.get(&mode.without_page().0).copied()
     }
 
-    /// An exit by its number.
-    pub fn exit(&self, number: u64) -> Option<Exit> {
-        self.exits.get(number as usize).copied()
+    /// The exit whose record lies at `address`.
+    pub fn exit(&self, address: u64) -> Option<Exit> {
+        let known = self.cache.range().contains(&address);
+        known.then(|| Exit::from_record(self.cache.read(address, Exit::SIZE))).flatten()
     }
 
     /// Has an exit lead straight to its target's code, or, where the target's second page has to be checked each time,
     /// to the jump cache.
     pub fn chain(&mut self, exit: Exit, target: &Found) {
         let to = if target.second.is_some() {
-            let Some(stub) = self.emit_far(exit.target, Mode(target.mode)) else { return };
+            let Some(stub) = self.emit_far(exit.target.into(), Mode(target.mode)) else { return };
             stub
         } else if exit.polled {
             target.poll_entry
@@ -287,72 +307,43 @@ impl Code {
             }
         };
         let instructions = decode(ram, gpa, mode, page_offset, second)?;
-        let length = instructions.last().map_or(1, |last| last.next_ip() - page_offset) as u32;
+        let length = instructions.last().map_or(1, |last| last.next_ip() - page_offset);
         let host = self.cache.next();
         self.asm.restart(host);
         let tools = Tools { asm: &mut self.asm, encoder: &mut self.encoder, info: &mut self.info, stubs: &self.stubs };
-        let emitted = Emitter::block(tools, mode, own, self.exits.len() as u32, &instructions);
+        let emitted = Emitter::block(tools, mode, own, &instructions);
+        if !self.cache.push(self.asm.finish()) {
+            return Err(Trouble::Full);
+        }
         self.counts.translations += 1;
         self.counts.instructions += instructions.len() as u64;
         // A piece of the first page only is used where no second one was needed after all.
-        let first_room = PAGE - gpa % PAGE;
-        let second = second.filter(|_| u64::from(length) > first_room);
-        self.insert(ram, gpa, mode, page_offset, length, second, host, emitted)
-    }
-
-    #[expect(clippy::too_many_arguments, reason = "the fields of one block, used once")]
-    fn insert(
-        &mut self,
-        ram: &Ram,
-        gpa: u64,
-        mode: Mode,
-        page_offset: u64,
-        length: u32,
-        second: Option<u64>,
-        host: u64,
-        emitted: Emitted,
-    ) -> Result<Found, Trouble> {
-        // The dead end: the same address, once more through the dispatcher.
-        let asm = &mut self.asm;
-        asm.align(16, 0);
-        let dead_end = asm.here();
-        emit_linear(asm, page_offset as i64, mode);
-        asm.jmp_to(self.stubs.leave_lookup);
-        if !self.cache.push(asm.finish()) {
-            return Err(Trouble::Full);
-        }
-        let id = self.blocks.len() as u32;
-        let found = Found {
-            indirect_entry: host,
-            poll_entry: host + u64::from(emitted.poll_entry),
-            entry: host + u64::from(emitted.entry),
-            second,
-            mode: mode.0,
-        };
-        self.exits.extend(emitted.exits);
+        let second = second.filter(|_| length > PAGE - gpa % PAGE);
         let block = Block {
             gpa,
+            host: (host - self.cache.range().start) as u32,
             mode,
-            page_offset,
-            length,
-            second,
-            host,
-            indirect_entry: found.indirect_entry,
-            poll_entry: found.poll_entry,
-            entry: found.entry,
-            dead_end,
+            length: length as u16,
+            poll_entry: emitted.poll_entry,
+            entry: emitted.entry,
+            dead_end: emitted.dead_end,
             map: emitted.map,
+            map_entries: emitted.map_entries,
+            crosses: second.is_some(),
             live: true,
-            _system: emitted.system,
         };
-        for (page, chunks) in pieces(&block) {
+        let id = self.blocks.len() as u32;
+        for (page, chunks) in pieces(&block, second) {
             ram.watch(page, chunks);
             self.by_page.entry(page).or_default().push(id);
         }
         self.blocks.push(block);
         self.by_key.insert((gpa, mode.0), id);
-        self.by_host.insert(host, id);
-        Ok(found)
+        self.system.extend(emitted.system);
+        if let Some(second) = second {
+            self.seconds.insert(id, second);
+        }
+        Ok(self.found(id))
     }
 
     /// Counts a store into a page that holds code, beside the code; whether to drop the page's code rather than go on
@@ -391,7 +382,7 @@ impl Code {
             .copied()
             .filter(|&id| {
                 let block = &self.blocks[id as usize];
-                block.live && pieces(block).any(|(p, chunks)| p == page && chunks & touched != 0)
+                block.live && pieces(block, self.seconds.get(&id).copied()).any(|(p, chunks)| p == page && chunks & touched != 0)
             })
             .collect();
         for &id in &doomed {
@@ -402,7 +393,7 @@ impl Code {
             let blocks = &self.blocks;
             ids.retain(|&id| blocks[id as usize].live);
             for &id in ids.iter() {
-                left |= pieces(&blocks[id as usize]).filter(|(p, _)| *p == page).fold(0, |all, (_, c)| all | c);
+                left |= pieces(&blocks[id as usize], self.seconds.get(&id).copied()).filter(|(p, _)| *p == page).fold(0, |all, (_, c)| all | c);
             }
             if ids.is_empty() {
                 self.by_page.remove(&page);
@@ -417,11 +408,14 @@ impl Code {
         block.live = false;
         self.counts.dropped += 1;
         let key = (block.gpa, block.mode.0);
-        let mut bytes = self.cache.peek(block.entry);
-        bytes[0] = 0xe9;
-        let relative = block.dead_end.wrapping_sub(block.entry + 5) as u32;
-        bytes[1..5].copy_from_slice(&relative.to_le_bytes());
-        self.cache.patch(block.entry, bytes);
+        let start = self.cache.range().start + u64::from(block.host);
+        for place in [block.poll_entry, block.entry] {
+            let mut bytes = self.cache.peek(start + u64::from(place));
+            bytes[0] = 0xe9;
+            let relative = u32::from(block.dead_end) - u32::from(place) - 5;
+            bytes[1..5].copy_from_slice(&relative.to_le_bytes());
+            self.cache.patch(start + u64::from(place), bytes);
+        }
         if self.by_key.get(&key) == Some(&id) {
             self.by_key.remove(&key);
         }
@@ -437,13 +431,13 @@ fn emit_linear(asm: &mut Asm, offset: i64, mode: Mode) {
 }
 
 /// The pages that a block's bytes lie in, with the chunks of each.
-fn pieces(block: &Block) -> impl Iterator<Item = (u64, u64)> + use<> {
+fn pieces(block: &Block, second: Option<u64>) -> impl Iterator<Item = (u64, u64)> + use<> {
     let length = u64::from(block.length);
     let first = length.min(PAGE - block.gpa % PAGE);
     let rest = length - first;
     let page = block.gpa & !(PAGE - 1);
     let head = (page, chunk_mask((block.gpa % PAGE) as usize, first as usize));
-    let next = block.second.map_or(page + PAGE, |second| second & !(PAGE - 1));
+    let next = second.map_or(page + PAGE, |second| second & !(PAGE - 1));
     let tail = (rest > 0).then(|| (next, chunk_mask(0, rest.min(PAGE) as usize)));
     std::iter::once(head).chain(tail)
 }

@@ -372,11 +372,13 @@ impl TranslatorVcpu {
         let generation = self.generation;
         let (exit, current) = {
             let code = self.shared.code.lock();
-            (code.exit(number), code.generation)
+            // A record is good only as long as the code it lies in.
+            let exit = if code.generation == generation { code.exit(number) } else { None };
+            (exit, code.generation)
         };
         let Some(exit) = exit else { return };
         let cpu = self.cpu();
-        let linear = cpu.code_base.wrapping_add(exit.target as u64);
+        let linear = cpu.code_base.wrapping_add(exit.target.into());
         cpu.lip = if cpu.is_64() { linear } else { linear & 0xffff_ffff };
         if current != generation || self.stop_requested() {
             return;

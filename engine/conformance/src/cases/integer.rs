@@ -93,6 +93,14 @@ fn basics() -> Vec<Case> {
         .gives(Rcx, 0x700)
         .gives(Rdx, DATA & !0xff00 | 0x7700)
         .leaves(DATA, &[0xab, 0]),
+        Case::long(
+            "integer/high_bytes_into_rsp",
+            |a| emit!(a; mov(rdx, rsp); movzx(esp, bh); mov(ecx, esp); movsx(sp, bh); mov(esi, esp); mov(rsp, rdx)),
+        )
+        .with(Rbx, 0xfe00)
+        .gives(Rdx, Mode::Long64.stack())
+        .gives(Rcx, 0xfe)
+        .gives(Rsi, 0xfffe),
         Case::long("integer/divide_128_bits", |a| emit!(a; div(r10); mov(r11, rax)))
             .with(Rdx, 1)
             .with(Rax, 0)

@@ -107,6 +107,24 @@ fn faults() -> Vec<Case> {
         .gives(Rax, 0x0807_0605_0403_0201)
         .leaves(RAM + PAGE - 4, &[5, 6, 7, 8])
         .page_fault(2, PLAY + PAGE, 3),
+        Case::long("memory/x87_error_comes_before_the_page", |a| {
+            emit!(a; fldcw(word_ptr(DATA)); fldz(); fldz(); fdivp(st1, st0); fld(dword_ptr(PLAY)))
+        })
+        .poke(DATA, &0x37eu16.to_le_bytes())
+        .raises(16, None, 4),
+        Case::long("memory/x87_store_that_fails_leaves_memory", |a| {
+            emit!(a; fldcw(word_ptr(DATA)); fld(dword_ptr(DATA + 4)); fistp(qword_ptr(EDGE - 3)); mov(eax, 1))
+        })
+        .map(PLAY, RAM + 5 * PAGE, P | RW)
+        .map(EDGE, RAM, P | RW)
+        .poke(DATA, &0x37eu16.to_le_bytes())
+        // Infinity.
+        .poke(DATA + 4, &0x7f80_0000u32.to_le_bytes())
+        .poke(RAM + 6 * PAGE - 3, &[1, 2, 3])
+        .poke(RAM, &[4, 5, 6, 7, 8])
+        .gives(Rax, 1)
+        .leaves(RAM + 6 * PAGE - 3, &[1, 2, 3])
+        .leaves(RAM, &[4, 5, 6, 7, 8]),
         Case::long("memory/push_that_faults_leaves_rsp", |a| emit!(a; nop(); push(rax)))
             .with(Rsp, EDGE + 4)
             .map(EDGE, RAM, P | RW)

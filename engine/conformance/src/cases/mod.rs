@@ -11,6 +11,7 @@ macro_rules! emit {
 mod exceptions;
 mod integer;
 mod memory;
+mod modify;
 mod strings;
 
 use crate::Case;
@@ -22,5 +23,6 @@ pub fn suite() -> Vec<Case> {
     all.extend(exceptions::cases());
     all.extend(memory::cases());
     all.extend(strings::cases());
+    all.extend(modify::cases());
     all
 }

@@ -42,22 +42,45 @@ use probe::Ea;
 const ARITHMETIC: u32 =
     RflagsBits::OF | RflagsBits::SF | RflagsBits::ZF | RflagsBits::AF | RflagsBits::CF | RflagsBits::PF;
 
-/// A place where a block leaves for a target known when it was translated.
-#[derive(Clone, Copy, Debug)]
+/// A place where a block leaves for a target known when it was translated. Its record lies behind the block's code,
+/// where the cold stub that asks for the target points to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Exit {
     /// Address of the displacement to patch.
     pub site: u64,
     /// Target, relative to the start of the page that the block lies in.
-    pub target: i64,
+    pub target: u32,
     /// Enter the target by its polling entry.
     pub polled: bool,
+}
+
+impl Exit {
+    /// Bytes of a record.
+    pub const SIZE: usize = 16;
+
+    fn record(self) -> [u8; Self::SIZE] {
+        let mut record = [0; Self::SIZE];
+        record[..8].copy_from_slice(&self.site.to_le_bytes());
+        record[8..12].copy_from_slice(&self.target.to_le_bytes());
+        record[12] = u8::from(self.polled);
+        record
+    }
+
+    /// Reads a record.
+    pub fn from_record(record: &[u8]) -> Option<Self> {
+        Some(Self {
+            site: u64::from_le_bytes(record.get(..8)?.try_into().ok()?),
+            target: u32::from_le_bytes(record.get(8..12)?.try_into().ok()?),
+            polled: *record.get(12)? != 0,
+        })
+    }
 }
 
 /// Where in the code an instruction begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MapEntry {
     /// Offset from the start of the block's code.
-    pub host: u32,
+    pub host: u16,
     /// Offset from the block's first instruction.
     pub guest: u16,
 }
@@ -75,7 +98,7 @@ enum Cold {
     },
     Chain {
         enter: Label,
-        exit: u32,
+        exit: usize,
     },
     /// To a target outside the page.
     Far {
@@ -94,16 +117,29 @@ enum Cold {
     },
 }
 
+impl MapEntry {
+    /// Bytes of an entry.
+    pub const SIZE: usize = 4;
+
+    /// Reads an entry.
+    pub fn from_bytes(bytes: [u8; Self::SIZE]) -> Self {
+        let [a, b, c, d] = bytes;
+        Self { host: u16::from_le_bytes([a, b]), guest: u16::from_le_bytes([c, d]) }
+    }
+}
+
 /// What came of a block.
 pub struct Emitted {
     /// Offset of the polling entry.
-    pub poll_entry: u32,
+    pub poll_entry: u16,
     /// Offset of the entry.
-    pub entry: u32,
-    /// Places to patch.
-    pub exits: Vec<Exit>,
-    /// Host to guest.
-    pub map: Vec<MapEntry>,
+    pub entry: u16,
+    /// Offset of what the entry becomes when the block dies.
+    pub dead_end: u16,
+    /// Offset of the map from host to guest, which lies behind the code.
+    pub map: u16,
+    /// Its entries.
+    pub map_entries: u16,
     /// Instructions that emitted code points at.
     #[expect(clippy::vec_box, reason = "emitted code holds their addresses")]
     pub system: Vec<Box<Instruction>>,
@@ -122,8 +158,6 @@ pub struct Emitter<'a> {
     salt: u32,
     /// Bytes of the page that the block lies in: 4 KiB, or 2 MiB for large ones.
     page: i64,
-    /// Number of the block's first exit.
-    first_exit: u32,
     start: u64,
     exits: Vec<Exit>,
     map: Vec<MapEntry>,
@@ -142,6 +176,8 @@ pub struct Emitter<'a> {
     aligned: bool,
     /// The instruction reaches only parts of its memory operand.
     masked: bool,
+    /// The instruction reports x87 exceptions that are pending.
+    waits: bool,
 }
 
 /// What a block is emitted with.
@@ -158,7 +194,6 @@ impl<'a> Emitter<'a> {
         tools: Tools<'a>,
         mode: Mode,
         own: ModeStubs,
-        first_exit: u32,
         instructions: &[Instruction],
     ) -> Emitted {
         let start = instructions.first().map_or(0, Instruction::ip);
@@ -172,7 +207,6 @@ impl<'a> Emitter<'a> {
             stubs: tools.stubs,
             mode,
             page: if mode.has(Mode::LARGE) { 2 << 20 } else { 4096 },
-            first_exit,
             start,
             exits: Vec::new(),
             map: Vec::new(),
@@ -185,10 +219,13 @@ impl<'a> Emitter<'a> {
             flags_saved: false,
             aligned: false,
             masked: false,
+            waits: false,
         };
         let live = liveness(instructions);
         emitter.asm.lea(RCX, crate::asm::at(R11, -(start as i32)));
         emitter.asm.store(gs(off::CODE_BASE), RCX);
+        // A cell of its own, as at the entry: when the block dies its poll, which may write flags, must not be run.
+        emitter.asm.align(8, 0);
         let poll_entry = emitter.asm.offset() as u32;
         if !single {
             emitter.poll(live.first().copied().unwrap_or(ARITHMETIC) != 0);
@@ -208,8 +245,27 @@ impl<'a> Emitter<'a> {
             let next = emitter.next;
             emitter.exit_direct(next as i64, false);
         }
-        emitter.cold_code();
-        Emitted { poll_entry, entry, exits: emitter.exits, map: emitter.map, system: emitter.system }
+        let records = emitter.cold_code();
+        let dead_end = emitter.asm.offset() as u16;
+        emitter.linear(start as i64);
+        emitter.asm.jmp_to(emitter.stubs.leave_lookup);
+        for (exit, label) in emitter.exits.iter().zip(records) {
+            emitter.asm.bind(label);
+            emitter.asm.bytes(&exit.record());
+        }
+        let map = emitter.asm.offset() as u16;
+        for entry in &emitter.map {
+            emitter.asm.bytes(&entry.host.to_le_bytes());
+            emitter.asm.bytes(&entry.guest.to_le_bytes());
+        }
+        Emitted {
+            poll_entry: poll_entry as u16,
+            entry: entry as u16,
+            dead_end,
+            map,
+            map_entries: emitter.map.len() as u16,
+            system: emitter.system,
+        }
     }
 
     fn begin(&mut self, instruction: &Instruction, keep_flags: bool) {
@@ -219,7 +275,8 @@ impl<'a> Emitter<'a> {
         self.keep_flags = keep_flags;
         self.aligned = operands::must_be_aligned(instruction);
         self.masked = operands::is_masked(instruction);
-        self.map.push(MapEntry { host: self.asm.offset() as u32, guest: self.guest });
+        self.waits = operands::reports_x87_errors(instruction);
+        self.map.push(MapEntry { host: self.asm.offset() as u16, guest: self.guest });
     }
 
     fn poll(&mut self, flags_live: bool) {
@@ -413,8 +470,8 @@ impl<'a> Emitter<'a> {
 
     pub(super) fn chain(&mut self, target: i64, polled: bool) -> Label {
         let enter = self.asm.label();
-        self.cold.push(Cold::Chain { enter, exit: self.first_exit + self.exits.len() as u32 });
-        self.exits.push(Exit { site: 0, target, polled });
+        self.cold.push(Cold::Chain { enter, exit: self.exits.len() });
+        self.exits.push(Exit { site: 0, target: target as u32, polled });
         enter
     }
 
@@ -428,9 +485,11 @@ impl<'a> Emitter<'a> {
         self.asm.displacement(enter);
     }
 
-    fn cold_code(&mut self) {
+    /// Emits the cold code; the labels of the exits' records, which are to be bound.
+    fn cold_code(&mut self) -> Vec<Label> {
+        let records: Vec<Label> = self.exits.iter().map(|_| self.asm.label()).collect();
         for cold in std::mem::take(&mut self.cold) {
-            let host = self.asm.offset() as u32;
+            let host = self.asm.offset() as u16;
             match cold {
                 Cold::Memory { enter, back, ea, argument, guest, saved } => {
                     self.map.push(MapEntry { host, guest });
@@ -443,7 +502,7 @@ impl<'a> Emitter<'a> {
                 }
                 Cold::Chain { enter, exit } => {
                     self.asm.bind(enter);
-                    self.asm.mov_imm32(RCX, exit);
+                    self.asm.lea_label(RCX, records[exit]);
                     self.asm.jmp_to(self.stubs.leave_chain);
                 }
                 Cold::Far { enter, target } => {
@@ -466,6 +525,7 @@ impl<'a> Emitter<'a> {
                 }
             }
         }
+        records
     }
 }
 

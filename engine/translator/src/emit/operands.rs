@@ -3,6 +3,7 @@
 use iced_x86::{Code, EncodingKind, Instruction, MemorySize, Mnemonic, OpAccess, OpKind, Register};
 
 use super::Emitter;
+use crate::features::{Needs, needs};
 use super::probe::Ea;
 use super::registers::{GprOperand, host};
 use crate::asm::{Mem, R10, R11, RBP, RBX, RCX, RDI, RDX, RSI, Reg, Size, at, gs};
@@ -64,7 +65,10 @@ impl Emitter<'_> {
             || (names_counter && shifts_by_cl(ins));
 
         let (size, writes, reads) = match memory {
-            Some(n) => (access_size(ins), is_write(accesses[n as usize]), is_read(accesses[n as usize])),
+            Some(n) => {
+                let access = accesses[n as usize];
+                (access_size(ins), is_write(access), is_read(access) || may_not_store(ins))
+            }
             None => (0, false, false),
         };
         if memory.is_some() {
@@ -101,7 +105,8 @@ impl Emitter<'_> {
         }
         let mut slot = 4;
         for gpr in gprs {
-            if plan.host(gpr.number).is_some() {
+            // Beside a high byte there can be no REX prefix, which RSP's place needs.
+            if plan.host(gpr.number).is_some_and(|reg| !high || reg.0 < 8) {
                 continue;
             }
             let reg = free.pop().unwrap_or_else(|| {
@@ -113,7 +118,10 @@ impl Emitter<'_> {
                 slot += 1;
                 reg
             });
-            self.asm.load(reg, gs(off::gpr(gpr.number)));
+            match host(gpr.number) {
+                Some(home) => self.asm.mov(reg, home),
+                None => self.asm.load(reg, gs(off::gpr(gpr.number))),
+            }
             plan.moved.push((gpr.number, reg));
         }
         if base_in_rcx {
@@ -385,6 +393,19 @@ pub(super) fn must_be_aligned(ins: &Instruction) -> bool {
         }
         _ => ins.code().encoding() == EncodingKind::Legacy && ins.memory_size().size() == 16,
     }
+}
+
+/// Whether the instruction may leave the operand that it writes as it was: an x87 store does on an exception that is
+/// not masked, which the next x87 instruction reports.
+fn may_not_store(ins: &Instruction) -> bool {
+    use Mnemonic as M;
+    matches!(ins.mnemonic(), M::Fst | M::Fstp | M::Fist | M::Fistp | M::Fisttp | M::Fbstp)
+}
+
+/// Whether the instruction raises #MF for an x87 exception that is pending, before it looks at its operand.
+pub(super) fn reports_x87_errors(ins: &Instruction) -> bool {
+    use Mnemonic as M;
+    matches!(needs(ins), Needs::X87 | Needs::Mmx) && !matches!(ins.mnemonic(), M::Fnstcw | M::Fnstsw)
 }
 
 /// Whether the instruction reaches only those elements of its operand that a mask selects, so that the operand as a

@@ -75,6 +75,8 @@ pub mod argument {
     pub const ALIGNED: u32 = 1 << 15;
     /// Only parts of it are reached: where the whole raises a fault, look again part by part.
     pub const MASKED: u32 = 1 << 20;
+    /// An x87 exception that is pending comes before any fault of the access.
+    pub const WAITS: u32 = 1 << 21;
     /// Where the segment's number is.
     pub const SEGMENT_SHIFT: u32 = 16;
 }
@@ -159,6 +161,7 @@ impl Emitter<'_> {
             | if read { argument::READ } else { 0 }
             | if self.aligned { argument::ALIGNED } else { 0 }
             | if self.masked { argument::MASKED } else { 0 }
+            | if self.waits { argument::WAITS } else { 0 }
             | if self.is_open(ea.segment) { 0 } else { argument::OFFSET }
             | u32::from(ea.segment) << argument::SEGMENT_SHIFT
     }

@@ -1,0 +1,89 @@
+//! Code that changes: by itself, by a neighbour, by another processor, by a device.
+
+use iced_x86::code_asm::*;
+use lodge_x86::Gpr::*;
+
+use crate::case::Case;
+use crate::layout::{CODE, PLAY, RAM};
+use crate::tables::{P, RW};
+
+/// All cases on this subject.
+pub fn cases() -> Vec<Case> {
+    vec![
+        Case::long("modify/flags_live_into_code_that_killed_them_before", |a| {
+            let mut again = a.create_label();
+            emit!(a; mov(rbx, PLAY); mov(ecx, 5); set_label(&mut again); call(rbx); dec(ecx); jne(again);
+                // setc al; ret
+                mov(dword_ptr(RAM), 0xc3c0_920f_u32 as i32); stc(); call(rbx))
+        })
+        .with(Rax, 0x100)
+        .map(PLAY, RAM, P | RW)
+        // xor eax, eax; nop; ret
+        .poke(RAM, &[0x31, 0xc0, 0x90, 0xc3])
+        .gives(Rax, 1)
+        .gives(Rbx, PLAY)
+        .gives(Rcx, 0),
+        Case::long("modify/the_next_instruction", |a| {
+            // inc eax becomes dec eax.
+            let mut here = a.create_label();
+            emit!(a; lea(rdi, ptr(here)); mov(byte_ptr(rdi + 1), 0xc8u32); set_label(&mut here); db(&[0xff, 0xc0]))
+        })
+        .with(Rax, 5)
+        .any(Rdi)
+        .gives(Rax, 4),
+        Case::long("modify/a_later_instruction_of_the_block", |a| {
+            let mut here = a.create_label();
+            emit!(a; lea(rdi, ptr(here)); nop(); mov(byte_ptr(rdi + 1), 0xc8u32); nop(); add(ebx, 1); nop();
+                set_label(&mut here); db(&[0xff, 0xc0]))
+        })
+        .with(Rax, 5)
+        .with(Rbx, 0)
+        .gives(Rbx, 1)
+        .any(Rdi)
+        .gives(Rax, 4),
+        Case::long("modify/in_a_loop", |a| {
+            // The immediate of ADD counts up.
+            let (mut again, mut here) = (a.create_label(), a.create_label());
+            emit!(a; xor(eax, eax); mov(ecx, 100); lea(rdi, ptr(here)); set_label(&mut again); inc(byte_ptr(rdi + 2));
+                set_label(&mut here); db(&[0x83, 0xc0, 0x00]); dec(ecx); jne(again))
+        })
+        .any(Rdi)
+        .gives(Rcx, 0)
+        // The sum of 1 to 100.
+        .gives(Rax, 5050),
+        Case::long("modify/by_a_string_instruction_into_its_own_block", |a| {
+            let mut here = a.create_label();
+            emit!(a; lea(rdi, ptr(here)); mov(ecx, 4); mov(eax, 0x90); rep().stosb(); set_label(&mut here); inc(edx);
+                inc(edx))
+        })
+        .with(Rdx, 7)
+        .any(Rdi)
+        .gives(Rcx, 0)
+        .gives(Rax, 0x90),
+        Case::long("modify/by_push", |a| {
+            let mut here = a.create_label();
+            emit!(a; mov(rbp, rsp); lea(rsp, ptr(here)); add(rsp, 8); mov(rax, 0x9090_9090_9090_c8ffu64); push(rax);
+                set_label(&mut here); db(&[0xff, 0xc0, 0x90, 0x90, 0x90, 0x90, 0x90, 0x90]); mov(rsp, rbp))
+        })
+        .gives(Rax, 0x9090_c8fe)
+        .gives(Rbp, crate::layout::STACK),
+        Case::long("modify/through_another_mapping", |a| {
+            emit!(a; mov(rbx, CODE + 0x800); call(rbx); mov(dword_ptr(PLAY + 0x801), 77); call(rbx))
+        })
+        .map(PLAY, CODE, P | RW)
+        // mov eax, 5; ret
+        .poke(CODE + 0x800, &[0xb8, 5, 0, 0, 0, 0xc3])
+        .gives(Rbx, CODE + 0x800)
+        .gives(Rax, 77),
+        Case::long("modify/the_second_page_of_an_instruction", |a| {
+            emit!(a; mov(rbx, PLAY + 0xffd); call(rbx); mov(rdx, rax); mov(dword_ptr(RAM + 0x1000), 0x0077_6655); call(rbx))
+        })
+        .map(PLAY, RAM, P | RW)
+        .map(PLAY + 0x1000, RAM + 0x1000, P | RW)
+        // mov rax, 0x...; ret
+        .poke(RAM + 0xffd, &[0x48, 0xb8, 1, 2, 3, 4, 5, 6, 7, 0, 0xc3])
+        .gives(Rbx, PLAY + 0xffd)
+        .gives(Rdx, 0x0007_0605_0403_0201)
+        .gives(Rax, 0x0007_0600_7766_5501),
+    ]
+}
