@@ -229,8 +229,6 @@ pub mod off {
     pub const TSC_OFFSET: i32 = of(offset_of!(Cpu, tsc_offset));
     pub const MXCSR: i32 = of(offset_of!(Cpu, mxcsr));
     pub const HOST_MXCSR: i32 = of(offset_of!(Cpu, host_mxcsr));
-    pub const XCR0: i32 = of(offset_of!(Cpu, xcr0));
-    pub const BOUNCE: i32 = of(offset_of!(Cpu, bounce));
 }
 
 /// Flags that live in [`Cpu::flags`].

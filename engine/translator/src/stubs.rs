@@ -87,7 +87,7 @@ impl Stubs {
         }
         asm.ret();
 
-        let mut leave = |asm: &mut Asm, reason: ExitReason, keep: Option<(i32, Reg)>| {
+        let leave = |asm: &mut Asm, reason: ExitReason, keep: Option<(i32, Reg)>| {
             asm.align(16, 0);
             let here = asm.here();
             if let Some((offset, reg)) = keep {
@@ -109,7 +109,7 @@ impl Stubs {
         asm.align(16, 0);
         let call = asm.here();
         call_helper(asm, avx, unwind);
-        let mut helper = |asm: &mut Asm, function: Helper| {
+        let helper = |asm: &mut Asm, function: Helper| {
             asm.align(16, 0);
             let here = asm.here();
             asm.store(gs(off::gpr(0)), RAX);

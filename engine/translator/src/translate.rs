@@ -52,6 +52,11 @@ struct Block {
     crosses: bool,
     /// It has not been dropped.
     live: bool,
+<<<<<<< HEAD
+    #[expect(clippy::vec_box, reason = "emitted code holds their addresses")]
+    _system: Vec<Box<Instruction>>,
+=======
+>>>>>>> main
 }
 
 impl Block {

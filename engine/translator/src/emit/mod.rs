@@ -141,6 +141,7 @@ pub struct Emitted {
     /// Its entries.
     pub map_entries: u16,
     /// Instructions that emitted code points at.
+    #[expect(clippy::vec_box, reason = "emitted code holds their addresses")]
     pub system: Vec<Box<Instruction>>,
 }
 
@@ -161,6 +162,7 @@ pub struct Emitter<'a> {
     exits: Vec<Exit>,
     map: Vec<MapEntry>,
     cold: Vec<Cold>,
+    #[expect(clippy::vec_box, reason = "emitted code holds their addresses")]
     system: Vec<Box<Instruction>>,
     /// The instruction's offset in the block, and in the page.
     guest: u16,
