@@ -43,6 +43,7 @@ struct Block {
     /// Bytes of guest code.
     length: u16,
     /// Offsets in its code.
+    parked_entry: u16,
     poll_entry: u16,
     entry: u16,
     dead_end: u16,
@@ -52,11 +53,6 @@ struct Block {
     crosses: bool,
     /// It has not been dropped.
     live: bool,
-<<<<<<< HEAD
-    #[expect(clippy::vec_box, reason = "emitted code holds their addresses")]
-    _system: Vec<Box<Instruction>>,
-=======
->>>>>>> main
 }
 
 impl Block {
@@ -75,6 +71,8 @@ impl Block {
 pub struct Found {
     /// Where to enter with the linear address in R11.
     pub indirect_entry: u64,
+    /// Where to enter with flags perhaps parked.
+    pub parked_entry: u64,
     /// Where to enter.
     pub poll_entry: u64,
     /// Where to enter without a poll.
@@ -132,6 +130,7 @@ pub struct Code {
     /// Second pages of blocks that have one.
     seconds: Map<u32, u64>,
     /// Instructions that emitted code points at.
+    #[expect(clippy::vec_box, reason = "emitted code holds their addresses")]
     system: Vec<Box<Instruction>>,
     /// Pages whose data are written beside code: how often since their code was last dropped, and how often before it
     /// is dropped again.
@@ -226,6 +225,7 @@ impl Code {
         let start = self.cache.range().start + u64::from(block.host);
         Found {
             indirect_entry: start,
+            parked_entry: start + u64::from(block.parked_entry),
             poll_entry: start + u64::from(block.poll_entry),
             entry: start + u64::from(block.entry),
             second: if block.crosses { self.seconds.get(&id).copied() } else { None },
@@ -261,6 +261,8 @@ impl Code {
         let to = if target.second.is_some() {
             let Some(stub) = self.emit_far(exit.target.into(), Mode(target.mode)) else { return };
             stub
+        } else if exit.parked {
+            target.parked_entry
         } else if exit.polled {
             target.poll_entry
         } else {
@@ -331,6 +333,7 @@ impl Code {
             host: (host - self.cache.range().start) as u32,
             mode,
             length: length as u16,
+            parked_entry: emitted.parked_entry,
             poll_entry: emitted.poll_entry,
             entry: emitted.entry,
             dead_end: emitted.dead_end,
@@ -425,7 +428,7 @@ impl Code {
         self.counts.dropped += 1;
         let key = block.key();
         let start = self.cache.range().start + u64::from(block.host);
-        for place in [block.poll_entry, block.entry] {
+        for place in [block.parked_entry, block.poll_entry, block.entry] {
             let mut bytes = self.cache.peek(start + u64::from(place));
             bytes[0] = 0xe9;
             let relative = u32::from(block.dead_end) - u32::from(place) - 5;
