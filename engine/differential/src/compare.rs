@@ -8,10 +8,13 @@ use crate::layout::{DATA, Record};
 /// Error code bit: the page is there.
 const PRESENT: u64 = 1;
 
-/// A page fault's error code, as far as it is comparable: of its own half the host's kernel always says that it is
+/// Where the host's kernel has its own part of the linear addresses begin: with the last page of the lower half.
+const KERNEL: u64 = 0x7fff_ffff_f000;
+
+/// A page fault's error code, as far as it is comparable: of its own part the host's kernel always says that it is
 /// there, so as not to tell.
 fn error_code(record: &Record) -> u64 {
-    let own = record.get(Record::VECTOR) == 14 && (record.get(Record::CR2) as i64) < 0;
+    let own = record.get(Record::VECTOR) == 14 && record.get(Record::CR2) >= KERNEL;
     record.get(Record::ERROR) | if own { PRESENT } else { 0 }
 }
 

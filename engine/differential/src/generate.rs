@@ -355,6 +355,8 @@ fn acceptable(bytes: &[u8], address: u64) -> Option<Instruction> {
             | Code::Reservednop_rm32_r32_0F0D
             | Code::Reservednop_rm64_r64_0F0D
     );
+    // PAUSE with REX.B is XCHG on some processors.
+    let differs = differs || (decoded.mnemonic() == Mnemonic::Pause && decoded.len() > 2);
     // The native side's thread pointer lies behind FS.
     let behind_fs = decoded.segment_prefix() == Register::FS;
     (!loads_segment && !behind_fs && !differs).then_some(decoded)

@@ -393,6 +393,11 @@ impl Asm {
     }
 
     /// Writes flags.
+    pub fn or(&mut self, to: Reg, from: Reg) {
+        self.rr(true, &[0x09], from, to);
+    }
+
+    /// Writes flags.
     pub fn cmp(&mut self, a: Reg, b: Reg) {
         self.rr(true, &[0x39], b, a);
     }

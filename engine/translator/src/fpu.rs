@@ -127,11 +127,6 @@ impl Cpu {
         area.0[4] = 0xff;
         load_x87(&area.0);
     }
-
-    /// Whether MXCSR holds an exception that is not masked.
-    pub fn simd_exception_pending(&self) -> bool {
-        self.mxcsr & 0x3f & !(self.mxcsr >> 7) != 0
-    }
 }
 
 /// Carries out one of them.

@@ -111,11 +111,7 @@ fn masked_store(cpu: &mut Cpu, ins: &Instruction) -> Outcome {
     } else {
         (cpu.vectors.0[ins.op1_register().number()], cpu.vectors.0[ins.op2_register().number()], 16)
     };
-    let segment = if ins.segment_prefix() == iced_x86::Register::None {
-        3
-    } else {
-        crate::emit::probe::segment_number(ins.segment_prefix())
-    };
+    let segment = crate::emit::probe::segment_of(ins, 3);
     let chosen: Vec<usize> = (0..length).filter(|&n| mask[n] & 0x80 != 0).collect();
     let mut targets = Vec::with_capacity(chosen.len());
     for &n in &chosen {

@@ -8,7 +8,7 @@ use lodge_x86::segment::attribute;
 
 use crate::access::Privilege;
 use crate::cpu::Cpu;
-use crate::emit::probe::segment_number;
+use crate::emit::probe::segment_of;
 use crate::system::{Flow, Outcome};
 
 /// SF, ZF and PF of a byte.
@@ -97,8 +97,7 @@ pub fn execute(cpu: &mut Cpu, ins: &Instruction) -> Outcome {
         }
         Mnemonic::Salc => cpu.set_al(if cf { 0xff } else { 0 }),
         _ => {
-            let segment =
-                if ins.segment_prefix() == iced_x86::Register::None { 3 } else { segment_number(ins.segment_prefix()) };
+            let segment = segment_of(ins, 3);
             let mask = match ins.memory_base().size() {
                 2 => 0xffff,
                 4 => 0xffff_ffff,

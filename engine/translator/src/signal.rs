@@ -136,7 +136,8 @@ extern "C" fn handler(signal: i32, info: *mut libc::siginfo_t, context: *mut lib
                 let cpu: *mut Cpu;
                 std::arch::asm!("rdgsbase {}", out(reg) cpu, options(nostack, nomem));
                 (*cpu).fault_pc = pc;
-                (*cpu).fault_signal = [signal as u64, (*info).si_code as u64, (*info).si_addr() as u64];
+                let trap = registers[libc::REG_TRAPNO as usize] as u64;
+                (*cpu).fault_signal = [signal as u64, trap, (*info).si_addr() as u64];
                 registers[libc::REG_RIP as usize] = leave as i64;
                 return;
             }

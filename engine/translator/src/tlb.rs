@@ -31,7 +31,7 @@ pub const JUMP_WAY: i32 = (JUMP_ENTRIES * size_of::<JumpEntry>()) as i32;
 /// pages must not meet.
 pub const JUMP_HASH: u8 = 13;
 /// Address spaces kept warm.
-pub const REGIONS: usize = 6;
+pub const REGIONS: usize = 5;
 /// Slots logged before a flush clears the whole table instead.
 const LOG: usize = 2048;
 

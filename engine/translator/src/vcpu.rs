@@ -18,7 +18,7 @@ use std::sync::atomic::Ordering;
 
 use lodge_engine_api::{CpuIo, CrashReport, EngineError, Event, Exit, Vcpu};
 use lodge_x86::bits::{cr0, cr4, rflags};
-use lodge_x86::exception::Exception;
+use lodge_x86::exception::{Exception, vector};
 use lodge_x86::paging::{AccessKind, PagingContext};
 use lodge_x86::state::{Activity, CpuState};
 
@@ -45,10 +45,6 @@ pub struct TranslatorVcpu {
     frames_mode: Option<u32>,
 }
 
-/// Signal codes of an integer division (Linux, asm-generic/siginfo.h).
-const FPE_INTDIV: i32 = 1;
-/// The same for an overflow.
-const FPE_INTOVF: i32 = 2;
 /// Bits of DR6 that single stepping sets.
 const DR6_BS: u64 = 1 << 14;
 
@@ -401,7 +397,7 @@ impl TranslatorVcpu {
     /// Turns a host signal into the guest's exception.
     fn fault(&mut self) {
         let cpu = self.cpu();
-        let [signal, code, address] = cpu.fault_signal;
+        let [signal, trap, address] = cpu.fault_signal;
         let pc = cpu.fault_pc;
         cpu.locate_pc(pc);
         if signal as i32 == libc::SIGSEGV && self.frames.guard().contains(&address) {
@@ -409,18 +405,17 @@ impl TranslatorVcpu {
             return;
         }
         let cpu = self.cpu();
-        let exception = match signal as i32 {
-            libc::SIGFPE if matches!(code as i32, FPE_INTDIV | FPE_INTOVF) => Exception::DIVIDE,
-            libc::SIGFPE if cpu.simd_exception_pending() => {
-                // Without CR4.OSXMMEXCPT it is an undefined opcode (SDM 1 11.5.1).
-                if cpu.cr4 & cr4::OSXMMEXCPT != 0 { Exception::SIMD } else { Exception::INVALID_OPCODE }
-            }
-            libc::SIGFPE => Exception::X87,
-            libc::SIGILL => Exception::INVALID_OPCODE,
-            libc::SIGBUS => Exception::ALIGNMENT,
+        let exception = match trap as u8 {
+            vector::DIVIDE => Exception::DIVIDE,
+            // Without CR4.OSXMMEXCPT it is an undefined opcode (SDM 1 11.5.1).
+            vector::SIMD if cpu.cr4 & cr4::OSXMMEXCPT == 0 => Exception::INVALID_OPCODE,
+            vector::SIMD => Exception::SIMD,
+            vector::X87 => Exception::X87,
+            vector::INVALID_OPCODE => Exception::INVALID_OPCODE,
+            vector::ALIGNMENT => Exception::ALIGNMENT,
             _ => Exception::general_protection(0),
         };
-        tracing::debug!(lip = cpu.lip, %exception, signal, code, address, "host signal in guest code");
+        tracing::debug!(lip = cpu.lip, %exception, signal, trap, address, "host signal in guest code");
         self.context.after = After::Raise(exception);
     }
 

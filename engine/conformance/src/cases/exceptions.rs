@@ -16,6 +16,7 @@ pub fn cases() -> Vec<Case> {
     all.extend(legacy_only());
     all.extend(privileged());
     all.extend(double());
+    all.extend(found());
     all
 }
 
@@ -196,6 +197,31 @@ fn privileged() -> Vec<Case> {
         .raises(16, None, 5),
     );
     all
+}
+
+/// Found by running random instructions natively and under an engine.
+fn found() -> Vec<Case> {
+    vec![
+        Case::long(
+            "exceptions/segment_overrides_mean_nothing_in_64_bit_mode",
+            |a| emit!(a; nop(); mov(rax, qword_ptr(rbx).ss())),
+        )
+        .with(Rbx, 0x8000_0000_0000)
+        .raises(13, Some(0), 1),
+        Case::long(
+            "exceptions/stack_fault_by_base_whatever_the_override",
+            |a| emit!(a; nop(); mov(rax, qword_ptr(rbp).cs())),
+        )
+        .with(Rbp, 0x8000_0000_0000)
+        .raises(12, Some(0), 1),
+        Case::long(
+            "exceptions/x87_error_beside_flags_in_mxcsr",
+            |a| emit!(a; ldmxcsr(dword_ptr(DATA)); fldcw(word_ptr(DATA + 4)); fldz(); fldz(); fdivp(st1, st0); fld1()),
+        )
+        .poke(DATA, &0x1f3fu32.to_le_bytes())
+        .poke(DATA + 4, &0x37eu16.to_le_bytes())
+        .raises(16, None, 5),
+    ]
 }
 
 fn double() -> Vec<Case> {

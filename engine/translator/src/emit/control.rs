@@ -244,6 +244,8 @@ impl Emitter<'_> {
         });
         self.asm.lea(RCX, at(R11, -(self.next as i32)));
         self.asm.store(gs(off::CODE_BASE), RCX);
+        // The block that returned may have left flags parked.
+        self.parked = true;
         let next = self.next as i64;
         self.exit_direct(next, false);
     }

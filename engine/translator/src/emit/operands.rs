@@ -405,7 +405,9 @@ fn may_not_store(ins: &Instruction) -> bool {
 /// Whether the instruction raises #MF for an x87 exception that is pending, before it looks at its operand.
 pub(super) fn reports_x87_errors(ins: &Instruction) -> bool {
     use Mnemonic as M;
-    matches!(needs(ins), Needs::X87 | Needs::Mmx) && !matches!(ins.mnemonic(), M::Fnstcw | M::Fnstsw)
+    // Some that SSE brought have MMX registers too.
+    let mmx = ins.op0_register().is_mm() || ins.op1_register().is_mm();
+    (mmx || needs(ins) == Needs::X87) && !matches!(ins.mnemonic(), M::Fnstcw | M::Fnstsw)
 }
 
 /// Whether the instruction reaches only those elements of its operand that a mask selects, so that the operand as a

@@ -45,7 +45,7 @@ impl Ea {
                 .then(|| (number(index), ins.memory_index_scale().trailing_zeros() as u8)),
             displacement,
             relative,
-            segment: segment_number(ins.memory_segment()),
+            segment: segment_of(ins, stack_or_data(base)),
             bits,
         }
     }
@@ -54,6 +54,21 @@ impl Ea {
     pub fn simple(register: u8, displacement: i64, segment: u8, bits: u32) -> Self {
         Self { base: Some(register), index: None, displacement, relative: false, segment, bits: bits as u8 }
     }
+}
+
+/// The segment that a base register implies.
+fn stack_or_data(base: Register) -> u8 {
+    let stack = matches!(base.full_register(), Register::RSP | Register::RBP);
+    if stack { 2 } else { 3 }
+}
+
+/// The segment of an operand that is in `default` without a prefix. In 64-bit mode prefixes but those of FS and GS mean
+/// nothing (SDM 1 3.4.2.1).
+pub fn segment_of(ins: &Instruction, default: u8) -> u8 {
+    let prefix = ins.segment_prefix();
+    let number = segment_number(prefix);
+    let ignored = number < 4 && ins.code_size() == iced_x86::CodeSize::Code64;
+    if prefix == Register::None || ignored { default } else { number }
 }
 
 /// The number of a segment register, DS where there is none.
@@ -180,6 +195,9 @@ impl Emitter<'_> {
             self.asm.mov_imm32(RCX, argument);
             self.asm.call_to(self.stubs.bounce_begin);
             return;
+        }
+        if self.keep_flags && self.may_park {
+            self.park();
         }
         let (enter, back) = (self.asm.label(), self.asm.label());
         self.effective(ea);

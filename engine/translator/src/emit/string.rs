@@ -1,9 +1,9 @@
 //! String instructions without REP; those with it go to [`crate::string`] as a whole.
 
-use iced_x86::{Instruction, Mnemonic, OpKind, Register};
+use iced_x86::{Instruction, Mnemonic, OpKind};
 
 use super::Emitter;
-use super::probe::{Ea, segment_number};
+use super::probe::{Ea, segment_of};
 use crate::asm::{Label, Mem, R10, R11, RAX, RCX, RDI, RSI, Reg, Size, at, cond, gs};
 use crate::cpu::off;
 use crate::mode::Mode;
@@ -34,10 +34,7 @@ impl Shape {
                 _ => None,
             })
             .unwrap_or(64);
-        let segment = match ins.segment_prefix() {
-            Register::None => 3,
-            register => segment_number(register),
-        };
+        let segment = segment_of(ins, 3);
         Self { size: ins.memory_size().size().max(1), bits, segment }
     }
 }
@@ -192,10 +189,10 @@ impl Emitter<'_> {
         // With a count of zero nothing may be touched.
         self.asm.cmp_imm(R10, 0);
         self.asm.jcc(cond::E, helper);
-        self.probe(&Ea::simple(RSI_NUMBER, 0, 3, 64), 1, false);
+        self.probe(&Ea::simple(RSI_NUMBER, 0, 3, 64), shape.size as u32, false);
         self.check_run(shape.size, helper);
         self.asm.store(gs(off::spill(1)), R11);
-        self.probe_as(&Ea::simple(RDI_NUMBER, 0, 0, 64), 1, true, false);
+        self.probe_as(&Ea::simple(RDI_NUMBER, 0, 0, 64), shape.size as u32, true, false);
         self.check_run(shape.size, helper);
         self.asm.store(gs(off::spill(2)), RSI);
         self.asm.store(gs(off::spill(3)), RDI);
@@ -215,7 +212,7 @@ impl Emitter<'_> {
         self.check_count(helper);
         self.asm.cmp_imm(R10, 0);
         self.asm.jcc(cond::E, helper);
-        self.probe_as(&Ea::simple(RDI_NUMBER, 0, 0, 64), 1, true, false);
+        self.probe_as(&Ea::simple(RDI_NUMBER, 0, 0, 64), shape.size as u32, true, false);
         self.check_run(shape.size, helper);
         self.asm.store(gs(off::spill(3)), RDI);
         self.asm.mov(RDI, R11);
