@@ -377,7 +377,9 @@ impl Code {
             .copied()
             .filter(|&id| {
                 let block = &self.blocks[id as usize];
-                block.live && pieces(block, self.seconds.get(&id).copied()).any(|(p, chunks)| p == page && chunks & touched != 0)
+                block.live
+                    && pieces(block, self.seconds.get(&id).copied())
+                        .any(|(p, chunks)| p == page && chunks & touched != 0)
             })
             .collect();
         for &id in &doomed {
@@ -388,7 +390,9 @@ impl Code {
             let blocks = &self.blocks;
             ids.retain(|&id| blocks[id as usize].live);
             for &id in ids.iter() {
-                left |= pieces(&blocks[id as usize], self.seconds.get(&id).copied()).filter(|(p, _)| *p == page).fold(0, |all, (_, c)| all | c);
+                left |= pieces(&blocks[id as usize], self.seconds.get(&id).copied())
+                    .filter(|(p, _)| *p == page)
+                    .fold(0, |all, (_, c)| all | c);
             }
             if ids.is_empty() {
                 self.by_page.remove(&page);

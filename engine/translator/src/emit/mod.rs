@@ -188,12 +188,7 @@ pub struct Tools<'a> {
 
 impl<'a> Emitter<'a> {
     /// Emits `instructions`, decoded with their offset in the page as address, into the assembler.
-    pub fn block(
-        tools: Tools<'a>,
-        mode: Mode,
-        own: ModeStubs,
-        instructions: &[Instruction],
-    ) -> Emitted {
+    pub fn block(tools: Tools<'a>, mode: Mode, own: ModeStubs, instructions: &[Instruction]) -> Emitted {
         let start = instructions.first().map_or(0, Instruction::ip);
         let single = mode.has(Mode::HOW);
         let mut emitter = Emitter {
