@@ -65,6 +65,10 @@ pub fn differences(instructions: &[Instruction], native: (&Record, &[u8]), engin
             compare("CR2", n.get(Record::CR2) & mask, e.get(Record::CR2) & mask);
         }
     }
+    if n.xsave()[26] & 2 != 0 {
+        // LDMXCSR has set AMD's misaligned mode (APM 2 11.5.10), which is the host's and not in the guest's profile.
+        return Vec::new();
+    }
     for (number, name) in NAMES.iter().enumerate() {
         compare(name, n.gpr(number), e.gpr(number));
     }

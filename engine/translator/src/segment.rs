@@ -121,9 +121,8 @@ impl Cpu {
                 return Err(Exception::general_protection(0));
             }
             let attributes = if number == 2 { u16::from(cpl) << attribute::DPL_SHIFT } else { 0 };
-            // A null FS or GS keeps its base on some processors and clears it on others; AMD's keep it.
-            let base = if self.is_64() { self.segment[number].base } else { 0 };
-            self.put_segment(number, Segment { base, limit: 0, selector, attributes });
+            // A null FS or GS clears the base, as CPUID says (APM 3 E.4.18, NullSelectorClearsBase).
+            self.put_segment(number, Segment { base: 0, limit: 0, selector, attributes });
             return Ok(());
         }
         let mut descriptor = self.descriptor(selector, Exception::general_protection)?;

@@ -125,6 +125,21 @@ fn faults() -> Vec<Case> {
         .gives(Rax, 1)
         .leaves(RAM + 6 * PAGE - 3, &[1, 2, 3])
         .leaves(RAM, &[4, 5, 6, 7, 8]),
+        Case::long("memory/push_of_a_selector_across_pages", |a| emit!(a; push(fs); mov(rax, qword_ptr(rsp)); add(rsp, 8)))
+            .tweak(|state| state.segment[4].selector = 0x2b)
+            .with(Rsp, EDGE + 6)
+            .map(PLAY, RAM + 5 * PAGE, P | RW)
+            .map(EDGE, RAM, P | RW)
+            .poke(RAM + 6 * PAGE, &[0xee; 8])
+            .poke(RAM, &[0xff; 8])
+            .gives(Rax, 0x2b)
+            .leaves(RAM, &[0, 0, 0, 0, 0, 0, 0xff, 0xff])
+            .leaves(RAM + 6 * PAGE, &[0xee; 8]),
+        Case::long("memory/push_of_a_selector_into_nothing", |a| emit!(a; nop(); push(fs)))
+            .with(Rsp, EDGE + 6)
+            .map(PLAY, RAM, P | RW)
+            .gate(14, None, |gate| gate.ist = 1)
+            .page_fault(2, EDGE, 1),
         Case::long("memory/push_that_faults_leaves_rsp", |a| emit!(a; nop(); push(rax)))
             .with(Rsp, EDGE + 4)
             .map(EDGE, RAM, P | RW)

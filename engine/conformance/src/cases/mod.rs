@@ -12,7 +12,9 @@ mod exceptions;
 mod integer;
 mod memory;
 mod modify;
+mod paging;
 mod strings;
+mod system;
 
 use crate::Case;
 
@@ -24,5 +26,7 @@ pub fn suite() -> Vec<Case> {
     all.extend(memory::cases());
     all.extend(strings::cases());
     all.extend(modify::cases());
+    all.extend(paging::cases());
+    all.extend(system::cases());
     all
 }

@@ -96,10 +96,10 @@ impl Emitter<'_> {
         // A 32-bit push of a selector writes only 16 bits on today's processors; the slot is still four bytes.
         let size = stack_size(ins);
         let slot = self.stack_slot(-(size as i64));
-        self.probe_as(&slot, 2, true, false);
+        let width = if self.mode.is_64() { size } else { 2 };
+        self.probe_as(&slot, width as u32, true, false);
         let selector = off::segment_selector(segment_number(ins.op0_register()));
         self.asm.load_sized(Size::B2, RCX, gs(selector));
-        let width = if self.mode.is_64() { size } else { 2 };
         self.asm.store_sized(Size::of(width), at(R11, 0), RCX);
         self.commit();
         self.move_stack(-(size as i32));
