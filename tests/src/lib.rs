@@ -1,7 +1,7 @@
 //! A lodge process under test: [`TestVm`] starts the built command, reads what the guest says and answers it.
 //!
-//! `LODGE_BIN` names the command and `LODGE_GUESTS` the folder that `cargo xtask guests` fills; `cargo xtask test` sets
-//! both. Every wait has a limit, and a test that fails shows what the guest said last.
+//! `LODGE_BIN` names the command and `LODGE_GUESTS` the folder that `cargo xtask guests` fills, `LODGE_ROOT` the image of
+//! a Debian root file system; `cargo xtask test` sets them. Every wait has a limit, and a test that fails shows what the guest said last.
 #![forbid(unsafe_code)]
 
 mod kernels;
@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 pub use kernels::{multiboot, write_file};
 
 /// How long a guest may take for one thing. CI machines are slow and busy; a guest that hangs hangs for ever.
-pub const PATIENCE: Duration = Duration::from_secs(120);
+pub const PATIENCE: Duration = Duration::from_secs(300);
 
 /// The command under test.
 pub fn lodge() -> PathBuf {
@@ -28,6 +28,38 @@ pub fn guest(file: &str) -> PathBuf {
     let path = from_environment("LODGE_GUESTS").join(file);
     assert!(path.is_file(), "{} is missing; `cargo xtask guests` fetches it", path.display());
     path
+}
+
+/// A copy of the Debian root file system's image, to be written.
+pub fn debian_root() -> tempfile::TempPath {
+    let image = from_environment("LODGE_ROOT");
+    let copy = tempfile::NamedTempFile::new().expect("a temporary file").into_temp_path();
+    let status = Command::new("cp").arg("--sparse=always").arg(&image).arg(&copy).status();
+    assert!(status.is_ok_and(|status| status.success()), "{} cannot be copied", image.display());
+    copy
+}
+
+/// Holds that a kernel's log has nothing in it that tells of a fault of the machine.
+#[track_caller]
+pub fn check_log(log: &str) {
+    const BAD: &[&str] = &[
+        "BUG:",
+        "WARNING:",
+        "Oops",
+        "Call Trace",
+        "unchecked MSR",
+        "lockup",
+        "rcu_sched self-detected",
+        "unstable",
+        "Spurious",
+        "spurious",
+        "nobody cared",
+        "Machine check",
+        "Kernel panic",
+    ];
+    for line in log.lines() {
+        assert!(!BAD.iter().any(|bad| line.contains(bad)), "{line:?} is in this log:\n{log}");
+    }
 }
 
 fn from_environment(name: &str) -> PathBuf {

@@ -77,6 +77,101 @@ fn signals_end_the_machine_in_order() {
 }
 
 #[test]
+#[ignore = "boots a VM: run by `cargo xtask test`"]
+fn a_guest_that_loops_with_interrupts_off_is_ended() {
+    // cli; jmp .
+    let kernel = multiboot(&[0xfa, 0xeb, 0xfe]);
+    let with = |timeout: &str| {
+        let mut command = run();
+        command.arg("--kernel").arg(kernel.path()).args(["--cpus", "2", "--timeout", timeout]);
+        command
+    };
+    let (status, output) = finish(&mut with("1"));
+    assert_eq!(status, 4, "{output}");
+    for (signal, expected) in [(Signal::TERM, 143), (Signal::INT, 130), (Signal::HUP, 129)] {
+        let mut vm = TestVm::start(&mut with("600"));
+        vm.expect("engine");
+        kill_process(Pid::from_raw(i32::try_from(vm.id()).unwrap()).unwrap(), signal).unwrap();
+        let (status, output) = vm.wait();
+        assert_eq!(status, expected, "{output}");
+    }
+}
+
+/// A file's first half.
+fn half(file: &str) -> tempfile::NamedTempFile {
+    let bytes = std::fs::read(guest(file)).unwrap();
+    write_file(&bytes[..bytes.len() / 2])
+}
+
+#[test]
+#[ignore = "runs the built command: run by `cargo xtask test`"]
+fn damaged_files_are_refused() {
+    let (kernel, initrd) = (guest("cloud-amd64/vmlinuz"), guest("cloud-amd64/initrd"));
+    let (kernel, initrd) = (kernel.to_str().unwrap(), initrd.to_str().unwrap());
+    let (empty, short, odd) = (write_file(b""), half("cloud-amd64/vmlinuz"), write_file(&[0; 1000]));
+    let path = |file: &tempfile::NamedTempFile| file.path().to_str().unwrap().to_owned();
+    let (empty, short, odd) = (path(&empty), path(&short), path(&odd));
+    for (arguments, expected) in [
+        (vec!["--kernel", &empty], "is empty"),
+        (vec!["--kernel", &short], "is cut short"),
+        (vec!["--kernel", "/"], "'/'"),
+        (vec!["--kernel", kernel, "--initrd", "/no/such/initrd"], "'/no/such/initrd' does not exist"),
+        (vec!["--kernel", kernel, "--initrd", &empty], "is empty"),
+        (vec!["--kernel", kernel, "--initrd", initrd, "--memory", "8M"], "too little"),
+        (vec!["--kernel", kernel, "--disk", &empty], "is empty"),
+        (vec!["--kernel", kernel, "--disk", &odd], "which is no multiple of 512"),
+        (vec!["--kernel", kernel, "--disk", "/"], "the disk /"),
+    ] {
+        let (status, output) = finish(run().args(&arguments));
+        assert_eq!(status, 2, "{arguments:?}: {output}");
+        assert!(output.contains(expected), "{arguments:?}: {output}");
+        assert!(!output.contains("panicked"), "{output}");
+    }
+}
+
+#[test]
+#[ignore = "runs the built command: run by `cargo xtask test`"]
+fn values_that_mean_nothing_are_refused() {
+    let kernel = guest("cloud-amd64/vmlinuz");
+    let disk = write_file(&[0; 4096]);
+    let disk = disk.path().to_str().unwrap();
+    for (option, value) in [
+        ("--cpus", "0"),
+        ("--cpus", "33"),
+        ("--cpus", "1000"),
+        ("--cpus", "two"),
+        ("--memory", "0"),
+        ("--memory", "12Q"),
+        ("--memory", "-1"),
+        ("--memory", "1000T"),
+        ("--engine", "warp"),
+        ("--serial", "pigeon"),
+        ("--net", "avian"),
+        ("--display", "mirror"),
+        ("--timeout", "0"),
+        ("--timeout", "soon"),
+        ("--disk", &format!("{disk},bus=ribbon")),
+        ("--disk", &format!("{disk},format=papyrus")),
+        ("--disk", &format!("{disk},colour=blue")),
+    ] {
+        let (status, output) = finish(run().arg("--kernel").arg(&kernel).arg(format!("{option}={value}")));
+        assert_eq!(status, 2, "{option}={value}: {output}");
+        assert!(!output.is_empty() && !output.contains("panicked"), "{option}={value}: {output}");
+    }
+}
+
+#[test]
+#[ignore = "boots a VM: run by `cargo xtask test`"]
+fn a_truncated_initial_ram_disk_is_the_guests_to_complain_about() {
+    let initrd = half("cloud-amd64/initrd");
+    let mut command = run();
+    command.arg("--kernel").arg(guest("cloud-amd64/vmlinuz")).arg("--initrd").arg(initrd.path());
+    let (status, output) = finish(command.args(["--append", "console=ttyS0 panic=-1", "--no-reboot"]));
+    assert_eq!(status, 0, "{output}");
+    assert!(output.contains("Unable to mount root fs"), "{output}");
+}
+
+#[test]
 #[ignore = "runs the built command: run by `cargo xtask test`"]
 fn errors_say_what_failed_and_end_with_two() {
     let junk = write_file(b"\x1f\x8b\x08 not a kernel");

@@ -41,6 +41,9 @@ enum Command {
         /// Only the whole-VM tests
         #[arg(long)]
         vm: bool,
+        /// Also what takes minutes each: a full pass of memtest86+
+        #[arg(long)]
+        long: bool,
     },
     /// Measure lodge, QEMU and the bare host in turn
     Bench(bench::Options),
@@ -50,7 +53,7 @@ fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Check { quick } => check::run(quick),
         Command::Guests { root } => guests::run(root),
-        Command::Test { vm } => test::run(vm),
+        Command::Test { vm, long } => test::run(vm, long),
         Command::Bench(options) => bench::run(&options),
     };
     match result {

@@ -1,6 +1,6 @@
 //! `cargo xtask test`: everything that CI runs.
 //!
-//! The rules first, then the unit tests, then whole VMs. lodge is for ordinary users, so the whole-VM tests run as one:
+//! The rules first, then the unit tests, the differential test, then whole VMs. lodge is for ordinary users, so the whole-VM tests run as one:
 //! as root, their program, lodge and the guests are copied to where everybody may read, and root is dropped for them.
 
 use std::fs;
@@ -14,11 +14,20 @@ use crate::{check, guests, shell};
 
 /// Whole-VM tests are this package's.
 const PACKAGE: &str = "lodge-tests";
+/// The differential test is this package's, and is run in a release build.
+const DIFFERENTIAL: &str = "lodge-differential";
 /// The user that they run as when we are root: any that owns nothing.
 const ORDINARY: &str = "65534";
 
-/// Runs all tests, or those of whole VMs alone.
-pub fn run(vm_only: bool) -> Result<()> {
+/// Random instructions that the translator is held against the host with.
+const DIFFERENTIAL_CASES: &str = "5000000";
+/// Tests with this in their name take minutes and are run with `--long` only.
+const LONG: &str = "takes_long";
+/// Tests with this in their name need the Debian root file system, which only root builds.
+const DEBIAN: &str = "debian_root";
+
+/// Runs all tests, or those of whole VMs alone; `long` adds those that take minutes.
+pub fn run(vm_only: bool, long: bool) -> Result<()> {
     install_what_is_needed()?;
     let root = crate::root();
     let cargo = |words: &[&str]| {
@@ -28,16 +37,51 @@ pub fn run(vm_only: bool) -> Result<()> {
     };
     if !vm_only {
         check::run(false)?;
-        shell::run(&mut cargo(&["test", "--quiet", "--workspace", "--exclude", PACKAGE]))?;
+        let others = ["--exclude", PACKAGE, "--exclude", DIFFERENTIAL];
+        shell::run(cargo(&["test", "--quiet", "--workspace", "--no-fail-fast"]).args(others))?;
+        println!("test: {DIFFERENTIAL_CASES} random instructions against the host's processor");
+        let mut differential = cargo(&["test", "--quiet", "--release", "--package", DIFFERENTIAL]);
+        shell::run(differential.env("LODGE_DIFFERENTIAL_CASES", DIFFERENTIAL_CASES))?;
     }
     shell::run(&mut cargo(&["build", "--quiet", "--release", "--package", "lodge"]))?;
-    guests::run(false)?;
+    let debian = shell::is_root();
+    guests::run(debian)?;
+    let mut skipped = Vec::new();
+    if !debian {
+        println!("test: {DEBIAN} is left out: only root builds a root file system whose files belong to root");
+        skipped.push(DEBIAN);
+    }
+    if !long {
+        println!("test: {LONG} is left out: `cargo xtask test --long` runs it too");
+        skipped.push(LONG);
+    }
     let built = shell::output(&mut cargo(&["test", "--package", PACKAGE, "--no-run", "--message-format=json"]))?;
     let lodge = root.join("target/release/lodge");
-    for test in executables(&built) {
-        whole_vm(&test, &lodge)?;
+    let stage = if debian { Some(Stage::new()?) } else { None };
+    let mut paths = Paths { lodge, guests: guests::folder(), root: guests::root_image() };
+    if let Some(stage) = &stage {
+        paths = Paths {
+            lodge: stage.copy(&paths.lodge)?,
+            guests: stage.copy(&paths.guests)?,
+            root: stage.copy(&paths.root)?,
+        };
+    }
+    let failed = executables(&built)
+        .into_iter()
+        .filter_map(|test| whole_vm(&test, &paths, stage.as_ref(), &skipped).err())
+        .inspect(|error| eprintln!("test: {error:#}"))
+        .count();
+    if failed > 0 {
+        bail!("{failed} programs of whole-VM tests failed; what they say is above");
     }
     Ok(())
+}
+
+/// What whole-VM tests use.
+struct Paths {
+    lodge: PathBuf,
+    guests: PathBuf,
+    root: PathBuf,
 }
 
 /// Programs that the tests run, and the packages that bring them.
@@ -46,14 +90,16 @@ const NEEDED: &[(&str, &str)] = &[
     ("cc", "gcc"),
     ("apt-get", "apt"),
     ("dpkg-deb", "dpkg"),
+    ("e2fsck", "e2fsprogs"),
     ("setsid", "util-linux"),
     ("setpriv", "util-linux"),
 ];
 
 /// Installs the programs that are missing, as root; otherwise says how.
 fn install_what_is_needed() -> Result<()> {
+    let ours = if shell::is_root() { guests::ROOT_PROGRAMS } else { &[] };
     let missing: Vec<_> =
-        NEEDED.iter().filter(|(program, _)| !shell::has(program)).map(|(_, package)| *package).collect();
+        NEEDED.iter().chain(ours).filter(|(program, _)| !shell::has(program)).map(|(_, package)| *package).collect();
     if missing.is_empty() {
         return Ok(());
     }
@@ -72,26 +118,22 @@ fn executables(messages: &str) -> Vec<PathBuf> {
     tests.filter_map(|message| message["executable"].as_str().map(PathBuf::from)).collect()
 }
 
-/// Runs a program of whole-VM tests, as an ordinary user.
-fn whole_vm(test: &Path, lodge: &Path) -> Result<()> {
-    if !shell::is_root() {
-        return shell::run(&mut with_environment(Command::new(test), lodge, &guests::folder()));
-    }
-    let stage = Stage::new()?;
-    let test = stage.copy(test)?;
-    let lodge = stage.copy(lodge)?;
-    let guests = stage.copy(&guests::folder())?;
-    let mut command = Command::new("setpriv");
-    command.args(["--reuid", ORDINARY, "--regid", ORDINARY, "--clear-groups", "--no-new-privs", "--"]).arg(test);
-    command.current_dir("/").env("HOME", "/nonexistent");
-    shell::run(&mut with_environment(command, &lodge, &guests))
-}
-
-fn with_environment(mut command: Command, lodge: &Path, guests: &Path) -> Command {
+/// Runs a program of whole-VM tests, as an ordinary user: with a stage, as one that we become.
+fn whole_vm(test: &Path, paths: &Paths, stage: Option<&Stage>, skipped: &[&str]) -> Result<()> {
+    let mut command = match stage {
+        None => Command::new(test),
+        Some(stage) => {
+            let mut command = Command::new("setpriv");
+            command.args(["--reuid", ORDINARY, "--regid", ORDINARY, "--clear-groups", "--no-new-privs", "--"]);
+            command.arg(stage.copy(test)?).current_dir("/").env("HOME", "/nonexistent");
+            command
+        }
+    };
     // Each test runs a VM with threads of its own.
     command.args(["--include-ignored", "--test-threads=2"]);
-    command.env("LODGE_BIN", lodge).env("LODGE_GUESTS", guests);
-    command
+    command.args(skipped.iter().flat_map(|name| ["--skip", name]));
+    command.env("LODGE_BIN", &paths.lodge).env("LODGE_GUESTS", &paths.guests).env("LODGE_ROOT", &paths.root);
+    shell::run(&mut command)
 }
 
 /// A folder that everybody may read, and that goes away.

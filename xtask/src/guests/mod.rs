@@ -30,8 +30,15 @@ const LINUX: &[(&str, &str, &str)] = &[
     ("686-pae", "linux-image-686-pae", "i386"),
 ];
 
+/// What the root file system holds besides the least that Debian calls a system.
+const ROOT_PACKAGES: &str = "systemd-sysv,udev,dbus,iproute2,procps,kmod,python3,perl,xz-utils,openssl,sqlite3,gcc,\
+                             libc6-dev";
+
 /// Bytes of the root file system's image.
 const ROOT_SIZE: &str = "2G";
+
+/// Programs that build the root file system, and the packages that bring them.
+pub const ROOT_PROGRAMS: &[(&str, &str)] = &[("mmdebstrap", "mmdebstrap"), ("mke2fs", "e2fsprogs")];
 
 /// Where guests are.
 pub fn folder() -> PathBuf {
@@ -101,10 +108,12 @@ fn memtest(apt: &Apt, folder: &Path) -> Result<()> {
 /// A raw ext4 image of a minimal Debian, made without mounting anything.
 fn build_root() -> Result<()> {
     let (image, tree) = (root_image(), root_tree());
-    if image.is_file() && tree.is_dir() {
+    // Says what the image was made with: another list of packages makes another image.
+    let stamp = image.with_extension("packages");
+    if image.is_file() && tree.is_dir() && fs::read_to_string(&stamp).is_ok_and(|text| text == ROOT_PACKAGES) {
         return Ok(());
     }
-    for (program, package) in [("mmdebstrap", "mmdebstrap"), ("mke2fs", "e2fsprogs")] {
+    for (program, package) in ROOT_PROGRAMS {
         if !shell::has(program) {
             bail!("{program} is missing; `sudo apt-get install {package}` brings it");
         }
@@ -116,9 +125,7 @@ fn build_root() -> Result<()> {
         fs::remove_dir_all(&tree)?;
     }
     let mut debootstrap = shell::command("mmdebstrap", ["--variant=minbase"]);
-    debootstrap.args([
-        "--include=systemd-sysv,udev,iproute2,procps,python3-minimal,perl,xz-utils,openssl,sqlite3,gcc,libc6-dev",
-    ]);
+    debootstrap.arg(format!("--include={ROOT_PACKAGES}"));
     debootstrap.args(["--customize-hook=echo lodge > \"$1/etc/hostname\""]);
     debootstrap.args(["--customize-hook=chroot \"$1\" passwd --delete root"]);
     shell::run(debootstrap.arg("bookworm").arg(&tree))?;
@@ -126,5 +133,6 @@ fn build_root() -> Result<()> {
     let mut mke2fs = shell::command("mke2fs", ["-q", "-t", "ext4", "-L", "root", "-d"]);
     shell::run(mke2fs.arg(&tree).arg(&partial).arg(ROOT_SIZE))?;
     fs::rename(&partial, image)?;
+    fs::write(stamp, ROOT_PACKAGES)?;
     Ok(())
 }
