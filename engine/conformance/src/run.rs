@@ -116,6 +116,11 @@ fn execute(
             .map_err(Failure::setup)?;
     }
     drop(send);
+    for &(vcpu, _) in case.events.iter().take(case.pending) {
+        if let Some(notifier) = partition.notifier(vcpu) {
+            notifier.notify();
+        }
+    }
     let deadline = Instant::now() + LIMIT;
     let mut late = case.late;
     let mut first = None;
