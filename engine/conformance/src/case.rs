@@ -190,6 +190,9 @@ pub struct Chunk {
     pub assemble: Assemble,
 }
 
+/// What a case changes about a gate.
+pub type GateChange = fn(&mut Gate);
+
 /// A case. Made by [`Case::new`] and the methods that follow it.
 pub struct Case {
     /// Its name, unique in the suite.
@@ -213,7 +216,7 @@ pub struct Case {
     /// Changes of entries: bits to clear, bits to set.
     pub entries: Vec<(EntryName, u64, u64)>,
     /// Gates: the vector, what to change; the offset is that of a place in the code where one is given.
-    pub gates: Vec<(u8, Option<Place>, fn(&mut Gate))>,
+    pub gates: Vec<(u8, Option<Place>, GateChange)>,
     /// Processors.
     pub vcpus: u32,
     /// Events by number: for which processor, and what.
@@ -389,7 +392,7 @@ impl Case {
     }
 
     /// Changes a gate.
-    pub fn gate(mut self, vector: u8, place: Option<Place>, change: fn(&mut Gate)) -> Self {
+    pub fn gate(mut self, vector: u8, place: Option<Place>, change: GateChange) -> Self {
         self.gates.push((vector, place, change));
         self
     }

@@ -83,11 +83,8 @@ pub fn run(engine: &dyn Engine, case: &Case) -> Result<(), Failure> {
         .compare(outcome, board.seen())
 }
 
-#[expect(unused_unsafe, unsafe_code, reason = "CPUID is safe in some releases of the standard library only")]
-// UNSAFETY: one instruction that reads no memory.
 fn cpuid(vcpus: u32) -> Result<CpuidTable, Failure> {
-    // SAFETY: every x86-64 processor has CPUID.
-    let host = |leaf, subleaf| unsafe {
+    let host = |leaf, subleaf| {
         let answer = std::arch::x86_64::__cpuid_count(leaf, subleaf);
         [answer.eax, answer.ebx, answer.ecx, answer.edx]
     };

@@ -133,7 +133,7 @@ pub fn system(memory: &GuestMemory, case: &Case, code: &Code) -> Result<(), Fail
         put(layout::TSS + tss32::SS0, &selector::DATA.to_le_bytes())?;
         put(layout::TSS + tss32::IO_MAP, &(TSS_LIMIT as u16 + 1).to_le_bytes())?;
     }
-    debug_assert!(tss16::MIN_LIMIT < TSS_LIMIT);
+    const { assert!(tss16::MIN_LIMIT < TSS_LIMIT) };
     vectors(memory, case, code)
 }
 

@@ -35,9 +35,18 @@ pub fn read(instruction: &Instruction) -> u64 {
     rflags(instruction.rflags_read())
 }
 
+/// Rotates by any count but one leave OF undefined (SDM 2, RCL), even by a count that brings the operand back to what it
+/// was: processors have been seen to change it then.
+fn rotated_overflow(instruction: &Instruction) -> u64 {
+    use Mnemonic as M;
+    let rotates = matches!(instruction.mnemonic(), M::Rcl | M::Rcr | M::Rol | M::Ror);
+    let by_one = instruction.op1_kind() == iced_x86::OpKind::Immediate8 && instruction.immediate8() & 31 == 1;
+    if rotates && !by_one { rflags(RflagsBits::OF) } else { 0 }
+}
+
 /// The flags that are undefined behind an instruction, of those before it (SDM 1 appendix A).
 pub fn undefined_after(instruction: &Instruction, before: u64) -> u64 {
-    let undefined = rflags(instruction.rflags_undefined());
+    let undefined = rflags(instruction.rflags_undefined()) | rotated_overflow(instruction);
     let kept = if may_leave(instruction) { before } else { before & !rflags(instruction.rflags_modified()) };
     kept | undefined
 }

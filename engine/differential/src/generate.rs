@@ -223,7 +223,7 @@ impl Generator {
             input.set_gpr(1, random.below(40));
         }
         if random.chance(15, 16) {
-            input.set_gpr(4, DATA + 0x400 + random.below(0x1800) & !7);
+            input.set_gpr(4, (DATA + 0x400 + random.below(0x1800)) & !7);
         }
         for n in [6, 7] {
             if random.chance(1, 2) {
@@ -293,7 +293,7 @@ fn extended(random: &mut Random, out: &mut [u8]) {
         2 => (1 << 63, 0x7fff),
         3 => (random.bits(), 0x7fff),
         4 => (random.bits() & !(1 << 63), 0),
-        _ => (random.bits() | 1 << 63, 0x3fff + random.below(70) as u16 - 35 | (random.bits() as u16 & 0x8000)),
+        _ => (random.bits() | 1 << 63, (0x3fff + random.below(70) as u16 - 35) | (random.bits() as u16 & 0x8000)),
     };
     out[..8].copy_from_slice(&significand.to_le_bytes());
     out[8..10].copy_from_slice(&exponent.to_le_bytes());

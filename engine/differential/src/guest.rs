@@ -259,11 +259,8 @@ impl Guest {
     }
 }
 
-#[expect(unused_unsafe, unsafe_code, reason = "CPUID is safe in some releases of the standard library only")]
-// UNSAFETY: one instruction that reads no memory.
 fn cpuid(leaf: u32, subleaf: u32) -> std::arch::x86_64::CpuidResult {
-    // SAFETY: every x86-64 processor has CPUID.
-    unsafe { std::arch::x86_64::__cpuid_count(leaf, subleaf) }
+    std::arch::x86_64::__cpuid_count(leaf, subleaf)
 }
 
 /// Vectors with an error code (SDM 3A table 6-1).
@@ -396,13 +393,13 @@ fn tables(memory: &GuestMemory) -> Result<(), GuestError> {
     }
     put(table(2) + (CODE >> 21) * 8, table(4) | P | RW | US)?;
     for page in 0..CODE_BYTES as u64 / 0x1000 {
-        put(table(4) + page * 8, CODE_AT + page * 0x1000 | P | US)?;
+        put(table(4) + page * 8, (CODE_AT + page * 0x1000) | P | US)?;
     }
     put(table(2) + (DATA >> 21) * 8, table(5) | P | RW | US)?;
     for page in 0..(DATA_BYTES + READ_ONLY_BYTES) as u64 / 0x1000 {
         let writable = if DATA + page * 0x1000 < READ_ONLY { RW } else { 0 };
         // Not in the order of their linear addresses, so that an access across the edge goes to two places.
-        put(table(5) + page * 8, DATA_AT + FRAMES[page as usize] | P | US | NX | writable)?;
+        put(table(5) + page * 8, (DATA_AT + FRAMES[page as usize]) | P | US | NX | writable)?;
     }
     Ok(())
 }

@@ -270,7 +270,8 @@ extern "C" fn handler(_: i32, _: *mut libc::siginfo_t, context: *mut libc::c_voi
         let vectors = std::slice::from_raw_parts_mut(machine.fpregs.cast::<u8>(), XSAVE_BYTES);
         let registers = &mut machine.gregs;
         let exchange = &mut *EXCHANGE.load(Ordering::SeqCst);
-        let home = &mut *(&raw mut HOME);
+        let home = &raw mut HOME;
+        let home = &mut *home;
         let current = exchange.current.load(Ordering::SeqCst);
         let next = if current == IDLE {
             home.registers.copy_from_slice(registers);

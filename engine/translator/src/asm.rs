@@ -15,15 +15,12 @@ pub const RSP: Reg = Reg(4);
 pub const RBP: Reg = Reg(5);
 pub const RSI: Reg = Reg(6);
 pub const RDI: Reg = Reg(7);
-pub const R8: Reg = Reg(8);
 pub const R10: Reg = Reg(10);
 pub const R11: Reg = Reg(11);
 pub const R15: Reg = Reg(15);
 
 /// Condition codes as in Jcc.
 pub mod cond {
-    pub const O: u8 = 0;
-    pub const B: u8 = 2;
     pub const AE: u8 = 3;
     pub const E: u8 = 4;
     pub const NE: u8 = 5;
@@ -298,11 +295,6 @@ impl Asm {
         }
     }
 
-    pub fn store_imm8(&mut self, m: Mem, value: u8) {
-        self.mem(None, false, &[0xc6], 0, m, false);
-        self.byte(value);
-    }
-
     pub fn store_imm32(&mut self, m: Mem, value: u32) {
         self.mem(None, false, &[0xc7], 0, m, false);
         self.bytes(&value.to_le_bytes());
@@ -325,11 +317,6 @@ impl Asm {
     /// Writes flags.
     pub fn add_mem(&mut self, to: Reg, m: Mem) {
         self.mem(None, true, &[0x03], to.0, m, false);
-    }
-
-    /// Writes flags.
-    pub fn add32_mem(&mut self, to: Reg, m: Mem) {
-        self.mem(None, false, &[0x03], to.0, m, false);
     }
 
     /// Writes flags.
@@ -406,11 +393,6 @@ impl Asm {
     }
 
     /// Writes flags.
-    pub fn add_imm(&mut self, reg: Reg, imm: i32) {
-        self.group1(true, 0, reg, imm);
-    }
-
-    /// Writes flags.
     pub fn or(&mut self, to: Reg, from: Reg) {
         self.rr(true, &[0x09], from, to);
     }
@@ -433,11 +415,6 @@ impl Asm {
 
     pub fn movzx16(&mut self, to: Reg, from: Reg) {
         self.rr(false, &[0x0f, 0xb7], to, from);
-    }
-
-    pub fn movzx8(&mut self, to: Reg, from: Reg) {
-        let rex = 0x40 | (to.0 >> 3) << 2 | from.0 >> 3;
-        self.bytes(&[rex, 0x0f, 0xb6, 0xc0 | (to.0 & 7) << 3 | from.0 & 7]);
     }
 
     /// `rorx to, from, count`, 64-bit. No flags.
@@ -505,10 +482,6 @@ impl Asm {
         self.bytes(&[0x04, 0x7f, 0x9e]);
     }
 
-    pub fn cld(&mut self) {
-        self.byte(0xfc);
-    }
-
     pub fn ret(&mut self) {
         self.byte(0xc3);
     }
@@ -559,11 +532,6 @@ impl Asm {
     pub fn jcc(&mut self, cond: u8, label: Label) {
         self.bytes(&[0x0f, 0x80 | cond]);
         self.rel32_label(label);
-    }
-
-    pub fn jcc_to(&mut self, cond: u8, target: u64) {
-        self.bytes(&[0x0f, 0x80 | cond]);
-        self.rel32_to(target);
     }
 
     /// Emits `jrcxz` over what `body` emits, which must be shorter than 128 bytes: runs `body` where RCX is not zero.
@@ -637,17 +605,16 @@ mod tests {
         assert_eq!(text(|a| a.load(RDX, gs_index(RDX, 3, 0x4000))), "mov rdx,gs:[rdx*8+4000h]");
         assert_eq!(text(|a| a.rorx(RCX, R11, 6)), "rorx rcx,r11,6");
         assert_eq!(text(|a| a.shrx(RCX, RCX, RDX)), "shrx rcx,rcx,rdx");
-        assert_eq!(text(|a| a.shrx(R11, R8, R10)), "shrx r11,r8,r10");
+        assert_eq!(text(|a| a.shrx(R11, RDX, R10)), "shrx r11,rdx,r10");
         assert_eq!(text(|a| a.cmp_imm(R11, 0xff8)), "cmp r11,0FF8h");
         assert_eq!(text(|a| a.and32_imm(RCX, 0x7ffc0)), "and ecx,7FFC0h");
         assert_eq!(text(|a| a.store_sized(Size::B1, at(R11, 0), RSI)), "mov [r11],sil");
-        assert_eq!(text(|a| a.store_sized(Size::B2, at(R15, -2), R8)), "mov [r15-2],r8w");
+        assert_eq!(text(|a| a.store_sized(Size::B2, at(R15, -2), RDX)), "mov [r15-2],dx");
         assert_eq!(text(|a| a.lea(R11, at(RSP, 8))), "lea r11,[rsp+8]");
         assert_eq!(text(|a| a.lea(R11, at(Reg(13), 0))), "lea r11,[r13]");
         assert_eq!(text(|a| a.save_vector(true, 9, gs(0x200))), "vmovups gs:[200h],ymm9");
         assert_eq!(text(|a| a.load_vector(true, 1, gs(0x200))), "vmovups ymm1,gs:[200h]");
         assert_eq!(text(|a| a.save_vector(false, 9, gs(0x200))), "movups gs:[200h],xmm9");
-        assert_eq!(text(|a| a.movzx8(RCX, R15)), "movzx ecx,r15b");
         assert_eq!(text(|a| a.rdgsbase(RDI)), "rdgsbase rdi");
         assert_eq!(text(|a| a.ldmxcsr(gs(0x80))), "ldmxcsr gs:[80h]");
         assert_eq!(text(|a| a.cmp32_mem_imm8(gs(0x80), 0)), "cmp dword ptr gs:[80h],0");

@@ -118,6 +118,11 @@ pub struct Cpu {
     pub fault_pc: u64,
     /// The signal, its code and its address.
     pub fault_signal: [u64; 3],
+    /// Not 0 between the place where a block puts live flags aside and the entry of the next: they are in
+    /// [`Cpu::parked_flags`], and what the host has is void.
+    pub parked: u32,
+    /// AH and AL as LAHF and SETO left them.
+    pub parked_flags: u64,
     /// Spill slots of emitted code.
     pub spill: [u64; 8],
     /// The host address that a memory helper found.
@@ -224,13 +229,13 @@ pub mod off {
     pub const EXIT_ARG: i32 = of(offset_of!(Cpu, exit_arg));
     pub const HOST_RSP: i32 = of(offset_of!(Cpu, host_rsp));
     pub const FRAMES_TOP: i32 = of(offset_of!(Cpu, frames_top));
+    pub const PARKED: i32 = of(offset_of!(Cpu, parked));
+    pub const PARKED_FLAGS: i32 = of(offset_of!(Cpu, parked_flags));
     pub const CODE_RSP: i32 = of(offset_of!(Cpu, code_rsp));
     pub const HOST_ADDRESS: i32 = of(offset_of!(Cpu, host_address));
     pub const TSC_OFFSET: i32 = of(offset_of!(Cpu, tsc_offset));
     pub const MXCSR: i32 = of(offset_of!(Cpu, mxcsr));
     pub const HOST_MXCSR: i32 = of(offset_of!(Cpu, host_mxcsr));
-    pub const XCR0: i32 = of(offset_of!(Cpu, xcr0));
-    pub const BOUNCE: i32 = of(offset_of!(Cpu, bounce));
 }
 
 /// Flags that live in [`Cpu::flags`].

@@ -71,7 +71,7 @@ mod tests {
     fn nanoseconds(cycles: u64, hz: u64) -> u64 {
         let (multiplier, shift) = scale(hz);
         let shifted = if shift < 0 { cycles >> -shift } else { cycles << shift };
-        (u128::from(shifted) * u128::from(multiplier) >> 32) as u64
+        ((u128::from(shifted) * u128::from(multiplier)) >> 32) as u64
     }
 
     #[test]

@@ -75,6 +75,7 @@ impl Stubs {
         asm.store(gs(off::HOST_RSP), RSP);
         asm.mov(R11, RDI);
         asm.load(RSP, gs(off::FRAMES_TOP));
+        asm.store_imm32(gs(off::PARKED), 0);
         load_guest(asm, avx);
         asm.jmp_reg(R11);
 
@@ -87,7 +88,7 @@ impl Stubs {
         }
         asm.ret();
 
-        let mut leave = |asm: &mut Asm, reason: ExitReason, keep: Option<(i32, Reg)>| {
+        let leave = |asm: &mut Asm, reason: ExitReason, keep: Option<(i32, Reg)>| {
             asm.align(16, 0);
             let here = asm.here();
             if let Some((offset, reg)) = keep {
@@ -109,7 +110,7 @@ impl Stubs {
         asm.align(16, 0);
         let call = asm.here();
         call_helper(asm, avx, unwind);
-        let mut helper = |asm: &mut Asm, function: Helper| {
+        let helper = |asm: &mut Asm, function: Helper| {
             asm.align(16, 0);
             let here = asm.here();
             asm.store(gs(off::gpr(0)), RAX);
@@ -192,6 +193,19 @@ fn save_guest(asm: &mut Asm, avx: bool) {
     }
     asm.pushfq();
     asm.pop_mem(gs(off::FLAGS));
+    // Flags that were put aside are the guest's: AH as it is, OF from AL.
+    asm.load32(RDX, gs(off::PARKED));
+    asm.test32(RDX, RDX);
+    let in_place = asm.label();
+    asm.jcc(crate::asm::cond::E, in_place);
+    asm.load(RDX, gs(off::PARKED_FLAGS));
+    asm.rorx(RSI, RDX, 8);
+    asm.and32_imm(RSI, (lodge_x86::bits::rflags::ARITHMETIC & 0xff) as i32);
+    asm.and32_imm(RDX, 1);
+    asm.shl_imm(RDX, 11);
+    asm.or(RDX, RSI);
+    asm.store(gs(off::FLAGS), RDX);
+    asm.bind(in_place);
     for n in 0..16 {
         asm.save_vector(avx, n, gs(off::vector(n)));
     }

@@ -31,7 +31,7 @@ pub const JUMP_WAY: i32 = (JUMP_ENTRIES * size_of::<JumpEntry>()) as i32;
 /// pages must not meet.
 pub const JUMP_HASH: u8 = 13;
 /// Address spaces kept warm.
-pub const REGIONS: usize = 6;
+pub const REGIONS: usize = 5;
 /// Slots logged before a flush clears the whole table instead.
 const LOG: usize = 2048;
 
@@ -193,11 +193,13 @@ impl Regions {
         unsafe { self.base.add(n * REGION_STRIDE) }
     }
 
+    #[expect(clippy::mut_from_ref, reason = "the entries lie in a mapping that only the owning thread changes")]
     fn entry(&self, n: usize, slot: usize) -> &mut TlbEntry {
         // SAFETY: the slot is masked; entries are plain data that this thread owns while it is not in emitted code.
         unsafe { &mut *self.region(n).add(TLB_OFFSET).cast::<TlbEntry>().add(slot % TLB_ENTRIES) }
     }
 
+    #[expect(clippy::mut_from_ref, reason = "the entries lie in a mapping that only the owning thread changes")]
     fn jump(&self, n: usize, slot: usize, way: usize) -> &mut JumpEntry {
         let slot = slot % JUMP_ENTRIES + (way & 1) * JUMP_ENTRIES;
         // SAFETY: as for `entry`.

@@ -8,8 +8,9 @@
 //! address. So nothing that leads to a block (chained exits, jump caches of all vCPUs) has to be found when it dies.
 
 use std::collections::HashMap;
-use std::hash::BuildHasherDefault;
+use std::hash::{BuildHasher, BuildHasherDefault};
 
+use hashbrown::HashTable;
 use iced_x86::{Decoder, DecoderOptions, Encoder, FlowControl, Instruction, InstructionInfoFactory};
 use rustc_hash::FxHasher;
 
@@ -42,6 +43,7 @@ struct Block {
     /// Bytes of guest code.
     length: u16,
     /// Offsets in its code.
+    parked_entry: u16,
     poll_entry: u16,
     entry: u16,
     dead_end: u16,
@@ -54,6 +56,10 @@ struct Block {
 }
 
 impl Block {
+    fn key(&self) -> (u64, u32) {
+        (self.gpa, self.mode.0)
+    }
+
     /// Offset of its first byte in its page: small pages and large ones are aligned alike in both address spaces.
     fn page_offset(&self) -> u64 {
         self.gpa % if self.mode.has(Mode::LARGE) { 2 << 20 } else { PAGE }
@@ -65,6 +71,8 @@ impl Block {
 pub struct Found {
     /// Where to enter with the linear address in R11.
     pub indirect_entry: u64,
+    /// Where to enter with flags perhaps parked.
+    pub parked_entry: u64,
     /// Where to enter.
     pub poll_entry: u64,
     /// Where to enter without a poll.
@@ -116,11 +124,13 @@ pub struct Code {
     /// The stubs.
     pub stubs: Stubs,
     blocks: Vec<Block>,
-    by_key: Map<(u64, u32), u32>,
+    /// Live blocks by their key: numbers only, for there are many.
+    by_key: HashTable<u32>,
     by_page: Map<u64, Vec<u32>>,
     /// Second pages of blocks that have one.
     seconds: Map<u32, u64>,
     /// Instructions that emitted code points at.
+    #[expect(clippy::vec_box, reason = "emitted code holds their addresses")]
     system: Vec<Box<Instruction>>,
     /// Pages whose data are written beside code: how often since their code was last dropped, and how often before it
     /// is dropped again.
@@ -149,7 +159,7 @@ impl Code {
             cache,
             stubs,
             blocks: Vec::new(),
-            by_key: Map::default(),
+            by_key: HashTable::new(),
             by_page: Map::default(),
             seconds: Map::default(),
             system: Vec::new(),
@@ -215,6 +225,7 @@ impl Code {
         let start = self.cache.range().start + u64::from(block.host);
         Found {
             indirect_entry: start,
+            parked_entry: start + u64::from(block.parked_entry),
             poll_entry: start + u64::from(block.poll_entry),
             entry: start + u64::from(block.entry),
             second: if block.crosses { self.seconds.get(&id).copied() } else { None },
@@ -224,7 +235,8 @@ impl Code {
 
     /// The block for a key, if there is one.
     pub fn find(&self, gpa: u64, mode: Mode) -> Option<Found> {
-        self.by_key.get(&(gpa, mode.0)).map(|&id| self.found(id))
+        let same = |&id: &u32| self.blocks[id as usize].key() == (gpa, mode.0);
+        self.by_key.find(hash((gpa, mode.0)), same).map(|&id| self.found(id))
     }
 
     /// Whether what a lookup found has not been dropped since.
@@ -249,6 +261,8 @@ impl Code {
         let to = if target.second.is_some() {
             let Some(stub) = self.emit_far(exit.target.into(), Mode(target.mode)) else { return };
             stub
+        } else if exit.parked {
+            target.parked_entry
         } else if exit.polled {
             target.poll_entry
         } else {
@@ -319,6 +333,7 @@ impl Code {
             host: (host - self.cache.range().start) as u32,
             mode,
             length: length as u16,
+            parked_entry: emitted.parked_entry,
             poll_entry: emitted.poll_entry,
             entry: emitted.entry,
             dead_end: emitted.dead_end,
@@ -333,7 +348,8 @@ impl Code {
             self.by_page.entry(page).or_default().push(id);
         }
         self.blocks.push(block);
-        self.by_key.insert((gpa, mode.0), id);
+        let blocks = &self.blocks;
+        self.by_key.insert_unique(hash(block.key()), id, |&id| hash(blocks[id as usize].key()));
         self.system.extend(emitted.system);
         if let Some(second) = second {
             self.seconds.insert(id, second);
@@ -370,7 +386,11 @@ impl Code {
     }
 
     fn drop_in_page(&mut self, ram: &Ram, page: u64, from: u64, to: u64) -> bool {
-        let Some(ids) = self.by_page.get(&page) else { return false };
+        let Some(ids) = self.by_page.get(&page) else {
+            // Looked at when code was decoded, but none of it is here.
+            ram.rewatch(page, 0);
+            return false;
+        };
         let touched = chunk_mask((from - page) as usize, (to - from) as usize);
         let doomed: Vec<u32> = ids
             .iter()
@@ -406,17 +426,17 @@ impl Code {
         let block = &mut self.blocks[id as usize];
         block.live = false;
         self.counts.dropped += 1;
-        let key = (block.gpa, block.mode.0);
+        let key = block.key();
         let start = self.cache.range().start + u64::from(block.host);
-        for place in [block.poll_entry, block.entry] {
+        for place in [block.parked_entry, block.poll_entry, block.entry] {
             let mut bytes = self.cache.peek(start + u64::from(place));
             bytes[0] = 0xe9;
             let relative = u32::from(block.dead_end) - u32::from(place) - 5;
             bytes[1..5].copy_from_slice(&relative.to_le_bytes());
             self.cache.patch(start + u64::from(place), bytes);
         }
-        if self.by_key.get(&key) == Some(&id) {
-            self.by_key.remove(&key);
+        if let Ok(entry) = self.by_key.find_entry(hash(key), |&other| other == id) {
+            entry.remove();
         }
     }
 }
@@ -427,6 +447,10 @@ fn emit_linear(asm: &mut Asm, offset: i64, mode: Mode) {
     asm.load(R11, gs(crate::cpu::off::CODE_BASE));
     let place = at(R11, offset as i32);
     if mode.is_64() { asm.lea(R11, place) } else { asm.lea32(R11, place) }
+}
+
+fn hash(key: (u64, u32)) -> u64 {
+    BuildHasherDefault::<FxHasher>::default().hash_one(key)
 }
 
 /// The pages that a block's bytes lie in, with the chunks of each.

@@ -74,6 +74,7 @@ impl Emitter<'_> {
     }
 
     /// R11 += CS base outside 64-bit mode. Writes RCX, no flags.
+    #[expect(clippy::wrong_self_convention, reason = "it is R11 that is converted")]
     fn to_linear(&mut self) {
         if !self.mode.is_64() && !self.mode.has(Mode::CS_FLAT) {
             self.asm.load(RCX, gs(off::segment_base(1)));
@@ -243,6 +244,8 @@ impl Emitter<'_> {
         });
         self.asm.lea(RCX, at(R11, -(self.next as i32)));
         self.asm.store(gs(off::CODE_BASE), RCX);
+        // The block that returned may have left flags parked.
+        self.parked = true;
         let next = self.next as i64;
         self.exit_direct(next, false);
     }

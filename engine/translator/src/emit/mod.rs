@@ -7,12 +7,16 @@
 //!
 //! ```text
 //! indirect:     the page, from the address in R11
+//! parked entry: flags that were put aside come back, if they are live
 //! poll entry:   is something pending? -> cold
 //! entry:        5-byte NOP, 8-aligned     (becomes a jump when the block dies or is replaced)
 //!               instruction ...           each recorded in the map: host offset -> guest offset
 //!               exits                     rel32 in one aligned 8-byte cell each, first to a cold stub
 //! cold:         TLB misses, chain stubs, the poll's exit
 //! ```
+//!
+//! Flags that are live only because the block does not overwrite them are *parked* at the first probe: put aside in
+//! memory, to be brought back by the next block if it wants them, which few do.
 //!
 //! **Flags.** A probe by comparison costs least but writes flags. Where the guest's flags are live before an
 //! instruction, a longer form without flags is used. Flags that the program provably overwrites before reading them
@@ -52,6 +56,8 @@ pub struct Exit {
     pub target: u32,
     /// Enter the target by its polling entry.
     pub polled: bool,
+    /// Flags may be parked: enter the target where that is looked at.
+    pub parked: bool,
 }
 
 impl Exit {
@@ -63,6 +69,7 @@ impl Exit {
         record[..8].copy_from_slice(&self.site.to_le_bytes());
         record[8..12].copy_from_slice(&self.target.to_le_bytes());
         record[12] = u8::from(self.polled);
+        record[13] = u8::from(self.parked);
         record
     }
 
@@ -72,6 +79,7 @@ impl Exit {
             site: u64::from_le_bytes(record.get(..8)?.try_into().ok()?),
             target: u32::from_le_bytes(record.get(8..12)?.try_into().ok()?),
             polled: *record.get(12)? != 0,
+            parked: *record.get(13)? != 0,
         })
     }
 }
@@ -130,6 +138,8 @@ impl MapEntry {
 
 /// What came of a block.
 pub struct Emitted {
+    /// Offset of the entry where flags may be parked.
+    pub parked_entry: u16,
     /// Offset of the polling entry.
     pub poll_entry: u16,
     /// Offset of the entry.
@@ -141,6 +151,7 @@ pub struct Emitted {
     /// Its entries.
     pub map_entries: u16,
     /// Instructions that emitted code points at.
+    #[expect(clippy::vec_box, reason = "emitted code holds their addresses")]
     pub system: Vec<Box<Instruction>>,
 }
 
@@ -161,6 +172,7 @@ pub struct Emitter<'a> {
     exits: Vec<Exit>,
     map: Vec<MapEntry>,
     cold: Vec<Cold>,
+    #[expect(clippy::vec_box, reason = "emitted code holds their addresses")]
     system: Vec<Box<Instruction>>,
     /// The instruction's offset in the block, and in the page.
     guest: u16,
@@ -168,6 +180,10 @@ pub struct Emitter<'a> {
     next: u64,
     /// Flags are live before the instruction: probes must not write them.
     keep_flags: bool,
+    /// Nothing from the instruction to the end of the block reads or writes flags: they can be put aside for good.
+    may_park: bool,
+    /// They have been.
+    parked: bool,
     /// They have been put aside and are yet to be brought back.
     flags_saved: bool,
     /// The instruction's memory operand must be aligned.
@@ -209,6 +225,8 @@ impl<'a> Emitter<'a> {
             offset: start,
             next: start,
             keep_flags: true,
+            may_park: false,
+            parked: false,
             flags_saved: false,
             aligned: false,
             masked: false,
@@ -217,18 +235,23 @@ impl<'a> Emitter<'a> {
         let live = liveness(instructions);
         emitter.asm.lea(RCX, crate::asm::at(R11, -(start as i32)));
         emitter.asm.store(gs(off::CODE_BASE), RCX);
+        let live_in = live.first().copied().unwrap_or(ARITHMETIC) != 0;
+        emitter.asm.align(8, 0);
+        let parked_entry = emitter.asm.offset() as u32;
+        emitter.unpark(live_in);
         // A cell of its own, as at the entry: when the block dies its poll, which may write flags, must not be run.
         emitter.asm.align(8, 0);
         let poll_entry = emitter.asm.offset() as u32;
         if !single {
-            emitter.poll(live.first().copied().unwrap_or(ARITHMETIC) != 0);
+            emitter.poll(live_in);
         }
         emitter.asm.align(8, 0);
         let entry = emitter.asm.offset() as u32;
         emitter.asm.bytes(&[0x0f, 0x1f, 0x44, 0x00, 0x00]);
         let mut open = true;
-        for (instruction, live) in instructions.iter().zip(&live) {
-            emitter.begin(instruction, *live != 0);
+        let passes = flags_pass(instructions);
+        for (n, instruction) in instructions.iter().enumerate() {
+            emitter.begin(instruction, live[n] != 0, passes[n] && !single);
             open = emitter.instruction(instruction);
             if !open {
                 break;
@@ -252,6 +275,7 @@ impl<'a> Emitter<'a> {
             emitter.asm.bytes(&entry.guest.to_le_bytes());
         }
         Emitted {
+            parked_entry: parked_entry as u16,
             poll_entry: poll_entry as u16,
             entry: entry as u16,
             dead_end,
@@ -261,15 +285,45 @@ impl<'a> Emitter<'a> {
         }
     }
 
-    fn begin(&mut self, instruction: &Instruction, keep_flags: bool) {
+    fn begin(&mut self, instruction: &Instruction, keep_flags: bool, may_park: bool) {
         self.offset = instruction.ip();
         self.next = instruction.next_ip();
         self.guest = (self.offset - self.start) as u16;
-        self.keep_flags = keep_flags;
+        self.keep_flags = keep_flags && !self.parked;
+        self.may_park = may_park;
         self.aligned = operands::must_be_aligned(instruction);
         self.masked = operands::is_masked(instruction);
         self.waits = operands::reports_x87_errors(instruction);
         self.map.push(MapEntry { host: self.asm.offset() as u16, guest: self.guest });
+    }
+
+    /// What a block does first where flags may be parked: brings them back if they are live, and says that they are
+    /// not parked any more.
+    fn unpark(&mut self, flags_live: bool) {
+        use crate::asm::RAX;
+        if !flags_live {
+            return self.asm.store_imm32(gs(off::PARKED), 0);
+        }
+        self.asm.load32(RCX, gs(off::PARKED));
+        self.asm.unless_rcx_zero(|asm| {
+            asm.store(gs(off::spill(6)), RAX);
+            asm.load(RAX, gs(off::PARKED_FLAGS));
+            asm.restore_flags_from_rax();
+            asm.load(RAX, gs(off::spill(6)));
+            asm.store_imm32(gs(off::PARKED), 0);
+        });
+    }
+
+    /// Puts live flags aside until the next block: probes from here on may write them.
+    fn park(&mut self) {
+        use crate::asm::RAX;
+        self.asm.store(gs(off::spill(6)), RAX);
+        self.asm.save_flags_in_rax();
+        self.asm.store(gs(off::PARKED_FLAGS), RAX);
+        self.asm.load(RAX, gs(off::spill(6)));
+        self.asm.store_imm32(gs(off::PARKED), 1);
+        self.parked = true;
+        self.keep_flags = false;
     }
 
     fn poll(&mut self, flags_live: bool) {
@@ -464,7 +518,7 @@ impl<'a> Emitter<'a> {
     pub(super) fn chain(&mut self, target: i64, polled: bool) -> Label {
         let enter = self.asm.label();
         self.cold.push(Cold::Chain { enter, exit: self.exits.len() });
-        self.exits.push(Exit { site: 0, target: target as u32, polled });
+        self.exits.push(Exit { site: 0, target: target as u32, polled, parked: self.parked });
         enter
     }
 
@@ -534,6 +588,19 @@ fn liveness(instructions: &[Instruction]) -> Vec<u32> {
         *slot = after;
     }
     live
+}
+
+/// For each instruction, whether flags pass untouched from before it to the end of the block.
+fn flags_pass(instructions: &[Instruction]) -> Vec<bool> {
+    let mut passes = vec![false; instructions.len()];
+    let mut open = true;
+    for (ins, slot) in instructions.iter().zip(&mut passes).rev() {
+        let touches = (ins.rflags_read() | ins.rflags_modified()) & ARITHMETIC != 0;
+        let branches = ins.is_jcc_short_or_near() || ins.is_jcx_short() || ins.is_loop() || ins.is_loopcc();
+        open &= !touches && !branches && !is_system(ins) && !is_string(ins);
+        *slot = open;
+    }
+    passes
 }
 
 /// Branches that stay within the program: they show their flags to nobody but their condition.

@@ -196,6 +196,9 @@ impl Emitter<'_> {
             self.asm.call_to(self.stubs.bounce_begin);
             return;
         }
+        if self.keep_flags && self.may_park {
+            self.park();
+        }
         let (enter, back) = (self.asm.label(), self.asm.label());
         self.effective(ea);
         if !self.is_open(ea.segment) {

@@ -5,7 +5,6 @@
 use iced_x86::{Code, Instruction, Mnemonic, OpKind};
 
 use super::Emitter;
-use super::operands::EXTRA;
 use super::probe::{Ea, segment_number};
 use super::registers::{GprOperand, host};
 use crate::asm::{Mem, R11, R15, RCX, Size, at, gs};
@@ -210,13 +209,8 @@ impl Emitter<'_> {
         self.move_stack(8 * size as i32);
     }
 
-    /// Puts R11 where an address can name it as base [`EXTRA`].
-    pub(super) fn as_extra(&mut self, segment: u8, bits: u8) -> Ea {
-        self.asm.store(gs(off::gpr(EXTRA)), R11);
-        Ea { base: Some(EXTRA), index: None, displacement: 0, relative: false, segment, bits }
-    }
-
     /// R11 -= CS base, outside 64-bit mode: from a linear address to an instruction pointer. Writes RCX, no flags.
+    #[expect(clippy::wrong_self_convention, reason = "it is R11 that is converted")]
     pub(super) fn to_instruction_pointer(&mut self) {
         if !self.mode.is_64() && !self.mode.has(Mode::CS_FLAT) {
             self.asm.load(RCX, gs(off::segment_base(1)));

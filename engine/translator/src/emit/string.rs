@@ -67,7 +67,7 @@ impl Emitter<'_> {
         match ins.mnemonic() {
             Mnemonic::Lodsb | Mnemonic::Lodsw | Mnemonic::Lodsd | Mnemonic::Lodsq => {
                 self.probe(&source, size as u32, false);
-                self.into_accumulator(size);
+                self.load_accumulator(size);
                 self.advance(RSI, &shape);
             }
             Mnemonic::Stosb | Mnemonic::Stosw | Mnemonic::Stosd | Mnemonic::Stosq => {
@@ -255,7 +255,7 @@ impl Emitter<'_> {
         self.asm.jcc(if until_equal { cond::NE } else { cond::E }, helper);
     }
 
-    fn into_accumulator(&mut self, size: usize) {
+    fn load_accumulator(&mut self, size: usize) {
         match size {
             8 => self.asm.load(RAX, at(R11, 0)),
             4 => self.asm.load32(RAX, at(R11, 0)),
