@@ -49,9 +49,10 @@ fn steps() -> Vec<Case> {
         Case::long("debug/handler_runs_without_tf", |a| emit!(a; push(0x102); popfq(); nop()))
             .check(|end| if end.state.rflags & rflags::TF == 0 { Ok(()) } else { Err("TF is set".into()) })
             .ends(debug(3)),
-        Case::long("debug/mov_ss_delays_the_step", |a| {
-            emit!(a; mov(ecx, ss); push(0x102); popfq(); mov(ss, ecx); inc(ebx); inc(ebx))
-        })
+        Case::long(
+            "debug/mov_ss_delays_the_step",
+            |a| emit!(a; mov(ecx, ss); push(0x102); popfq(); mov(ss, ecx); inc(ebx); inc(ebx)),
+        )
         .with(Rbx, 0)
         .any(Rcx)
         .gives(Rbx, 1)
@@ -113,7 +114,8 @@ fn breakpoints() -> Vec<Case> {
         Case::long("debug/resume_flag_passes_one", |a| {
             // The handler sets RF in its frame and goes back: the breakpoint's instruction runs this time.
             let mut begin = a.create_label();
-            emit!(a; jmp(begin); inc(ecx); bts(qword_ptr(rsp + 16), 16u32); iretq(); set_label(&mut begin); nop(); inc(ebx))
+            emit!(a; jmp(begin); inc(ecx); bts(qword_ptr(rsp + 16), 16u32); iretq(); set_label(&mut begin);
+                nop(); inc(ebx))
         })
         .handler(1, 1)
         .tweak(|state| {
@@ -125,17 +127,20 @@ fn breakpoints() -> Vec<Case> {
         .with(Rcx, 0)
         .gives(Rbx, 1)
         .gives(Rcx, 1),
-        Case::long("debug/write_breakpoint_is_a_trap", |a| emit!(a; mov(eax, dword_ptr(DATA)); mov(byte_ptr(DATA + 2), 5); inc(ebx)))
-            .with(Rbx, 0)
-            .tweak(|state| {
-                state.dr[1] = DATA;
-                // Writes, four bytes.
-                state.dr[7] |= 8 | 0xd << 20;
-            })
-            .gives(Rax, 0)
-            .leaves(DATA + 2, &[5])
-            .check(dr6(2))
-            .ends(debug(2)),
+        Case::long(
+            "debug/write_breakpoint_is_a_trap",
+            |a| emit!(a; mov(eax, dword_ptr(DATA)); mov(byte_ptr(DATA + 2), 5); inc(ebx)),
+        )
+        .with(Rbx, 0)
+        .tweak(|state| {
+            state.dr[1] = DATA;
+            // Writes, four bytes.
+            state.dr[7] |= 8 | 0xd << 20;
+        })
+        .gives(Rax, 0)
+        .leaves(DATA + 2, &[5])
+        .check(dr6(2))
+        .ends(debug(2)),
         Case::long("debug/access_breakpoint_sees_reads", |a| emit!(a; nop(); mov(eax, dword_ptr(DATA + 2)); inc(ebx)))
             .with(Rbx, 0)
             .tweak(|state| {

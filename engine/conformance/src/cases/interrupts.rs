@@ -134,9 +134,8 @@ fn masks() -> Vec<Case> {
 fn into_a_string() -> Case {
     const BYTES: u64 = 1 << 30;
     const AT: u64 = 0x4000_0000;
-    let mut case = Case::long("interrupts/into_a_repeated_string_instruction", |a| {
-        emit!(a; sti(); xor(eax, eax); repe().scasb())
-    });
+    let mut case =
+        Case::long("interrupts/into_a_repeated_string_instruction", |a| emit!(a; sti(); xor(eax, eax); repe().scasb()));
     // The same two megabytes again and again.
     for page in 0..BYTES >> 21 {
         case = case.map_in(0, 2, AT + (page << 21), 0x40_0000, 0x83);
@@ -173,7 +172,9 @@ fn nmi_blocking() -> Case {
 
 fn halts() -> Vec<Case> {
     vec![
-        Case::long("interrupts/hlt_wakes", |a| emit!(a; sti(); hlt(); nop())).later(Event::Interrupt(IRQ)).ends(taken(2)),
+        Case::long("interrupts/hlt_wakes", |a| emit!(a; sti(); hlt(); nop()))
+            .later(Event::Interrupt(IRQ))
+            .ends(taken(2)),
         Case::long("interrupts/hlt_with_interrupts_off_stays", |a| emit!(a; hlt(); nop()))
             .pending(Event::Interrupt(IRQ))
             .ends(Ending::Halt),
@@ -256,18 +257,16 @@ fn frames() -> Vec<Case> {
                 if end.state.segment[3].selector == 0 { Ok(()) } else { Err("DS is not null in the handler".into()) }
             })
             .ends(Ending::Vector { vector: 3, error: None, rip: Place::Any }),
-        Case::flat("interrupts/sixteen_bit_gate", |a| {
-            emit!(a; int(0x50); nop(); pop(cx); pop(dx); pop(bp); nop())
-        })
-        .gate(0x50, Some(Place::Instruction(2)), |gate| {
-            gate.kind = lodge_x86::descriptor::kind::INTERRUPT_GATE_16;
-        })
-        .with(Rcx, 0)
-        .with(Rdx, 0)
-        .with(Rbp, 0)
-        .gives(Rcx, CODE + 2)
-        .gives(Rdx, selector::CODE32.into())
-        .gives(Rbp, 2),
+        Case::flat("interrupts/sixteen_bit_gate", |a| emit!(a; int(0x50); nop(); pop(cx); pop(dx); pop(bp); nop()))
+            .gate(0x50, Some(Place::Instruction(2)), |gate| {
+                gate.kind = lodge_x86::descriptor::kind::INTERRUPT_GATE_16;
+            })
+            .with(Rcx, 0)
+            .with(Rdx, 0)
+            .with(Rbp, 0)
+            .gives(Rcx, CODE + 2)
+            .gives(Rdx, selector::CODE32.into())
+            .gives(Rbp, 2),
         Case::long("interrupts/int_n_in_a_page_of_its_own_returns", |a| {
             let mut end = a.create_label();
             emit!(a; int(0x50); inc(rbx); jmp(end); inc(rcx); iretq(); set_label(&mut end); nop())

@@ -21,16 +21,27 @@ const FREE: u16 = selector::FREE;
 
 /// A descriptor of eight bytes: base, limit as it lies there, access byte, flags.
 const fn raw(base: u64, limit: u64, access: u64, flags: u64) -> u64 {
-    limit & 0xffff | (base & 0xff_ffff) << 16 | access << 40 | (limit >> 16 & 0xf) << 48 | flags << 52 | (base >> 24) << 56
+    limit & 0xffff
+        | (base & 0xff_ffff) << 16
+        | access << 40
+        | (limit >> 16 & 0xf) << 48
+        | flags << 52
+        | (base >> 24) << 56
 }
 
 /// A gate of eight bytes.
 const fn gate(selector: u16, offset: u64, kind: u64, dpl: u64, parameters: u64) -> u64 {
-    offset & 0xffff | (selector as u64) << 16 | parameters << 32 | (0x80 | kind | dpl << 5) << 40 | (offset >> 16 & 0xffff) << 48
+    offset & 0xffff
+        | (selector as u64) << 16
+        | parameters << 32
+        | (0x80 | kind | dpl << 5) << 40
+        | (offset >> 16 & 0xffff) << 48
 }
 
 fn cs_is(want: u16) -> impl Fn(&End<'_>) -> Result<(), String> {
-    move |end| if end.frame.cs == want { Ok(()) } else { Err(format!("CS is {:#x} rather than {want:#x}", end.frame.cs)) }
+    move |end| {
+        if end.frame.cs == want { Ok(()) } else { Err(format!("CS is {:#x} rather than {want:#x}", end.frame.cs)) }
+    }
 }
 
 fn limits() -> Vec<Case> {
@@ -48,25 +59,65 @@ fn limits() -> Vec<Case> {
     const READ_ONLY: u16 = 0x4091;
     const EXECUTE_ONLY: u16 = 0x4099;
     vec![
-        with(Case::flat("segments/last_byte_is_inside", |a| emit!(a; mov(al, byte_ptr(0xfff).fs()); mov(ax, word_ptr(0xfff).fs()))), 0xfff, UP)
-            .with(Rax, 1)
-            .gives(Rax, 0)
-            .raises(13, Some(0), 1),
-        with(Case::flat("segments/expand_down", |a| emit!(a; mov(al, byte_ptr(0x1000).fs()); mov(al, byte_ptr(0xfff).fs()))), 0xfff, DOWN)
-            .with(Rax, 1)
-            .gives(Rax, 0)
-            .raises(13, Some(0), 1),
-        with(Case::flat("segments/expand_down_16_ends_at_64_kib", |a| emit!(a; mov(al, byte_ptr(0xffff).fs()); mov(ax, word_ptr(0xffff).fs()))), 0xfff, DOWN_16)
-            .with(Rax, 1)
-            .gives(Rax, 0)
-            .raises(13, Some(0), 1),
-        with(Case::flat("segments/write_to_read_only", |a| emit!(a; mov(eax, dword_ptr(0).fs()); mov(dword_ptr(0).fs(), eax))), 0xfff, READ_ONLY)
-            .gives(Rax, 0)
-            .raises(13, Some(0), 1),
-        with(Case::flat("segments/read_of_execute_only", |a| emit!(a; nop(); mov(eax, dword_ptr(0).fs()))), 0xfff, EXECUTE_ONLY)
-            .raises(13, Some(0), 1),
-        with(Case::flat("segments/null_segment", |a| emit!(a; nop(); mov(eax, dword_ptr(0).fs()))), 0, 0).raises(13, Some(0), 1),
-        Case::flat("segments/write_to_code", |a| emit!(a; nop(); mov(byte_ptr(DATA as u32).cs(), 1))).raises(13, Some(0), 1),
+        with(
+            Case::flat(
+                "segments/last_byte_is_inside",
+                |a| emit!(a; mov(al, byte_ptr(0xfff).fs()); mov(ax, word_ptr(0xfff).fs())),
+            ),
+            0xfff,
+            UP,
+        )
+        .with(Rax, 1)
+        .gives(Rax, 0)
+        .raises(13, Some(0), 1),
+        with(
+            Case::flat(
+                "segments/expand_down",
+                |a| emit!(a; mov(al, byte_ptr(0x1000).fs()); mov(al, byte_ptr(0xfff).fs())),
+            ),
+            0xfff,
+            DOWN,
+        )
+        .with(Rax, 1)
+        .gives(Rax, 0)
+        .raises(13, Some(0), 1),
+        with(
+            Case::flat(
+                "segments/expand_down_16_ends_at_64_kib",
+                |a| emit!(a; mov(al, byte_ptr(0xffff).fs()); mov(ax, word_ptr(0xffff).fs())),
+            ),
+            0xfff,
+            DOWN_16,
+        )
+        .with(Rax, 1)
+        .gives(Rax, 0)
+        .raises(13, Some(0), 1),
+        with(
+            Case::flat(
+                "segments/write_to_read_only",
+                |a| emit!(a; mov(eax, dword_ptr(0).fs()); mov(dword_ptr(0).fs(), eax)),
+            ),
+            0xfff,
+            READ_ONLY,
+        )
+        .gives(Rax, 0)
+        .raises(13, Some(0), 1),
+        with(
+            Case::flat("segments/read_of_execute_only", |a| emit!(a; nop(); mov(eax, dword_ptr(0).fs()))),
+            0xfff,
+            EXECUTE_ONLY,
+        )
+        .raises(13, Some(0), 1),
+        with(Case::flat("segments/null_segment", |a| emit!(a; nop(); mov(eax, dword_ptr(0).fs()))), 0, 0).raises(
+            13,
+            Some(0),
+            1,
+        ),
+        Case::flat("segments/write_to_code", |a| emit!(a; nop(); mov(byte_ptr(DATA as u32).cs(), 1))).raises(
+            13,
+            Some(0),
+            1,
+        ),
         Case::flat("segments/stack_limit", |a| emit!(a; nop(); push(eax)))
             .user()
             .tweak(|state| state.segment[2].limit = layout::STACK as u32 - 5)
@@ -96,12 +147,15 @@ fn limits() -> Vec<Case> {
 
 fn loads() -> Vec<Case> {
     vec![
-        Case::flat("segments/load_sets_accessed", |a| emit!(a; mov(eax, FREE as u32); mov(es, eax); mov(ebx, dword_ptr(4).es())))
-            .descriptor(FREE, raw(DATA, 0xff, 0x92, 4))
-            .poke(DATA + 4, &[7, 0, 0, 0])
-            .gives(Rax, FREE.into())
-            .gives(Rbx, 7)
-            .leaves(layout::GDT + u64::from(FREE) + 5, &[0x93]),
+        Case::flat(
+            "segments/load_sets_accessed",
+            |a| emit!(a; mov(eax, FREE as u32); mov(es, eax); mov(ebx, dword_ptr(4).es())),
+        )
+        .descriptor(FREE, raw(DATA, 0xff, 0x92, 4))
+        .poke(DATA + 4, &[7, 0, 0, 0])
+        .gives(Rax, FREE.into())
+        .gives(Rbx, 7)
+        .leaves(layout::GDT + u64::from(FREE) + 5, &[0x93]),
         Case::flat("segments/load_of_not_present", |a| emit!(a; mov(eax, FREE as u32); mov(es, eax)))
             .descriptor(FREE, raw(DATA, 0xff, 0x12, 4))
             .gives(Rax, FREE.into())
@@ -116,7 +170,11 @@ fn loads() -> Vec<Case> {
         Case::flat("segments/load_of_system_descriptor", |a| emit!(a; mov(eax, selector::TSS as u32); mov(es, eax)))
             .gives(Rax, selector::TSS.into())
             .raises(13, Some(selector::TSS.into()), 1),
-        Case::flat("segments/null_into_ss", |a| emit!(a; xor(eax, eax); mov(ss, eax))).gives(Rax, 0).raises(13, Some(0), 1),
+        Case::flat("segments/null_into_ss", |a| emit!(a; xor(eax, eax); mov(ss, eax))).gives(Rax, 0).raises(
+            13,
+            Some(0),
+            1,
+        ),
         Case::flat("segments/user_loads_system_data", |a| emit!(a; mov(eax, selector::DATA as u32); mov(es, eax)))
             .user()
             .gives(Rax, selector::DATA.into())
@@ -128,7 +186,8 @@ fn loads() -> Vec<Case> {
             .gives(Rax, 0x0c)
             .gives(Rbx, 3),
         Case::flat("segments/lldt_and_ltr", |a| {
-            emit!(a; mov(eax, FREE as u32); lldt(ax); mov(eax, 12); mov(es, eax); mov(eax, FREE as u32 + 8); ltr(ax); str(ebx))
+            emit!(a; mov(eax, FREE as u32); lldt(ax); mov(eax, 12); mov(es, eax); mov(eax, FREE as u32 + 8);
+                ltr(ax); str(ebx))
         })
         .descriptor(FREE, raw(layout::LDT, 0x1f, 0x82, 0))
         .descriptor(FREE + 8, raw(layout::TSS2, 0x67, 0x89, 0))
@@ -157,21 +216,28 @@ fn transfers() -> Vec<Case> {
             .descriptor(FREE, raw(0, 0xf_ffff, 0x9a, 12))
             .check(cs_is(FREE))
             .ends(end),
-        Case::flat("segments/far_jump_to_data", move |a| a.db(&far(selector::DATA))).raises(13, Some(selector::DATA.into()), 0),
+        Case::flat("segments/far_jump_to_data", move |a| a.db(&far(selector::DATA))).raises(
+            13,
+            Some(selector::DATA.into()),
+            0,
+        ),
         Case::flat("segments/far_jump_to_not_present", move |a| a.db(&far(FREE)))
             .descriptor(FREE, raw(0, 0xf_ffff, 0x1a, 12))
             .raises(11, Some(FREE.into()), 0),
-        Case::flat("segments/user_far_jump_to_system_code", move |a| a.db(&far(selector::CODE32)))
-            .user()
-            .raises(13, Some(selector::CODE32.into()), 0),
+        Case::flat("segments/user_far_jump_to_system_code", move |a| a.db(&far(selector::CODE32))).user().raises(
+            13,
+            Some(selector::CODE32.into()),
+            0,
+        ),
         target(32)(Case::flat("segments/user_far_jump_to_conforming_code", move |a| a.db(&far(FREE))))
             .user()
             .descriptor(FREE, raw(0, 0xf_ffff, 0x9e, 12))
             .check(cs_is(FREE | 3))
             .ends(end),
-        target(32)(Case::flat("segments/call_gate_to_inner_privilege", move |a| {
-            emit!(a; push(0x11); push(0x22); db(&[0x9a, 0, 0, 0, 0, FREE as u8 + 3, 0]))
-        }))
+        target(32)(Case::flat(
+            "segments/call_gate_to_inner_privilege",
+            move |a| emit!(a; push(0x11); push(0x22); db(&[0x9a, 0, 0, 0, 0, FREE as u8 + 3, 0])),
+        ))
         .user()
         .descriptor(FREE, gate(selector::CODE32, CODE + 0x100, 12, 3, 2))
         .check(cs_is(selector::CODE32))
@@ -184,9 +250,10 @@ fn transfers() -> Vec<Case> {
             .user()
             .descriptor(FREE, gate(selector::CODE32, CODE + 0x100, 12, 0, 0))
             .raises(13, Some(FREE.into()), 0),
-        Case::flat("segments/far_call_and_return", |a| {
-            emit!(a; db(&[0x9a, 0, 0x81, 0, 0, selector::CODE32 as u8, 0]); inc(ebx))
-        })
+        Case::flat(
+            "segments/far_call_and_return",
+            |a| emit!(a; db(&[0x9a, 0, 0x81, 0, 0, selector::CODE32 as u8, 0]); inc(ebx)),
+        )
         .chunk(CODE + 0x100, CODE + 0x100, 32, |a| emit!(a; inc(eax); retf()))
         .with(Rax, 0)
         .with(Rbx, 0)
@@ -217,9 +284,10 @@ fn transfers() -> Vec<Case> {
             .gives(Rsp, layout::STACK_INNER - 32)
             .check(cs_is(selector::CODE64))
             .ends(end),
-        Case::long("segments/to_compatibility_mode_and_back", |a| {
-            emit!(a; db(&[0xff, 0x2c, 0x25, 0x00, 0x00, 0x02, 0x00]))
-        })
+        Case::long(
+            "segments/to_compatibility_mode_and_back",
+            |a| emit!(a; db(&[0xff, 0x2c, 0x25, 0x00, 0x00, 0x02, 0x00])),
+        )
         .poke(DATA, &[0, 0x81, 0, 0, selector::CODE32 as u8, 0])
         // dec eax is REX.W in 64-bit mode; then jmp far CODE64:CODE+0x200.
         .poke(CODE + 0x100, &[0x48, 0xea, 0, 0x82, 0, 0, selector::CODE64 as u8, 0])
@@ -230,9 +298,10 @@ fn transfers() -> Vec<Case> {
         .gives(Rbx, 0)
         .ends(Ending::Vector { vector: 0xff, error: None, rip: Place::Offset(CODE + 0x205) }),
         task_switch(),
-        Case::long("segments/no_task_switches_in_long_mode", |a| {
-            emit!(a; nop(); db(&[0xff, 0x2c, 0x25, 0x00, 0x00, 0x02, 0x00]))
-        })
+        Case::long(
+            "segments/no_task_switches_in_long_mode",
+            |a| emit!(a; nop(); db(&[0xff, 0x2c, 0x25, 0x00, 0x00, 0x02, 0x00])),
+        )
         .poke(DATA, &[0, 0, 0, 0, selector::TSS as u8, 0])
         .raises(13, Some(selector::TSS.into()), 1),
     ]
@@ -249,27 +318,29 @@ fn task_switch() -> Case {
     for (at, value) in [(72, selector::DATA), (76, selector::CODE32), (80, selector::DATA), (84, selector::DATA)] {
         put(at, value.into());
     }
-    Case::flat("segments/task_switch_there_and_back", |a| {
-        emit!(a; db(&[0x9a, 0, 0, 0, 0, FREE as u8, 0]); inc(ebx))
-    })
-    .descriptor(FREE, raw(layout::TSS2, 0x67, 0x89, 0))
-    .poke(layout::TSS2, &tss)
-    .chunk(CODE + 0x100, CODE + 0x100, 32, |a| emit!(a; mov(dword_ptr(DATA as u32), eax); pushfd(); pop(edx); mov(dword_ptr(DATA as u32 + 4), edx); iretd()))
-    .with(Rbx, 5)
-    .gives(Rbx, 6)
-    .leaves(DATA, &[0x11, 0x11, 0, 0, 0x02, 0x40, 0, 0])
-    // Available again, and the task that was left is busy again.
-    .leaves(layout::GDT + u64::from(FREE) + 5, &[0x89])
-    .leaves(layout::GDT + u64::from(selector::TSS) + 5, &[0x8b])
-    // Its state was saved.
-    .leaves(layout::TSS2 + 44, &0x2222u32.to_le_bytes())
-    .flags(rflags::NT, 0)
+    Case::flat("segments/task_switch_there_and_back", |a| emit!(a; db(&[0x9a, 0, 0, 0, 0, FREE as u8, 0]); inc(ebx)))
+        .descriptor(FREE, raw(layout::TSS2, 0x67, 0x89, 0))
+        .poke(layout::TSS2, &tss)
+        .chunk(CODE + 0x100, CODE + 0x100, 32, |a| {
+            emit!(a; mov(dword_ptr(DATA as u32), eax); pushfd(); pop(edx); mov(dword_ptr(DATA as u32 + 4), edx);
+            iretd())
+        })
+        .with(Rbx, 5)
+        .gives(Rbx, 6)
+        .leaves(DATA, &[0x11, 0x11, 0, 0, 0x02, 0x40, 0, 0])
+        // Available again, and the task that was left is busy again.
+        .leaves(layout::GDT + u64::from(FREE) + 5, &[0x89])
+        .leaves(layout::GDT + u64::from(selector::TSS) + 5, &[0x8b])
+        // Its state was saved.
+        .leaves(layout::TSS2 + 44, &0x2222u32.to_le_bytes())
+        .flags(rflags::NT, 0)
 }
 
 fn questions() -> Vec<Case> {
     vec![
         Case::flat("segments/lar_and_lsl", |a| {
-            emit!(a; mov(ecx, FREE as u32); lar(eax, ecx); setz(dl); lsl(ebx, ecx); mov(ecx, 0x108); lar(esi, ecx); setz(dh))
+            emit!(a; mov(ecx, FREE as u32); lar(eax, ecx); setz(dl); lsl(ebx, ecx); mov(ecx, 0x108);
+                lar(esi, ecx); setz(dh))
         })
         .descriptor(FREE, raw(DATA, 0x1_2345, 0x93, 12))
         .with(Rdx, 0)
@@ -286,7 +357,10 @@ fn questions() -> Vec<Case> {
         .gives(Rax, 0)
         .gives(Rcx, 1)
         .gives(Rdx, 1),
-        Case::flat("segments/verr_at_cpl_3", |a| emit!(a; mov(eax, selector::DATA as u32); verr(ax); setz(cl); mov(eax, selector::USER_DATA as u32); verr(ax); setz(ch)))
+        Case::flat("segments/verr_at_cpl_3", |a| {
+            emit!(a; mov(eax, selector::DATA as u32); verr(ax); setz(cl); mov(eax, selector::USER_DATA as u32);
+                verr(ax); setz(ch))
+        })
             .user()
             .with(Rcx, 0)
             .gives(Rax, selector::USER_DATA.into())
