@@ -217,6 +217,18 @@ struct Request {
     read: bool,
 }
 
+/// What alignment checking wants of an access of `size` bytes (SDM 3A table 6-7). Vectors are left out: their
+/// unaligned forms are made for unaligned data.
+fn natural_alignment(size: u32) -> u64 {
+    match size {
+        2 | 4 | 8 => size.into(),
+        10 => 8,
+        14 | 94 => 2,
+        28 | 108 => 4,
+        _ => 1,
+    }
+}
+
 /// Decodes what a probe says of its access.
 fn request(cpu: &Cpu, what: u64, address: u64) -> Result<Request, Exception> {
     let what = what as u32;
@@ -229,6 +241,9 @@ fn request(cpu: &Cpu, what: u64, address: u64) -> Result<Request, Exception> {
         cpu.check_canonical(address, u64::from(size), segment)?;
         address
     };
+    if crate::mode::Mode(cpu.mode).has(crate::mode::Mode::ALIGN) && !linear.is_multiple_of(natural_alignment(size)) {
+        return Err(Exception::ALIGNMENT);
+    }
     // Before the page tables are looked at; where the page is known the host's processor checks.
     if what & argument::ALIGNED != 0 && !linear.is_multiple_of(u64::from(size)) {
         return Err(Exception::general_protection(0));

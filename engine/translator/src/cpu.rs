@@ -118,6 +118,8 @@ pub struct Cpu {
     pub fault_pc: u64,
     /// The signal, its code and its address.
     pub fault_signal: [u64; 3],
+    /// Where in its page the last branch by address was, or [`Cpu::NO_SOURCE`]: its target may be refused.
+    pub source: u32,
     /// Not 0 between the place where a block puts live flags aside and the entry of the next: they are in
     /// [`Cpu::parked_flags`], and what the host has is void.
     pub parked: u32,
@@ -229,6 +231,7 @@ pub mod off {
     pub const EXIT_ARG: i32 = of(offset_of!(Cpu, exit_arg));
     pub const HOST_RSP: i32 = of(offset_of!(Cpu, host_rsp));
     pub const FRAMES_TOP: i32 = of(offset_of!(Cpu, frames_top));
+    pub const SOURCE: i32 = of(offset_of!(Cpu, source));
     pub const PARKED: i32 = of(offset_of!(Cpu, parked));
     pub const PARKED_FLAGS: i32 = of(offset_of!(Cpu, parked_flags));
     pub const CODE_RSP: i32 = of(offset_of!(Cpu, code_rsp));
@@ -242,6 +245,9 @@ pub mod off {
 pub const HOST_FLAGS: u64 = rflags::ARITHMETIC;
 
 impl Cpu {
+    /// [`Cpu::source`] where control just went on.
+    pub const NO_SOURCE: u32 = u32::MAX;
+
     /// RFLAGS as software sees them.
     pub fn rflags(&self) -> u64 {
         self.flags & HOST_FLAGS

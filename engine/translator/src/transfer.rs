@@ -323,6 +323,38 @@ fn far_return(cpu: &mut Cpu, ins: &Instruction) -> Outcome {
     Ok(Flow::Jump)
 }
 
+impl Cpu {
+    /// Whether the last branch by address went to where no instruction can be in 64-bit mode. The fault is the branch's:
+    /// what it did to the stack pointer is taken back (SDM 2, JMP, CALL, RET).
+    pub fn refuses_target(&mut self) -> bool {
+        let source = std::mem::replace(&mut self.source, Self::NO_SOURCE);
+        if source == Self::NO_SOURCE || !self.is_64() || is_canonical(self.lip) {
+            return false;
+        }
+        let at = self.code_base.wrapping_add(source.into());
+        let mut bytes = [0; crate::translate::MAX_LENGTH];
+        let mut length = 0;
+        for byte in &mut bytes {
+            let mut one = [0];
+            if self.read_linear(at.wrapping_add(length as u64), &mut one, Privilege::System).is_err() {
+                break;
+            }
+            *byte = one[0];
+            length += 1;
+        }
+        let ins = iced_x86::Decoder::new(64, &bytes[..length], iced_x86::DecoderOptions::NONE).decode();
+        let moved = match ins.flow_control() {
+            iced_x86::FlowControl::Call | iced_x86::FlowControl::IndirectCall => -8,
+            iced_x86::FlowControl::Return => 8 + if ins.op_count() == 1 { i64::from(ins.immediate16()) } else { 0 },
+            _ => 0,
+        };
+        self.gpr[4] = self.gpr[4].wrapping_sub(moved as u64);
+        self.lip = at;
+        self.context().after = crate::context::After::Raise(Exception::general_protection(0));
+        true
+    }
+}
+
 const CODE: u16 = attribute::PRESENT
     | attribute::NON_SYSTEM
     | attribute::CODE

@@ -199,6 +199,9 @@ impl TranslatorVcpu {
 
     /// Finds or makes the block at `lip`. Faults of the fetch are left in `after`.
     fn find(&mut self, how: u32) -> Option<Found> {
+        if self.cpu().refuses_target() {
+            return None;
+        }
         let lip = self.cpu().lip;
         let mut mode = self.cpu().mode | how;
         let access = self.fetch_access();

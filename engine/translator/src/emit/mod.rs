@@ -34,7 +34,7 @@ use iced_x86::{
 };
 
 use crate::asm::{Asm, Label, R11, RCX, cond, gs};
-use crate::cpu::off;
+use crate::cpu::{Cpu, off};
 use crate::features::{self, Obstacle};
 use crate::mode::Mode;
 use crate::stubs::Stubs;
@@ -506,6 +506,11 @@ impl<'a> Emitter<'a> {
             self.asm.byte(0xe9);
             self.patchable(enter, backward);
         } else {
+            if self.mode.is_64() {
+                let goes_on = target == self.next as i64;
+                let source = if goes_on { Cpu::NO_SOURCE } else { self.offset as u32 };
+                self.asm.store_imm32(gs(off::SOURCE), source);
+            }
             self.linear(target);
             self.asm.jmp_to(self.indirect);
         }

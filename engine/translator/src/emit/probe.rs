@@ -196,6 +196,13 @@ impl Emitter<'_> {
             self.asm.call_to(self.stubs.bounce_begin);
             return;
         }
+        if self.mode.has(Mode::ALIGN) {
+            // The slow path checks each access; programs that ask for this are few.
+            self.address_for_slow_path(ea);
+            self.asm.mov_imm32(RCX, argument);
+            self.asm.call_to(self.stubs.memory);
+            return;
+        }
         if self.keep_flags && self.may_park {
             self.park();
         }
