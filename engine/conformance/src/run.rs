@@ -100,6 +100,11 @@ fn execute(
     start: &CpuState,
 ) -> Result<Outcome, Failure> {
     let (send, receive) = mpsc::channel();
+    for &(vcpu, _) in case.events.iter().take(case.pending) {
+        if let Some(notifier) = partition.notifier(vcpu) {
+            notifier.notify();
+        }
+    }
     for index in 0..case.vcpus {
         let (partition, board, send) = (Arc::clone(partition), Arc::clone(board), send.clone());
         let start = (index == 0).then(|| start.clone());
@@ -113,11 +118,6 @@ fn execute(
             .map_err(Failure::setup)?;
     }
     drop(send);
-    for &(vcpu, _) in case.events.iter().take(case.pending) {
-        if let Some(notifier) = partition.notifier(vcpu) {
-            notifier.notify();
-        }
-    }
     let deadline = Instant::now() + LIMIT;
     let mut late = case.late;
     let mut first = None;

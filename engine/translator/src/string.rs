@@ -60,9 +60,10 @@ impl Loop {
         let linear = cpu.system_address(offset.wrapping_add(base));
         let in_page = if self.down { (linear % PAGE) / size + 1 } else { (PAGE - linear % PAGE) / size };
         let in_range = if self.down {
-            offset / size + 1
+            (offset / size).saturating_add(1)
         } else {
-            (self.mask - offset) / size + u64::from((self.mask - offset) % size == size - 1)
+            let left = self.mask - offset;
+            (left / size).saturating_add(u64::from(left % size == size - 1))
         };
         in_page.min(in_range.max(1)).max(1)
     }
