@@ -100,6 +100,11 @@ fn execute(
     start: &CpuState,
 ) -> Result<Outcome, Failure> {
     let (send, receive) = mpsc::channel();
+    for &(vcpu, _) in case.events.iter().take(case.pending) {
+        if let Some(notifier) = partition.notifier(vcpu) {
+            notifier.notify();
+        }
+    }
     for index in 0..case.vcpus {
         let (partition, board, send) = (Arc::clone(partition), Arc::clone(board), send.clone());
         let start = (index == 0).then(|| start.clone());
@@ -308,8 +313,11 @@ impl Comparison<'_> {
     }
 
     fn expect_log(&mut self, seen: &Seen) {
-        if seen.log != self.case.log {
-            self.wrong(format!("accesses were {:x?} rather than {:x?}", seen.log, self.case.log));
+        let (got, want) = (&seen.log, &self.case.log);
+        if got != want {
+            let at = got.iter().zip(want).position(|(a, b)| a != b).unwrap_or(got.len().min(want.len()));
+            let (got, want) = (got.get(at), want.get(at));
+            self.wrong(format!("access {at} was {got:x?} rather than {want:x?}"));
         }
     }
 

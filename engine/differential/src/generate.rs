@@ -1,8 +1,7 @@
 //! Random cases: a state, and one to twelve instructions with operands that mostly reach memory.
 
 use iced_x86::{
-    Code, Decoder, DecoderOptions, Encoder, Instruction, InstructionInfoFactory, MemorySizeOptions, Mnemonic, OpAccess,
-    OpKind, Register,
+    Code, Decoder, DecoderOptions, Encoder, Instruction, InstructionInfoFactory, Mnemonic, OpAccess, OpKind, Register,
 };
 
 use crate::exclusions::{Group, group};
@@ -169,7 +168,7 @@ impl Generator {
     fn instruction(&mut self, known: &Known, group: usize, address: u64) -> Option<(Vec<u8>, Instruction)> {
         for _ in 0..40 {
             let code = *self.random.pick(&self.groups[group].2);
-            let Some(mut instruction) = operands(&mut self.random, code, known, address, &mut self.info) else {
+            let Some(mut instruction) = operands(&mut self.random, code, known) else {
                 continue;
             };
             self.prefixes(&mut instruction, code);
@@ -382,7 +381,7 @@ pub fn target(random: &mut Random, size: u64) -> u64 {
 }
 
 /// A memory operand at `address`, by registers of which something is known.
-pub fn memory(random: &mut Random, known: &Known, address: u64, place: u64) -> Memory {
+pub fn memory(random: &mut Random, known: &Known, address: u64) -> Memory {
     let mut memory =
         Memory { base: Register::None, index: Register::None, scale: 1, displacement: 0, size: 0, gs: false };
     memory.gs = random.chance(1, 24);
@@ -423,7 +422,6 @@ pub fn memory(random: &mut Random, known: &Known, address: u64, place: u64) -> M
         memory.base = Register::RIP;
         memory.displacement = rest;
         memory.size = 8;
-        let _ = place;
         return memory;
     }
     let wide = if narrow { 4 } else { 8 };
@@ -436,10 +434,9 @@ pub fn memory(random: &mut Random, known: &Known, address: u64, place: u64) -> M
     memory
 }
 
-/// Makes sure that the sizes a code's memory operand can have are known to the decoder.
+/// Bytes of a code's memory operand.
 pub fn access_size(code: Code) -> u64 {
     let size = code.op_code().memory_size();
-    let _ = MemorySizeOptions::Default;
     (size.size() as u64).max(1)
 }
 

@@ -11,9 +11,9 @@
 //! 0x05000 GDT, IDT, TSS, stack             0x24000, 0x26000 data           0x40000 code
 //! ```
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
-use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -485,10 +485,3 @@ const _: () = {
     assert!(COPIES as usize + BATCH * DATA_BYTES <= RAM);
     assert!(BATCH * crate::layout::SLOT <= CODE_BYTES);
 };
-
-static ONCE: OnceLock<Mutex<()>> = OnceLock::new();
-
-/// Only one test of a process forks and runs guests at a time.
-pub fn exclusively() -> std::sync::MutexGuard<'static, ()> {
-    ONCE.get_or_init(|| Mutex::new(())).lock().unwrap_or_else(|poison| poison.into_inner())
-}

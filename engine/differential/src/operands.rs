@@ -1,6 +1,6 @@
 //! Random operands for an instruction code.
 
-use iced_x86::{Code, Instruction, InstructionInfoFactory, Mnemonic, OpCodeOperandKind as K, OpKind, Register};
+use iced_x86::{Code, Instruction, Mnemonic, OpCodeOperandKind as K, OpKind, Register};
 
 use crate::generate::{Known, access_size, memory, target};
 use crate::random::Random;
@@ -37,28 +37,16 @@ fn numbered(random: &mut Random, first: Register, count: u64) -> Register {
     first + random.below(count) as u32
 }
 
-/// The width of a string instruction's or XLAT's addresses.
-fn pointer(random: &mut Random, wide: OpKind, narrow: OpKind) -> OpKind {
-    if random.chance(1, 12) { narrow } else { wide }
-}
-
 /// The code with random operands; `None` if it has some that cases do without.
-pub fn operands(
-    random: &mut Random,
-    code: Code,
-    known: &Known,
-    address: u64,
-    info: &mut InstructionInfoFactory,
-) -> Option<Instruction> {
+pub fn operands(random: &mut Random, code: Code, known: &Known) -> Option<Instruction> {
     let mut instruction = Instruction::new();
     instruction.set_code(code);
     let op_code = code.op_code();
     let narrow = random.chance(1, 12);
     for operand in 0..op_code.op_count() {
-        one(random, &mut instruction, operand, op_code.op_kind(operand), known, address, narrow)?;
+        one(random, &mut instruction, operand, op_code.op_kind(operand), known, narrow)?;
     }
     avoid_overlap(random, &mut instruction, op_code.requires_unique_reg_nums());
-    let _ = info;
     Some(instruction)
 }
 
@@ -81,7 +69,6 @@ fn one(
     operand: u32,
     kind: K,
     known: &Known,
-    address: u64,
     narrow: bool,
 ) -> Option<()> {
     let or_memory = |random: &mut Random, first: Register, count: u64| {
@@ -120,8 +107,8 @@ fn one(
         K::fs => Some(Register::FS),
         K::gs => Some(Register::GS),
         K::mem | K::mem_offs => None,
-        K::mem_vsib32x | K::mem_vsib64x => return gather(random, instruction, operand, known, address, Register::XMM0),
-        K::mem_vsib32y | K::mem_vsib64y => return gather(random, instruction, operand, known, address, Register::YMM0),
+        K::mem_vsib32x | K::mem_vsib64x => return gather(random, instruction, operand, known, Register::XMM0),
+        K::mem_vsib32y | K::mem_vsib64y => return gather(random, instruction, operand, known, Register::YMM0),
         _ => return other(random, instruction, operand, kind, narrow),
     };
     if let Some(register) = register {
@@ -136,7 +123,7 @@ fn one(
         put(instruction, operand, &memory);
         return Some(());
     }
-    let found = memory(random, known, at, address);
+    let found = memory(random, known, at);
     put(instruction, operand, &found);
     Some(())
 }
@@ -147,11 +134,10 @@ fn gather(
     instruction: &mut Instruction,
     operand: u32,
     known: &Known,
-    address: u64,
     first: Register,
 ) -> Option<()> {
     let at = target(random, 64);
-    let mut found = memory(random, known, at, address);
+    let mut found = memory(random, known, at);
     if found.base == Register::RIP || found.index != Register::None {
         return None;
     }
@@ -186,7 +172,6 @@ fn other(random: &mut Random, instruction: &mut Instruction, operand: u32, kind:
         }
         _ => return None,
     };
-    let _ = pointer;
     instruction.set_op_kind(operand, op_kind);
     let value = random.interesting();
     match op_kind {

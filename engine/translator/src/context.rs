@@ -58,6 +58,9 @@ pub struct Context {
     pub bounced: Bounced,
     /// Interrupts wait for one instruction: STI, or a load of SS, came just before.
     pub shadow: bool,
+    /// No single-step trap after this instruction: it loaded SS, or it is a SYSCALL that took TF away (SDM 3A 6.8.3;
+    /// APM 3 "SYSCALL").
+    pub no_step: bool,
     /// Running, halted or waiting.
     pub activity: Activity,
     /// The paravirtual clock.

@@ -7,6 +7,29 @@ use crate::access::Privilege;
 use crate::cpu::Cpu;
 use crate::system::{Flow, Outcome};
 
+/// Whether an instruction is one of them.
+pub fn handles(mnemonic: Mnemonic) -> bool {
+    use Mnemonic as M;
+    matches!(
+        mnemonic,
+        M::Vpgatherdd
+            | M::Vpgatherdq
+            | M::Vpgatherqd
+            | M::Vpgatherqq
+            | M::Vgatherdps
+            | M::Vgatherdpd
+            | M::Vgatherqps
+            | M::Vgatherqpd
+            | M::Maskmovdqu
+            | M::Vmaskmovdqu
+            | M::Maskmovq
+            | M::Vmaskmovps
+            | M::Vmaskmovpd
+            | M::Vpmaskmovd
+            | M::Vpmaskmovq
+    )
+}
+
 /// Carries out one of them.
 pub fn execute(cpu: &mut Cpu, ins: &Instruction) -> Outcome {
     match ins.mnemonic() {
@@ -44,7 +67,10 @@ fn gather(cpu: &mut Cpu, ins: &Instruction) -> Outcome {
     let mut ea = *ins;
     ea.set_memory_index(iced_x86::Register::None);
     let (base, segment) = cpu.effective(&ea);
-    let wide = ins.memory_base().size() != 4 && cpu.is_64();
+    // Without a base it is the displacement that tells the address size.
+    let based = ins.memory_base() != iced_x86::Register::None;
+    let narrow = if based { ins.memory_base().size() == 4 } else { ins.memory_displ_size() == 4 };
+    let wide = cpu.is_64() && !narrow;
     for n in 0..count {
         let selected = element(&cpu.vectors.0[mask.number()], n, data) >> (data * 8 - 1) & 1 != 0;
         if selected {

@@ -29,6 +29,8 @@ struct Loop {
     shape: Shape,
     mask: u64,
     down: bool,
+    /// Under TF each element is a step of its own.
+    stepped: bool,
 }
 
 impl Loop {
@@ -49,15 +51,19 @@ impl Loop {
 
     /// Elements from `register` on that stay in one page, and in the address register's range.
     fn run_length(&self, cpu: &Cpu, register: usize, segment: u8) -> u64 {
+        if self.stepped {
+            return 1;
+        }
         let size = self.shape.size as u64;
         let offset = cpu.gpr[register] & self.mask;
         let base = if cpu.is_64() && segment < 4 { 0 } else { cpu.segment[usize::from(segment)].base };
         let linear = cpu.system_address(offset.wrapping_add(base));
         let in_page = if self.down { (linear % PAGE) / size + 1 } else { (PAGE - linear % PAGE) / size };
         let in_range = if self.down {
-            offset / size + 1
+            (offset / size).saturating_add(1)
         } else {
-            (self.mask - offset) / size + u64::from((self.mask - offset) % size == size - 1)
+            let left = self.mask - offset;
+            (left / size).saturating_add(u64::from(left % size == size - 1))
         };
         in_page.min(in_range.max(1)).max(1)
     }
@@ -72,7 +78,8 @@ fn repeat(cpu: &mut Cpu, ins: &Instruction) -> Outcome {
         _ => u64::MAX,
     };
     let down = cpu.system_flags & rflags::DF != 0;
-    let this = Loop { shape, mask, down };
+    let stepped = cpu.system_flags & rflags::TF != 0;
+    let this = Loop { shape, mask, down, stepped };
     let mut budget = BATCH;
     while this.count(cpu) != 0 {
         if budget == 0 || cpu.pending.load(std::sync::atomic::Ordering::Relaxed) != 0 && budget < BATCH {
@@ -97,6 +104,9 @@ fn repeat(cpu: &mut Cpu, ins: &Instruction) -> Outcome {
         };
         if done {
             return Ok(Flow::Next);
+        }
+        if this.stepped && this.count(cpu) != 0 {
+            return Ok(Flow::Jump);
         }
         let moved = before.wrapping_sub(this.count(cpu)).wrapping_mul(this.shape.size as u64);
         budget = budget.saturating_sub(moved.max(64));

@@ -211,21 +211,7 @@ fn execute(cpu: &mut Cpu, ins: &Instruction) -> Outcome {
         | M::Fnsave => crate::fpu::execute(cpu, ins),
         M::Rdfsbase | M::Rdgsbase | M::Wrfsbase | M::Wrgsbase => segment_bases(cpu, ins),
         M::Aaa | M::Aas | M::Aad | M::Aam | M::Daa | M::Das | M::Salc | M::Xlatb => crate::legacy::execute(cpu, ins),
-        M::Vpgatherdd
-        | M::Vpgatherdq
-        | M::Vpgatherqd
-        | M::Vpgatherqq
-        | M::Vgatherdps
-        | M::Vgatherdpd
-        | M::Vgatherqps
-        | M::Vgatherqpd
-        | M::Maskmovdqu
-        | M::Vmaskmovdqu
-        | M::Maskmovq
-        | M::Vmaskmovps
-        | M::Vmaskmovpd
-        | M::Vpmaskmovd
-        | M::Vpmaskmovq => crate::gather::execute(cpu, ins),
+        mnemonic if crate::gather::handles(mnemonic) => crate::gather::execute(cpu, ins),
         _ => Err(Exception::INVALID_OPCODE),
     }
 }
@@ -244,6 +230,7 @@ fn moves(cpu: &mut Cpu, ins: &Instruction) -> Outcome {
         let value = cpu.read_operand(ins, 1, 2)? as u16;
         cpu.load_data_segment(number, value)?;
         cpu.context().shadow = number == 2;
+        cpu.context().no_step = number == 2;
         return Ok(Flow::Next);
     }
     if from.is_segment_register() {
@@ -262,6 +249,7 @@ fn pop_segment(cpu: &mut Cpu, ins: &Instruction) -> Outcome {
     cpu.load_data_segment(number, value)?;
     cpu.set_stack_pointer(cpu.gpr[4].wrapping_add(bytes));
     cpu.context().shadow = number == 2;
+    cpu.context().no_step = number == 2;
     Ok(Flow::Next)
 }
 
@@ -469,6 +457,7 @@ fn load_far_pointer(cpu: &mut Cpu, ins: &Instruction) -> Outcome {
     cpu.load_data_segment(number, selector as u16)?;
     cpu.write_register(ins.op0_register(), offset);
     cpu.context().shadow = number == 2;
+    cpu.context().no_step = number == 2;
     Ok(Flow::Next)
 }
 

@@ -379,6 +379,7 @@ impl Cpu {
 
 /// SYSCALL (APM 3, SYSCALL).
 fn syscall(cpu: &mut Cpu, ins: &Instruction) -> Outcome {
+    cpu.context().no_step = cpu.msrs.fmask & rflags::TF != 0;
     if cpu.msrs.efer & efer::SCE == 0 || cpu.is_real() {
         return Err(Exception::INVALID_OPCODE);
     }

@@ -66,6 +66,7 @@ impl TranslatorVcpu {
             after: After::Continue,
             bounced: Default::default(),
             shadow: false,
+            no_step: false,
             activity: Activity::Running,
             clock: Default::default(),
             plain_msrs: Vec::new(),
@@ -514,7 +515,8 @@ impl TranslatorVcpu {
                 ExitReason::Fault => self.fault(),
             }
             let done = matches!(self.context.after, After::Continue | After::Halt);
-            if stepping && done {
+            let no_step = std::mem::take(&mut self.context.no_step);
+            if stepping && done && !no_step {
                 self.cpu().dr[6] |= DR6_BS;
                 self.context.after = After::Raise(Exception::DEBUG);
             }

@@ -329,7 +329,8 @@ fn frames() -> Vec<Case> {
 fn bits() -> Vec<Case> {
     vec![
         Case::long("integer/bt_reaches_beyond_its_operand", |a| {
-            emit!(a; bts(qword_ptr(DATA + 0x100), rax); btr(dword_ptr(DATA + 0x100), ecx); setc(dl); btc(word_ptr(DATA), si))
+            emit!(a; bts(qword_ptr(DATA + 0x100), rax); btr(dword_ptr(DATA + 0x100), ecx); setc(dl);
+                btc(word_ptr(DATA), si))
         })
         .with(Rax, 64 * 5 + 3)
         .with(Rcx, (-65i64) as u64)
@@ -340,19 +341,25 @@ fn bits() -> Vec<Case> {
         .leaves(DATA + 0x100 + 40, &[8])
         .leaves(DATA + 0x100 - 12, &[0xff, 0xff, 0xff, 0x7f])
         .leaves(DATA, &[0, 0, 2, 0]),
-        Case::long("integer/bt_with_parked_offset", |a| emit!(a; lock().bts(qword_ptr(r10), r11); bt(qword_ptr(r15), r15); setc(al)))
-            .with(Rax, 0)
-            .with(R10, DATA)
-            .with(R11, 200)
-            .with(R15, DATA)
-            .poke(DATA + DATA / 8, &[1])
-            .gives(Rax, 1)
-            .leaves(DATA + 24, &[0, 1]),
-        Case::long("integer/bt_immediate_stays_inside", |a| emit!(a; bts(dword_ptr(DATA), 35u32); bt(eax, 33u32); setc(cl)))
-            .with(Rax, 2)
-            .with(Rcx, 0)
-            .gives(Rcx, 1)
-            .leaves(DATA, &[8, 0, 0, 0, 0]),
+        Case::long(
+            "integer/bt_with_parked_offset",
+            |a| emit!(a; lock().bts(qword_ptr(r10), r11); bt(qword_ptr(r15), r15); setc(al)),
+        )
+        .with(Rax, 0)
+        .with(R10, DATA)
+        .with(R11, 200)
+        .with(R15, DATA)
+        .poke(DATA + DATA / 8, &[1])
+        .gives(Rax, 1)
+        .leaves(DATA + 24, &[0, 1]),
+        Case::long(
+            "integer/bt_immediate_stays_inside",
+            |a| emit!(a; bts(dword_ptr(DATA), 35u32); bt(eax, 33u32); setc(cl)),
+        )
+        .with(Rax, 2)
+        .with(Rcx, 0)
+        .gives(Rcx, 1)
+        .leaves(DATA, &[8, 0, 0, 0, 0]),
         Case::long("integer/bmi", |a| {
             emit!(a; andn(r10, r11, qword_ptr(DATA)); blsr(r15, r10); pdep(rax, rbx, r15); bextr(rcx, r11, rdx);
                 rorx(r12, r11, 8); shlx(r13, qword_ptr(DATA + 8), r10))

@@ -8,11 +8,15 @@ macro_rules! emit {
     }};
 }
 
+mod debug;
 mod exceptions;
 mod integer;
+mod interrupts;
 mod memory;
 mod modify;
 mod paging;
+mod segments;
+mod smp;
 mod strings;
 mod system;
 
@@ -23,10 +27,14 @@ pub fn suite() -> Vec<Case> {
     let mut all = Vec::new();
     all.extend(integer::cases());
     all.extend(exceptions::cases());
+    all.extend(interrupts::cases());
     all.extend(memory::cases());
     all.extend(strings::cases());
     all.extend(modify::cases());
     all.extend(paging::cases());
     all.extend(system::cases());
+    all.extend(segments::cases());
+    all.extend(debug::cases());
+    all.extend(smp::cases());
     all
 }

@@ -67,16 +67,18 @@ pub fn cases() -> Vec<Case> {
         })
         .gives(Rax, 0x9090_c8fe)
         .gives(Rbp, crate::layout::STACK),
-        Case::long("modify/through_another_mapping", |a| {
-            emit!(a; mov(rbx, CODE + 0x800); call(rbx); mov(dword_ptr(PLAY + 0x801), 77); call(rbx))
-        })
+        Case::long(
+            "modify/through_another_mapping",
+            |a| emit!(a; mov(rbx, CODE + 0x800); call(rbx); mov(dword_ptr(PLAY + 0x801), 77); call(rbx)),
+        )
         .map(PLAY, CODE, P | RW)
         // mov eax, 5; ret
         .poke(CODE + 0x800, &[0xb8, 5, 0, 0, 0, 0xc3])
         .gives(Rbx, CODE + 0x800)
         .gives(Rax, 77),
         Case::long("modify/the_second_page_of_an_instruction", |a| {
-            emit!(a; mov(rbx, PLAY + 0xffd); call(rbx); mov(rdx, rax); mov(dword_ptr(RAM + 0x1000), 0x0077_6655); call(rbx))
+            emit!(a; mov(rbx, PLAY + 0xffd); call(rbx); mov(rdx, rax);
+                mov(dword_ptr(RAM + 0x1000), 0x0077_6655); call(rbx))
         })
         .map(PLAY, RAM, P | RW)
         .map(PLAY + 0x1000, RAM + 0x1000, P | RW)

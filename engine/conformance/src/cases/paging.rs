@@ -33,7 +33,8 @@ fn invalidation() -> Vec<Case> {
     vec![
         data(Case::long("paging/invlpg", |a| {
             walk(a)?;
-            emit!(a; mov(rax, qword_ptr(PLAY)); add(qword_ptr(rbx), 0x1000); invlpg(ptr(PLAY)); mov(rcx, qword_ptr(PLAY)))
+            emit!(a; mov(rax, qword_ptr(PLAY)); add(qword_ptr(rbx), 0x1000); invlpg(ptr(PLAY));
+                mov(rcx, qword_ptr(PLAY)))
         }))
         .map(PLAY, RAM, P | RW)
         .any(Rbx)
@@ -85,7 +86,7 @@ fn invalidation() -> Vec<Case> {
         data(Case::long("paging/invlpg_of_a_large_page", |a| {
             emit!(a; mov(rbx, cr3); mov(rbx, qword_ptr(rbx)); and(rbx, -4096); mov(rbx, qword_ptr(rbx)); and(rbx, -4096);
                 add(rbx, ((PLAY >> 21) * 8) as i32); mov(rax, qword_ptr(PLAY + 0x1000)); mov(rcx, qword_ptr(PLAY + 0x9000));
-                mov(qword_ptr(rbx), (0x60_0000 | 0x83) as i32); invlpg(ptr(PLAY + 0x5000));
+                mov(qword_ptr(rbx), 0x60_0083); invlpg(ptr(PLAY + 0x5000));
                 mov(rdx, qword_ptr(PLAY + 0x1000)); mov(rsi, qword_ptr(PLAY + 0x9000)))
         }))
         .map_in(0, 2, PLAY, RAM, P | RW | PS)
@@ -200,7 +201,9 @@ fn spaces() -> Vec<Case> {
         .gives(Rcx, 1)
         .gives(Rax, 2)
         .gives(Rdx, 1),
-        pcid(Case::long("paging/invpcid_of_an_unknown_kind", |a| emit!(a; mov(ecx, 4); invpcid(rcx, xmmword_ptr(DATA)))))
+        pcid(Case::long("paging/invpcid_of_an_unknown_kind", |a| {
+            emit!(a; mov(ecx, 4); invpcid(rcx, xmmword_ptr(DATA)))
+        }))
             .gives(Rcx, 4)
             .raises(13, Some(0), 1),
         two(Case::long("paging/pcide_needs_pcid_0", |a| {

@@ -84,20 +84,30 @@ fn moves() -> Vec<Case> {
             .gives(Rdi, DATA + 2)
             .leaves(DATA, b"0120123456789\0"),
         Case::long("strings/stos_of_all_widths", |a| {
-            emit!(a; mov(ecx, 5); rep().stosb(); mov(ecx, 3); rep().stosw(); mov(ecx, 2); rep().stosd(); mov(ecx, 2); rep().stosq(); stosb())
+            emit!(a; mov(ecx, 5); rep().stosb(); mov(ecx, 3); rep().stosw(); mov(ecx, 2); rep().stosd();
+                mov(ecx, 2); rep().stosq(); stosb())
         })
         .with(Rdi, DATA + PAGE - 6)
         .with(Rax, 0x0807_0605_0403_0201)
         .gives(Rcx, 0)
         .gives(Rdi, DATA + PAGE - 6 + 5 + 6 + 8 + 16 + 1)
-        .leaves(DATA + PAGE - 6, &[1, 1, 1, 1, 1, 1, 2, 1, 2, 1, 2, 1, 2, 3, 4, 1, 2, 3, 4, 1, 2, 3, 4, 5, 6, 7, 8, 1, 2, 3, 4, 5, 6, 7, 8, 1, 0]),
+        .leaves(
+            DATA + PAGE - 6,
+            &[
+                1, 1, 1, 1, 1, 1, 2, 1, 2, 1, 2, 1, 2, 3, 4, 1, 2, 3, 4, 1, 2, 3, 4, 5, 6, 7, 8, 1, 2, 3, 4, 5, 6, 7,
+                8, 1, 0,
+            ],
+        ),
         down(Case::long("strings/stosd_down", |a| emit!(a; rep().stosd())))
             .with(Rdi, DATA + 0x1004)
             .with(Rax, 0x0403_0201)
             .with(Rcx, 5)
             .gives(Rcx, 0)
             .gives(Rdi, DATA + 0xff0)
-            .leaves(DATA + 0xff0, &[[0u8; 4], [1, 2, 3, 4], [1, 2, 3, 4], [1, 2, 3, 4], [1, 2, 3, 4], [1, 2, 3, 4]].concat()),
+            .leaves(
+                DATA + 0xff0,
+                &[[0u8; 4], [1, 2, 3, 4], [1, 2, 3, 4], [1, 2, 3, 4], [1, 2, 3, 4], [1, 2, 3, 4]].concat(),
+            ),
         Case::long("strings/lods_repeated", |a| emit!(a; rep().lodsw()))
             .with(Rsi, DATA)
             .with(Rax, 0)

@@ -216,7 +216,9 @@ fn registers() -> Vec<Case> {
             .gives(Rbx, selector::LDT.into())
             .leaves(DATA, &[0xff, 0, 0x00, 0x20, 0, 0, 0, 0, 0, 0])
             .leaves(DATA + 16, &[0xff, 0x0f, 0x00, 0x30, 0, 0, 0, 0, 0, 0]),
-        Case::long("system/cpuid", |a| emit!(a; mov(eax, 0); cpuid(); mov(r8d, ebx); mov(eax, 1); xor(ecx, ecx); cpuid(); bt(ecx, 31u32)))
+        Case::long("system/cpuid", |a| {
+            emit!(a; mov(eax, 0); cpuid(); mov(r8d, ebx); mov(eax, 1); xor(ecx, ecx); cpuid(); bt(ecx, 31u32))
+        })
             .any(Rax)
             .any(Rbx)
             .any(Rcx)
@@ -238,18 +240,23 @@ fn registers() -> Vec<Case> {
             .tweak(|state| state.cr4 |= cr4::TSD)
             .raises(13, Some(0), 1),
         Case::long("system/rdtsc_goes_up", |a| {
-            emit!(a; rdtsc(); shl(rdx, 32u32); lea(rbx, ptr(rax + rdx)); rdtsc(); shl(rdx, 32u32); add(rax, rdx); cmp(rbx, rax))
+            emit!(a; rdtsc(); shl(rdx, 32u32); lea(rbx, ptr(rax + rdx)); rdtsc(); shl(rdx, 32u32);
+                add(rax, rdx); cmp(rbx, rax))
         })
         .any(Rax)
         .any(Rbx)
         .any(Rdx)
         .flags(rflags::CF, rflags::CF),
-        Case::long("system/tsc_aux", |a| emit!(a; mov(ecx, 0xc000_0103u32); mov(eax, 77); xor(edx, edx); wrmsr(); rdtscp(); rdpid(rbx)))
+        Case::long("system/tsc_aux", |a| {
+            emit!(a; mov(ecx, 0xc000_0103u32); mov(eax, 77); xor(edx, edx); wrmsr(); rdtscp(); rdpid(rbx))
+        })
             .any(Rax)
             .any(Rdx)
             .gives(Rcx, 77)
             .gives(Rbx, 77),
-        Case::long("system/user_port_by_io_map", |a| emit!(a; in_(al, layout::port::DATA as u32); in_(al, layout::port::DATA as u32 + 1)))
+        Case::long("system/user_port_by_io_map", |a| {
+            emit!(a; in_(al, layout::port::DATA as u32); in_(al, layout::port::DATA as u32 + 1))
+        })
             .user()
             .with(Rax, 0)
             .tweak(|state| state.tr.limit = 0x200)
@@ -289,7 +296,9 @@ fn vectors() -> Vec<Case> {
         .gives(Rdx, 0)
         .gives(Rbx, 0),
         with(Case::long("system/xsave_unaligned", |a| emit!(a; nop(); xsave(ptr(DATA + 16))))).raises(13, Some(0), 1),
-        with(Case::long("system/xrstor_of_a_bad_header", move |a| emit!(a; mov(eax, 7); xor(edx, edx); xrstor(ptr(image)))))
+        with(Case::long("system/xrstor_of_a_bad_header", move |a| {
+            emit!(a; mov(eax, 7); xor(edx, edx); xrstor(ptr(image)))
+        }))
             .poke(image + 520, &[1])
             .gives(Rax, 7)
             .gives(Rdx, 0)
