@@ -328,6 +328,9 @@ pub extern "sysv64" fn bounce_begin(cpu: &mut Cpu, what: u64, address: u64) -> u
         let pieces = cpu.pieces(request.linear, request.size, access)?;
         Ok((request, pieces))
     });
+    if let Ok((request, _)) = &begun {
+        cpu.note_access(request.linear, request.size as u64, request.write);
+    }
     match begun {
         Err(exception) => cpu.leave(After::Raise(exception)),
         Ok((request, pieces)) => {

@@ -3,6 +3,8 @@
 //! Guest instructions themselves go through `iced-x86`'s encoder ([`crate::emit`]); what is here is the fixed glue,
 //! which has to be emitted fast. Key types: [`Asm`], [`Reg`], [`Label`]. Encodings: SDM 2 chapter 2.
 
+use crate::cpu::GS_BIAS;
+
 /// A host general-purpose register by encoding number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reg(pub u8);
@@ -38,19 +40,19 @@ pub struct Mem {
     pub disp: i32,
 }
 
-/// `gs:[disp]`.
+/// The field at `disp` of the vCPU's region.
 pub const fn gs(disp: i32) -> Mem {
-    Mem { gs: true, base: None, index: None, disp }
+    Mem { gs: true, base: None, index: None, disp: disp - GS_BIAS }
 }
 
-/// `gs:[index << scale + disp]`.
+/// The same, `index << scale` further.
 pub const fn gs_index(index: Reg, scale: u8, disp: i32) -> Mem {
-    Mem { gs: true, base: None, index: Some((index, scale)), disp }
+    Mem { gs: true, base: None, index: Some((index, scale)), disp: disp - GS_BIAS }
 }
 
-/// `gs:[base + disp]`.
+/// The same, `base` further.
 pub const fn gs_at(base: Reg, disp: i32) -> Mem {
-    Mem { gs: true, base: Some(base), index: None, disp }
+    Mem { gs: true, base: Some(base), index: None, disp: disp - GS_BIAS }
 }
 
 /// `[base + disp]`.
@@ -600,9 +602,9 @@ mod tests {
 
     #[test]
     fn encodes_what_it_says() {
-        assert_eq!(text(|a| a.load(R11, gs(0x40))), "mov r11,gs:[40h]");
-        assert_eq!(text(|a| a.add_mem(R11, gs_at(RCX, 0x4000))), "add r11,gs:[rcx+4000h]");
-        assert_eq!(text(|a| a.load(RDX, gs_index(RDX, 3, 0x4000))), "mov rdx,gs:[rdx*8+4000h]");
+        assert_eq!(text(|a| a.load(R11, gs(GS_BIAS + 0x40))), "mov r11,gs:[40h]");
+        assert_eq!(text(|a| a.add_mem(R11, gs_at(RCX, GS_BIAS + 0x10))), "add r11,gs:[rcx+10h]");
+        assert_eq!(text(|a| a.load(RDX, gs_index(RDX, 3, GS_BIAS + 0x4000))), "mov rdx,gs:[rdx*8+4000h]");
         assert_eq!(text(|a| a.rorx(RCX, R11, 6)), "rorx rcx,r11,6");
         assert_eq!(text(|a| a.shrx(RCX, RCX, RDX)), "shrx rcx,rcx,rdx");
         assert_eq!(text(|a| a.shrx(R11, RDX, R10)), "shrx r11,rdx,r10");
@@ -612,12 +614,12 @@ mod tests {
         assert_eq!(text(|a| a.store_sized(Size::B2, at(R15, -2), RDX)), "mov [r15-2],dx");
         assert_eq!(text(|a| a.lea(R11, at(RSP, 8))), "lea r11,[rsp+8]");
         assert_eq!(text(|a| a.lea(R11, at(Reg(13), 0))), "lea r11,[r13]");
-        assert_eq!(text(|a| a.save_vector(true, 9, gs(0x200))), "vmovups gs:[200h],ymm9");
-        assert_eq!(text(|a| a.load_vector(true, 1, gs(0x200))), "vmovups ymm1,gs:[200h]");
-        assert_eq!(text(|a| a.save_vector(false, 9, gs(0x200))), "movups gs:[200h],xmm9");
+        assert_eq!(text(|a| a.save_vector(true, 9, gs(GS_BIAS + 0x200))), "vmovups gs:[200h],ymm9");
+        assert_eq!(text(|a| a.load_vector(true, 1, gs(GS_BIAS + 0x200))), "vmovups ymm1,gs:[200h]");
+        assert_eq!(text(|a| a.save_vector(false, 9, gs(GS_BIAS + 0x200))), "movups gs:[200h],xmm9");
         assert_eq!(text(|a| a.rdgsbase(RDI)), "rdgsbase rdi");
-        assert_eq!(text(|a| a.ldmxcsr(gs(0x80))), "ldmxcsr gs:[80h]");
-        assert_eq!(text(|a| a.cmp32_mem_imm8(gs(0x80), 0)), "cmp dword ptr gs:[80h],0");
+        assert_eq!(text(|a| a.ldmxcsr(gs(GS_BIAS + 0x80))), "ldmxcsr gs:[80h]");
+        assert_eq!(text(|a| a.cmp32_mem_imm8(gs(GS_BIAS + 0x80), 0)), "cmp dword ptr gs:[80h],0");
         assert_eq!(text(|a| a.jmp_reg(R11)), "jmp r11");
     }
 

@@ -56,6 +56,8 @@ pub struct Context {
     pub after: After,
     /// The write that is in the bounce buffer.
     pub bounced: Bounced,
+    /// Breakpoints on data or ports that the current instruction has met, as bits of DR6.
+    pub debug_hits: u64,
     /// Interrupts wait for one instruction: STI, or a load of SS, came just before.
     pub shadow: bool,
     /// No single-step trap after this instruction: it loaded SS, or it is a SYSCALL that took TF away (SDM 3A 6.8.3;

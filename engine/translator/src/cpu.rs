@@ -1,8 +1,8 @@
 //! The hot state of one vCPU, as emitted code sees it behind the GS base.
 //!
 //! ```text
-//! GS base -> +0x00000  Cpu            one memfd, mapped at the start of every region
-//!            +0x04000  soft TLB       TLB_ENTRIES entries of 64 bytes        (crate::tlb)
+//!            +0x00000  Cpu            one memfd, mapped at the start of every region
+//! GS base -> +0x04000  soft TLB       TLB_ENTRIES entries of 64 bytes        (crate::tlb)
 //!            +0x84000  jump cache     two ways of JUMP_ENTRIES of 16 bytes    (crate::tlb)
 //! ```
 //!
@@ -22,6 +22,8 @@ use lodge_x86::state::Msrs;
 
 use crate::context::Context;
 
+/// What the GS base is beyond a region's start: at the TLB, so that probes have short displacements.
+pub const GS_BIAS: i32 = STATE_SIZE as i32;
 /// Bytes of a region before the TLB.
 pub const STATE_SIZE: usize = 0x4000;
 /// Where the soft TLB begins in a region.

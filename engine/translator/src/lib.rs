@@ -21,6 +21,7 @@ mod context;
 mod control;
 mod cpu;
 mod cpuid;
+mod debug;
 mod deliver;
 mod disassemble;
 mod emit;

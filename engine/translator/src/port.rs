@@ -50,6 +50,7 @@ fn width(bytes: usize) -> Width {
 
 /// The I/O privilege check: IOPL, then the permission bit map in the TSS (SDM 1 19.5).
 fn check(cpu: &mut Cpu, port: u16, bytes: u16) -> Result<(), Exception> {
+    cpu.note_port(port, bytes);
     if cpu.is_real() || (cpu.cpl() <= cpu.iopl() && !cpu.is_v86()) {
         return Ok(());
     }

@@ -133,8 +133,9 @@ extern "C" fn handler(signal: i32, info: *mut libc::siginfo_t, context: *mut lib
             let range = slot.start.load(Ordering::SeqCst)..slot.end.load(Ordering::SeqCst);
             let leave = slot.leave.load(Ordering::SeqCst);
             if range.contains(&pc) && leave != 0 {
-                let cpu: *mut Cpu;
-                std::arch::asm!("rdgsbase {}", out(reg) cpu, options(nostack, nomem));
+                let base: *mut u8;
+                std::arch::asm!("rdgsbase {}", out(reg) base, options(nostack, nomem));
+                let cpu = base.sub(crate::cpu::STATE_SIZE).cast::<Cpu>();
                 (*cpu).fault_pc = pc;
                 let trap = registers[libc::REG_TRAPNO as usize] as u64;
                 (*cpu).fault_signal = [signal as u64, trap, (*info).si_addr() as u64];

@@ -128,13 +128,15 @@ impl Cpu {
     }
 }
 
-fn at(cpu: &Cpu, this: &Loop, register: usize, segment: u8, elements: u64, write: bool) -> Result<u64, Exception> {
+fn at(cpu: &mut Cpu, this: &Loop, register: usize, segment: u8, elements: u64, write: bool) -> Result<u64, Exception> {
     let size = this.shape.size as u64;
     let mut offset = cpu.gpr[register] & this.mask;
     if this.down {
         offset = offset.wrapping_sub((elements - 1) * size);
     }
-    cpu.in_segment(segment, offset & this.mask, elements * size, write)
+    let linear = cpu.in_segment(segment, offset & this.mask, elements * size, write)?;
+    cpu.note_access(linear, elements * size, write);
+    Ok(linear)
 }
 
 fn copy(cpu: &mut Cpu, this: &Loop) -> Result<(), Exception> {

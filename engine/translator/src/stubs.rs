@@ -10,8 +10,8 @@
 //! registers to the vCPU's state, so that a helper sees and may change them, and loads them again. x87 state stays in
 //! the processor: Rust does not touch it.
 
-use crate::asm::{Asm, Label, Mem, R11, RAX, RCX, RDI, RDX, RSI, RSP, Reg, gs, gs_index};
-use crate::cpu::{Cpu, ExitReason, JUMP_OFFSET, off};
+use crate::asm::{Asm, Label, Mem, R11, RAX, RCX, RDI, RDX, RSI, RSP, Reg, at, gs, gs_index};
+use crate::cpu::{Cpu, ExitReason, GS_BIAS, JUMP_OFFSET, off};
 use crate::emit::registers::pinned;
 use crate::tlb::{JUMP_HASH, JUMP_WAY};
 
@@ -224,6 +224,7 @@ fn call_helper(asm: &mut Asm, avx: bool, unwind: u64) {
     asm.mov(RSI, RCX);
     asm.mov(RDX, R11);
     asm.rdgsbase(RDI);
+    asm.lea(RDI, at(RDI, -GS_BIAS));
     asm.call_reg(RAX);
     asm.test32(RAX, RAX);
     let leave = asm.label();

@@ -324,14 +324,18 @@ fn far_return(cpu: &mut Cpu, ins: &Instruction) -> Outcome {
 }
 
 impl Cpu {
-    /// Whether the last branch by address went to where no instruction can be in 64-bit mode. The fault is the branch's:
-    /// what it did to the stack pointer is taken back (SDM 2, JMP, CALL, RET).
+    /// Whether the last branch went to where no instruction can be: an address that is not canonical, or one beyond the
+    /// end of the code segment. The fault is the branch's: what it did to the stack pointer is taken back (SDM 2, JMP,
+    /// CALL, RET).
     pub fn refuses_target(&mut self) -> bool {
         let source = std::mem::replace(&mut self.source, Self::NO_SOURCE);
-        if source == Self::NO_SOURCE || !self.is_64() || is_canonical(self.lip) {
+        let limit = u64::from(self.segment[1].segment.limit);
+        let good = if self.is_64() { is_canonical(self.lip) } else { self.rip() <= limit };
+        if source == Self::NO_SOURCE || good {
             return false;
         }
         let at = self.code_base.wrapping_add(source.into());
+        let at = if self.is_64() { at } else { at & 0xffff_ffff };
         let mut bytes = [0; crate::translate::MAX_LENGTH];
         let mut length = 0;
         for byte in &mut bytes {
@@ -342,13 +346,11 @@ impl Cpu {
             *byte = one[0];
             length += 1;
         }
-        let ins = iced_x86::Decoder::new(64, &bytes[..length], iced_x86::DecoderOptions::NONE).decode();
-        let moved = match ins.flow_control() {
-            iced_x86::FlowControl::Call | iced_x86::FlowControl::IndirectCall => -8,
-            iced_x86::FlowControl::Return => 8 + if ins.op_count() == 1 { i64::from(ins.immediate16()) } else { 0 },
-            _ => 0,
-        };
-        self.gpr[4] = self.gpr[4].wrapping_sub(moved as u64);
+        let bits = crate::mode::Mode(self.mode).code_bits();
+        let ins = iced_x86::Decoder::new(bits, &bytes[..length], iced_x86::DecoderOptions::NONE).decode();
+        let moved = i64::from(ins.stack_pointer_increment()) as u64;
+        let pointer = self.gpr[4].wrapping_sub(moved);
+        self.set_stack_pointer(pointer);
         self.lip = at;
         self.context().after = crate::context::After::Raise(Exception::general_protection(0));
         true

@@ -43,6 +43,7 @@ struct Block {
     /// Bytes of guest code.
     length: u16,
     /// Offsets in its code.
+    indirect_entry: u16,
     parked_entry: u16,
     poll_entry: u16,
     entry: u16,
@@ -224,7 +225,7 @@ impl Code {
         let block = &self.blocks[id as usize];
         let start = self.cache.range().start + u64::from(block.host);
         Found {
-            indirect_entry: start,
+            indirect_entry: start + u64::from(block.indirect_entry),
             parked_entry: start + u64::from(block.parked_entry),
             poll_entry: start + u64::from(block.poll_entry),
             entry: start + u64::from(block.entry),
@@ -333,6 +334,7 @@ impl Code {
             host: (host - self.cache.range().start) as u32,
             mode,
             length: length as u16,
+            indirect_entry: emitted.indirect_entry,
             parked_entry: emitted.parked_entry,
             poll_entry: emitted.poll_entry,
             entry: emitted.entry,

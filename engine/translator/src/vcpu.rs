@@ -25,6 +25,7 @@ use lodge_x86::state::{Activity, CpuState};
 use crate::access::Privilege;
 use crate::context::{After, Context, Counts};
 use crate::cpu::{Cpu, ExitReason};
+use crate::debug::DR6_BS;
 use crate::frames::Frames;
 use crate::memory::PAGE;
 use crate::mode::Mode;
@@ -45,9 +46,6 @@ pub struct TranslatorVcpu {
     frames_mode: Option<u32>,
 }
 
-/// Bits of DR6 that single stepping sets.
-const DR6_BS: u64 = 1 << 14;
-
 impl TranslatorVcpu {
     /// Makes vCPU `index` on the calling thread, in the state after RESET.
     pub fn new(shared: Arc<Shared>, index: u32) -> io::Result<Self> {
@@ -65,6 +63,7 @@ impl TranslatorVcpu {
             paging: PagingContext::default(),
             after: After::Continue,
             bounced: Default::default(),
+            debug_hits: 0,
             shadow: false,
             no_step: false,
             activity: Activity::Running,
@@ -199,9 +198,6 @@ impl TranslatorVcpu {
 
     /// Finds or makes the block at `lip`. Faults of the fetch are left in `after`.
     fn find(&mut self, how: u32) -> Option<Found> {
-        if self.cpu().refuses_target() {
-            return None;
-        }
         let lip = self.cpu().lip;
         let mut mode = self.cpu().mode | how;
         let access = self.fetch_access();
@@ -353,7 +349,7 @@ impl TranslatorVcpu {
         // SAFETY: FSGSBASE was checked when the engine was made; nothing else on this thread uses the GS base. The
         // code is what the stubs expect, and `world` keeps it there.
         unsafe {
-            std::arch::asm!("wrgsbase {}", in(reg) cpu, options(nostack, preserves_flags));
+            std::arch::asm!("wrgsbase {}", in(reg) cpu as u64 + crate::cpu::STATE_SIZE as u64, options(nostack, preserves_flags));
             (self.enter)(entry);
         }
         drop(world);
@@ -380,7 +376,11 @@ impl TranslatorVcpu {
         let cpu = self.cpu();
         let linear = cpu.code_base.wrapping_add(exit.target.into());
         cpu.lip = if cpu.is_64() { linear } else { linear & 0xffff_ffff };
-        if current != generation || self.stop_requested() {
+        cpu.source = exit.source;
+        if current != generation || self.stop_requested() || self.cpu().refuses_target() {
+            return;
+        }
+        if self.cpu().is_near_code_end() {
             return;
         }
         let before = self.cpu().code_base;
@@ -503,6 +503,9 @@ impl TranslatorVcpu {
             if stepping || shadow {
                 how |= Mode::SINGLE;
             }
+            if !self.look_first(&mut how) {
+                continue;
+            }
             let Some(found) = self.find(how) else { continue };
             self.remember_jump(&found, how);
             let entry = if how == 0 { found.poll_entry } else { found.entry };
@@ -516,11 +519,43 @@ impl TranslatorVcpu {
             }
             let done = matches!(self.context.after, After::Continue | After::Halt);
             let no_step = std::mem::take(&mut self.context.no_step);
-            if stepping && done && !no_step {
-                self.cpu().dr[6] |= DR6_BS;
-                self.context.after = After::Raise(Exception::DEBUG);
+            if done {
+                let hits = std::mem::take(&mut self.context.debug_hits);
+                let hits = hits | if stepping && !no_step { DR6_BS } else { 0 };
+                if hits != 0 {
+                    self.cpu().dr[6] |= hits;
+                    self.context.after = After::Raise(Exception::DEBUG);
+                }
             }
         }
+    }
+
+    /// What has to be known of the next instruction before it runs: breakpoints, and the end of the code segment.
+    /// `false`: it faults instead.
+    fn look_first(&mut self, how: &mut u32) -> bool {
+        if self.cpu().refuses_target() {
+            return false;
+        }
+        let debug = self.cpu().debug_how();
+        *how |= debug;
+        self.context.debug_hits = 0;
+        if debug != 0 {
+            let hits = self.cpu().instruction_breakpoints();
+            if hits != 0 {
+                self.cpu().dr[6] |= hits;
+                self.context.after = After::Raise(Exception::DEBUG);
+                return false;
+            }
+        }
+        self.cpu().system_flags &= !rflags::RF;
+        if self.cpu().is_near_code_end() {
+            *how |= Mode::SINGLE;
+            if self.cpu().passes_code_end() {
+                self.context.after = After::Raise(Exception::general_protection(0));
+                return false;
+            }
+        }
+        true
     }
 
     /// Lets emitted code find this block by itself next time.

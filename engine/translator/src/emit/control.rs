@@ -90,9 +90,7 @@ impl Emitter<'_> {
 
     /// From the instruction pointer in R11, of `size` bytes, to the linear address.
     fn narrow(&mut self, size: usize) {
-        if size == 8 {
-            self.asm.store_imm32(gs(off::SOURCE), self.offset as u32);
-        }
+        self.asm.store_imm32(gs(off::SOURCE), self.offset as u32);
         match size {
             2 => self.asm.movzx16(R11, R11),
             4 => self.asm.mov32(R11, R11),

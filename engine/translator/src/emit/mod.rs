@@ -6,12 +6,12 @@
 //! ([`string`]) are written by hand; system instructions become a call into [`crate::system`].
 //!
 //! ```text
-//! indirect:     the page, from the address in R11
-//! parked entry: flags that were put aside come back, if they are live
 //! poll entry:   is something pending? -> cold
 //! entry:        5-byte NOP, 8-aligned     (becomes a jump when the block dies or is replaced)
 //!               instruction ...           each recorded in the map: host offset -> guest offset
 //!               exits                     rel32 in one aligned 8-byte cell each, first to a cold stub
+//! indirect:     the page, from the address in R11
+//! parked entry: flags that were put aside come back, if they are live; then to the poll
 //! cold:         TLB misses, chain stubs, the poll's exit
 //! ```
 //!
@@ -54,6 +54,8 @@ pub struct Exit {
     pub site: u64,
     /// Target, relative to the start of the page that the block lies in.
     pub target: u32,
+    /// Where in the page the branch is, or [`Cpu::NO_SOURCE`]: what is at fault if the target is.
+    pub source: u32,
     /// Enter the target by its polling entry.
     pub polled: bool,
     /// Flags may be parked: enter the target where that is looked at.
@@ -62,14 +64,15 @@ pub struct Exit {
 
 impl Exit {
     /// Bytes of a record.
-    pub const SIZE: usize = 16;
+    pub const SIZE: usize = 24;
 
     fn record(self) -> [u8; Self::SIZE] {
         let mut record = [0; Self::SIZE];
         record[..8].copy_from_slice(&self.site.to_le_bytes());
         record[8..12].copy_from_slice(&self.target.to_le_bytes());
-        record[12] = u8::from(self.polled);
-        record[13] = u8::from(self.parked);
+        record[12..16].copy_from_slice(&self.source.to_le_bytes());
+        record[16] = u8::from(self.polled);
+        record[17] = u8::from(self.parked);
         record
     }
 
@@ -78,8 +81,9 @@ impl Exit {
         Some(Self {
             site: u64::from_le_bytes(record.get(..8)?.try_into().ok()?),
             target: u32::from_le_bytes(record.get(8..12)?.try_into().ok()?),
-            polled: *record.get(12)? != 0,
-            parked: *record.get(13)? != 0,
+            source: u32::from_le_bytes(record.get(12..16)?.try_into().ok()?),
+            polled: *record.get(16)? != 0,
+            parked: *record.get(17)? != 0,
         })
     }
 }
@@ -138,6 +142,8 @@ impl MapEntry {
 
 /// What came of a block.
 pub struct Emitted {
+    /// Offset of the entry with the linear address in R11.
+    pub indirect_entry: u16,
     /// Offset of the entry where flags may be parked.
     pub parked_entry: u16,
     /// Offset of the polling entry.
@@ -233,12 +239,7 @@ impl<'a> Emitter<'a> {
             waits: false,
         };
         let live = liveness(instructions);
-        emitter.asm.lea(RCX, crate::asm::at(R11, -(start as i32)));
-        emitter.asm.store(gs(off::CODE_BASE), RCX);
         let live_in = live.first().copied().unwrap_or(ARITHMETIC) != 0;
-        emitter.asm.align(8, 0);
-        let parked_entry = emitter.asm.offset() as u32;
-        emitter.unpark(live_in);
         // A cell of its own, as at the entry: when the block dies its poll, which may write flags, must not be run.
         emitter.asm.align(8, 0);
         let poll_entry = emitter.asm.offset() as u32;
@@ -261,6 +262,7 @@ impl<'a> Emitter<'a> {
             let next = emitter.next;
             emitter.exit_direct(next as i64, false);
         }
+        let (indirect_entry, parked_entry) = emitter.outer_entries(live_in, poll_entry);
         let records = emitter.cold_code();
         let dead_end = emitter.asm.offset() as u16;
         emitter.linear(start as i64);
@@ -275,7 +277,8 @@ impl<'a> Emitter<'a> {
             emitter.asm.bytes(&entry.guest.to_le_bytes());
         }
         Emitted {
-            parked_entry: parked_entry as u16,
+            indirect_entry,
+            parked_entry,
             poll_entry: poll_entry as u16,
             entry: entry as u16,
             dead_end,
@@ -283,6 +286,20 @@ impl<'a> Emitter<'a> {
             map_entries: emitter.map.len() as u16,
             system: emitter.system,
         }
+    }
+
+    /// The entries that are taken less often than the block is run, behind it: with the address in R11, and with flags
+    /// perhaps parked.
+    fn outer_entries(&mut self, live_in: bool, poll_entry: u32) -> (u16, u16) {
+        let start = self.asm.here() - self.asm.offset() as u64;
+        let indirect = self.asm.offset() as u16;
+        self.asm.lea(RCX, crate::asm::at(R11, -(self.start as i32)));
+        self.asm.store(gs(off::CODE_BASE), RCX);
+        self.asm.align(8, 0);
+        let parked = self.asm.offset() as u16;
+        self.unpark(live_in);
+        self.asm.jmp_to(start + u64::from(poll_entry));
+        (indirect, parked)
     }
 
     fn begin(&mut self, instruction: &Instruction, keep_flags: bool, may_park: bool) {
@@ -506,14 +523,15 @@ impl<'a> Emitter<'a> {
             self.asm.byte(0xe9);
             self.patchable(enter, backward);
         } else {
-            if self.mode.is_64() {
-                let goes_on = target == self.next as i64;
-                let source = if goes_on { Cpu::NO_SOURCE } else { self.offset as u32 };
-                self.asm.store_imm32(gs(off::SOURCE), source);
-            }
+            self.asm.store_imm32(gs(off::SOURCE), self.source(target));
             self.linear(target);
             self.asm.jmp_to(self.indirect);
         }
+    }
+
+    /// What is at fault if `target` cannot be gone to: the branch, or nothing where control just goes on.
+    fn source(&self, target: i64) -> u32 {
+        if target == self.next as i64 { Cpu::NO_SOURCE } else { self.offset as u32 }
     }
 
     pub(super) fn chains_to(&self, target: i64) -> bool {
@@ -523,7 +541,8 @@ impl<'a> Emitter<'a> {
     pub(super) fn chain(&mut self, target: i64, polled: bool) -> Label {
         let enter = self.asm.label();
         self.cold.push(Cold::Chain { enter, exit: self.exits.len() });
-        self.exits.push(Exit { site: 0, target: target as u32, polled, parked: self.parked });
+        let source = self.source(target);
+        self.exits.push(Exit { site: 0, target: target as u32, source, polled, parked: self.parked });
         enter
     }
 
