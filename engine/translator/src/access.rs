@@ -235,17 +235,20 @@ fn request(cpu: &Cpu, what: u64, address: u64) -> Result<Request, Exception> {
     let size = what & argument::SIZE;
     let write = what & argument::WRITE != 0;
     let segment = (what >> argument::SEGMENT_SHIFT) as u8 & 7;
+    let misaligned = |linear: u64| what & argument::ALIGNED != 0 && !linear.is_multiple_of(u64::from(size));
     let linear = if what & argument::OFFSET != 0 {
         cpu.in_segment(segment, address, u64::from(size), write)?
     } else {
-        cpu.check_canonical(address, u64::from(size), segment)?;
+        // Of #GP for its alignment and #SS for its address, processors raise the former.
+        let first = |fault| if misaligned(address) { Exception::general_protection(0) } else { fault };
+        cpu.check_canonical(address, u64::from(size), segment).map_err(first)?;
         address
     };
     if crate::mode::Mode(cpu.mode).has(crate::mode::Mode::ALIGN) && !linear.is_multiple_of(natural_alignment(size)) {
         return Err(Exception::ALIGNMENT);
     }
     // Before the page tables are looked at; where the page is known the host's processor checks.
-    if what & argument::ALIGNED != 0 && !linear.is_multiple_of(u64::from(size)) {
+    if misaligned(linear) {
         return Err(Exception::general_protection(0));
     }
     Ok(Request { linear, size: size as usize, write, read: what & argument::READ != 0 })
