@@ -1,9 +1,10 @@
-//! The project's own commands: `cargo xtask check`, `guests`, `test`, `bench`.
+//! The project's own commands: `cargo xtask boot`, `check`, `guests`, `test`, `bench`.
 //!
-//! [`check`] holds the tree against the house's rules, [`guests`] fetches and builds what is booted, [`test`] runs all
+//! [`boot`] boots a guest to look at, [`check`] holds the tree against the house's rules, [`guests`] fetches and builds what is booted, [`test`] runs all
 //! tests and is what CI calls, [`bench`] measures. [`shell`] runs other programs.
 
 mod bench;
+mod boot;
 mod check;
 mod guests;
 mod shell;
@@ -24,6 +25,12 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Fetch a Debian kernel and busybox, build lodge and boot to a shell
+    Boot {
+        /// Further options of `lodge run`, such as `--cpus 2`
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        options: Vec<String>,
+    },
     /// Hold the tree against the house's rules: strata, budgets, headers, unsafe, format, lints, licences
     Check {
         /// Leave out what takes long: lints
@@ -51,6 +58,7 @@ enum Command {
 
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
+        Command::Boot { options } => boot::run(&options),
         Command::Check { quick } => check::run(quick),
         Command::Guests { root } => guests::run(root),
         Command::Test { vm, long } => test::run(vm, long),

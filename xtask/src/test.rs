@@ -96,7 +96,7 @@ const NEEDED: &[(&str, &str)] = &[
 ];
 
 /// Installs the programs that are missing, as root; otherwise says how.
-fn install_what_is_needed() -> Result<()> {
+pub fn install_what_is_needed() -> Result<()> {
     let ours = if shell::is_root() { guests::ROOT_PROGRAMS } else { &[] };
     let missing: Vec<_> =
         NEEDED.iter().chain(ours).filter(|(program, _)| !shell::has(program)).map(|(_, package)| *package).collect();

@@ -55,6 +55,15 @@ pub fn root_tree() -> PathBuf {
     crate::root().join("cache/root/tree")
 }
 
+/// Fetches and builds the cloud guest alone; its folder, which holds `vmlinuz` and `initrd`.
+pub fn cloud() -> Result<PathBuf> {
+    let (name, package, architecture) = LINUX[0];
+    let folder = folder().join(name);
+    let apt = Apt::new(&crate::root().join("cache/apt"))?;
+    linux(&apt, &folder, package, architecture).with_context(|| format!("guest {name}"))?;
+    Ok(folder)
+}
+
 /// Fetches and builds what is missing.
 pub fn run(root: bool) -> Result<()> {
     let folder = folder();
