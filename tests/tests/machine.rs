@@ -21,10 +21,10 @@ fn memtest86(name: &str) -> TestVm {
 fn memtest86_finds_no_errors_in_its_first_tests() {
     for name in ["x64", "ia32"] {
         let mut vm = memtest86(name);
-        for test in ["#3 ", "#4 ", "#5 ", "#6 "] {
-            vm.expect(test);
-            vm.expect("Pass:  0        Errors: 0 ");
-        }
+        // The serial screen is refreshed every two seconds, so that quick tests may never show. The tenth waits for
+        // minutes: by then those before it are done.
+        vm.expect("#10 ");
+        vm.expect("Pass:  0        Errors: 0 ");
     }
 }
 
