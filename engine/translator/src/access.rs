@@ -257,6 +257,10 @@ fn request(cpu: &Cpu, what: u64, address: u64) -> Result<Request, Exception> {
 /// The slow path of an emitted access.
 pub extern "sysv64" fn memory(cpu: &mut Cpu, what: u64, address: u64) -> u64 {
     cpu.context().counts.memory += 1;
+    if what as u32 & argument::TRY != 0 {
+        cpu.host_address = attempt(cpu, what, address).map_or(0, |host| host as u64);
+        return 0;
+    }
     match direct(cpu, what, address) {
         Ok(Some(host)) => {
             cpu.host_address = host as u64;
@@ -269,6 +273,31 @@ pub extern "sysv64" fn memory(cpu: &mut Cpu, what: u64, address: u64) -> u64 {
         }
         Err(exception) => cpu.leave(After::Raise(exception)),
     }
+}
+
+/// A host address for accesses of which none is known to happen: the walk is that of a read, which leaves no trace but
+/// the accessed flag, and a page that is not dirty yet is left to the first write itself.
+fn attempt(cpu: &mut Cpu, what: u64, address: u64) -> Option<*mut u8> {
+    let request = request(cpu, what, address).ok()?;
+    if request.size as u64 > PAGE - request.linear % PAGE {
+        return None;
+    }
+    let read = cpu.access(AccessKind::Read, Privilege::Current);
+    let translation = cpu.translate(request.linear, read).ok()?;
+    let write = cpu.access(AccessKind::Write, Privilege::Current);
+    let context = cpu.context();
+    let host = context.shared.ram.host(translation.gpa)?;
+    let writable = context.shared.ram.watched(translation.gpa) == 0;
+    let paging = context.paging;
+    if request.write && !(writable && translation.fills(&paging, write)) {
+        return None;
+    }
+    if writable {
+        context.shared.ram.note_writable(translation.gpa);
+    }
+    let page_host = host.wrapping_sub((translation.gpa % PAGE) as usize) as u64;
+    context.regions.fill(request.linear, &translation, &paging, page_host, writable);
+    Some(host)
 }
 
 /// A host address for the whole access, if there is one.

@@ -447,6 +447,16 @@ impl Asm {
     }
 
     /// Writes flags.
+    pub fn test(&mut self, a: Reg, b: Reg) {
+        self.rr(true, &[0x85], a, b);
+    }
+
+    /// Writes flags.
+    pub fn sub(&mut self, to: Reg, from: Reg) {
+        self.rr(true, &[0x29], from, to);
+    }
+
+    /// Writes flags.
     pub fn shl_imm(&mut self, reg: Reg, count: u8) {
         self.rr(true, &[0xc1], Reg(4), reg);
         self.byte(count);
@@ -527,6 +537,10 @@ impl Asm {
 
     pub fn rdgsbase(&mut self, to: Reg) {
         self.bytes(&[0xf3, 0x48 | to.0 >> 3, 0x0f, 0xae, 0xc8 | to.0 & 7]);
+    }
+
+    pub fn wrfsbase(&mut self, from: Reg) {
+        self.bytes(&[0xf3, 0x48 | from.0 >> 3, 0x0f, 0xae, 0xd0 | from.0 & 7]);
     }
 
     fn rel32_to(&mut self, target: u64) {
@@ -655,6 +669,8 @@ mod tests {
         assert_eq!(text(|a| a.load_vector(true, 1, gs(GS_BIAS + 0x200))), "vmovups ymm1,gs:[200h]");
         assert_eq!(text(|a| a.save_vector(false, 9, gs(GS_BIAS + 0x200))), "movups gs:[200h],xmm9");
         assert_eq!(text(|a| a.rdgsbase(RDI)), "rdgsbase rdi");
+        assert_eq!(text(|a| a.wrfsbase(R11)), "wrfsbase r11");
+        assert_eq!(text(|a| a.sub(RCX, R11)), "sub rcx,r11");
         assert_eq!(text(|a| a.ldmxcsr(gs(GS_BIAS + 0x80))), "ldmxcsr gs:[80h]");
         assert_eq!(text(|a| a.cmp32_mem_imm8(gs(GS_BIAS + 0x80), 0)), "cmp dword ptr gs:[80h],0");
         assert_eq!(text(|a| a.jmp_reg(R11)), "jmp r11");

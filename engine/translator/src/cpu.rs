@@ -131,6 +131,14 @@ pub struct Cpu {
     pub spill: [u64; 8],
     /// The host address that a memory helper found.
     pub host_address: u64,
+    /// Where the groups of accesses that share a check are on the host ([`crate::emit::plan`]).
+    pub groups: [u64; crate::emit::plan::GROUPS],
+    /// The negated linear page that the stack window shows, or [`Cpu::NO_WINDOW`].
+    pub window: u64,
+    /// The FS base while emitted code runs: what is to be added to an address in the window for its host address.
+    pub window_delta: u64,
+    /// The FS base that Rust runs with.
+    pub host_fs: u64,
     /// RDTSC adds this.
     pub tsc_offset: u64,
     /// Guest MXCSR while Rust runs.
@@ -222,6 +230,13 @@ pub mod off {
     pub const fn segment_selector(number: u8) -> i32 {
         segment(number) + of(offset_of!(HotSegment, segment)) + of(offset_of!(lodge_x86::Segment, selector))
     }
+    /// Of a group's host address.
+    pub const fn group(number: u8) -> i32 {
+        of(offset_of!(Cpu, groups)) + number as i32 * 8
+    }
+    pub const WINDOW: i32 = of(offset_of!(Cpu, window));
+    pub const WINDOW_DELTA: i32 = of(offset_of!(Cpu, window_delta));
+    pub const HOST_FS: i32 = of(offset_of!(Cpu, host_fs));
     pub const LIP: i32 = of(offset_of!(Cpu, lip));
     pub const CODE_BASE: i32 = of(offset_of!(Cpu, code_base));
     pub const FLAGS: i32 = of(offset_of!(Cpu, flags));
@@ -249,6 +264,8 @@ pub const HOST_FLAGS: u64 = rflags::ARITHMETIC;
 impl Cpu {
     /// [`Cpu::source`] where control just went on.
     pub const NO_SOURCE: u32 = u32::MAX;
+    /// A window that shows nothing: only addresses that are not canonical are in it, and stay so.
+    pub const NO_WINDOW: u64 = 1 << 63;
 
     /// RFLAGS as software sees them.
     pub fn rflags(&self) -> u64 {

@@ -15,6 +15,7 @@
 compile_error!("lodge's translator needs an x86-64 host");
 
 mod access;
+mod alias;
 mod asm;
 mod cache;
 mod context;

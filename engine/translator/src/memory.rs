@@ -7,6 +7,7 @@
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
+use crate::alias::Alias;
 use lodge_engine_api::{GuestMemory, WriteTracker};
 use lodge_x86::paging::PhysicalMemory;
 use vm_memory::{Address, GuestMemoryBackend, GuestMemoryRegion};
@@ -26,6 +27,8 @@ struct Region {
 /// All RAM of a guest.
 pub struct Ram {
     regions: Vec<Region>,
+    /// Where the regions' host addresses are of, if not of `_memory`.
+    _aliases: Vec<Alias>,
     /// Keeps the mappings alive.
     _memory: GuestMemory,
 }
@@ -39,17 +42,23 @@ unsafe impl Sync for Ram {}
 impl Ram {
     /// Takes the regions of `memory`. Each must be page-aligned.
     pub fn new(memory: GuestMemory) -> Self {
+        let files: Option<Vec<_>> = memory
+            .iter()
+            .map(|region| Some((region.start_addr().raw_value(), region.len() as usize, region.file_offset()?.clone())))
+            .collect();
+        let aliases = files.and_then(|files| Alias::of_all(&files)).unwrap_or_default();
         let regions = memory
             .iter()
-            .map(|region| Region {
+            .enumerate()
+            .map(|(n, region)| Region {
                 start: region.start_addr().raw_value(),
                 length: region.len() & !(PAGE - 1),
-                host: region.as_ptr(),
+                host: aliases.get(n).map_or(region.as_ptr(), Alias::host),
                 tracker: region.bitmap_tracker(),
                 writable: (0..region.len().div_ceil(PAGE * 64)).map(|_| AtomicU64::new(0)).collect(),
             })
             .collect();
-        Self { regions, _memory: memory }
+        Self { regions, _aliases: aliases, _memory: memory }
     }
 
     fn region(&self, gpa: u64) -> Option<(&Region, u64)> {

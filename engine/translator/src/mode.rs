@@ -63,6 +63,9 @@ impl Mode {
     /// RFLAGS.DF: string instructions go down.
     pub const DOWN: u32 = 1 << 25;
 
+    /// Each access checks for itself ([`crate::emit::plan`]).
+    pub const PLAIN: u32 = 1 << 26;
+
     /// Those bits that say how one instruction is to be run rather than what the processor is like.
     pub const HOW: u32 = Self::BOUNCE | Self::SINGLE;
 
@@ -111,9 +114,10 @@ impl Mode {
         self.0 & bits != 0
     }
 
-    /// The key without the size of the page that the code lies in: an address decides that by itself.
+    /// The key without the size of the page that the code lies in, which an address decides by itself, and without what
+    /// does not outlast the block.
     pub fn without_page(self) -> Self {
-        Self(self.0 & !Self::LARGE)
+        Self(self.0 & !(Self::LARGE | Self::PLAIN))
     }
 
     /// 16, 32 or 64.

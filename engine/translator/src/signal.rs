@@ -100,6 +100,32 @@ impl Drop for AlternateStack {
     }
 }
 
+/// Keeps signals that tell of the outside world off the calling thread, as long as the result lives: their handlers
+/// would find the guest's FS base where they expect thread-local storage.
+pub fn keep_off() -> Quiet {
+    // SAFETY: plain system calls on local sets.
+    unsafe {
+        let mut set = std::mem::zeroed();
+        let mut old = std::mem::zeroed();
+        libc::sigfillset(&raw mut set);
+        for signal in SIGNALS.into_iter().chain([libc::SIGTRAP, libc::SIGABRT]) {
+            libc::sigdelset(&raw mut set, signal);
+        }
+        libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, &raw mut old);
+        Quiet(old)
+    }
+}
+
+/// A thread's signal mask as it was.
+pub struct Quiet(libc::sigset_t);
+
+impl Drop for Quiet {
+    fn drop(&mut self) {
+        // SAFETY: gives back what was there before.
+        unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const self.0, std::ptr::null_mut()) };
+    }
+}
+
 fn install() -> io::Result<()> {
     if PREVIOUS.get().is_some() {
         return Ok(());

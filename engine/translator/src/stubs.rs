@@ -10,10 +10,11 @@
 //! registers to the vCPU's state, so that a helper sees and may change them, and loads them again. x87 state stays in
 //! the processor: Rust does not touch it.
 
-use crate::asm::{Asm, Label, Mem, R11, RAX, RCX, RDI, RDX, RSI, RSP, Reg, at, gs, gs_index};
-use crate::cpu::{Cpu, ExitReason, GS_BIAS, JUMP_OFFSET, off};
+use crate::asm::{Asm, Label, Mem, R11, RAX, RCX, RDI, RDX, RSI, RSP, Reg, at, cond, gs, gs_at, gs_index};
+use crate::cpu::{Cpu, ExitReason, GS_BIAS, JUMP_OFFSET, TLB_OFFSET, off};
+use crate::emit::probe::argument;
 use crate::emit::registers::pinned;
-use crate::tlb::{JUMP_HASH, JUMP_WAY};
+use crate::tlb::{HOST_OFFSET, JUMP_HASH, JUMP_WAY, TLB_ENTRIES};
 
 /// A function that emitted code calls: the state and two arguments; whether to leave the block.
 pub type Helper = extern "sysv64" fn(&mut Cpu, u64, u64) -> u64;
@@ -76,6 +77,11 @@ impl Stubs {
         asm.mov(R11, RDI);
         asm.load(RSP, gs(off::FRAMES_TOP));
         asm.store_imm32(gs(off::PARKED), 0);
+        // What the window showed may have changed.
+        asm.mov_imm(RCX, Cpu::NO_WINDOW);
+        asm.store(gs(off::WINDOW), RCX);
+        asm.mov_imm(RCX, 0);
+        asm.store(gs(off::WINDOW_DELTA), RCX);
         load_guest(asm, avx);
         asm.jmp_reg(R11);
 
@@ -142,6 +148,59 @@ impl Stubs {
         here
     }
 
+    /// Emits what moves the stack window of one mode to the page of the RCX bytes at linear address R11, whose tag is
+    /// `tag`. RCX = 0 where they are in it now; R11 is scratch. Writes flags.
+    pub fn emit_window(&self, asm: &mut Asm, tag: i32) -> u64 {
+        const SS: u32 = 2;
+        asm.align(16, 0);
+        let here = asm.here();
+        let (again, fail, done, walk) = (asm.label(), asm.label(), asm.label(), asm.label());
+        asm.store(gs(off::spill(0)), RDX);
+        asm.mov32(RDX, R11);
+        asm.and32_imm(RDX, 0xfff);
+        asm.lea(RDX, Mem { gs: false, base: Some(RDX), index: Some((RCX, 0)), disp: 0 });
+        asm.cmp_imm(RDX, 4096);
+        asm.jcc(cond::A, fail);
+        asm.bind(again);
+        asm.rorx(RDX, R11, 6);
+        asm.and32_imm(RDX, ((TLB_ENTRIES - 1) << 6) as i32);
+        asm.load(RCX, gs_at(RDX, TLB_OFFSET as i32 + tag));
+        asm.lea(RCX, Mem { gs: false, base: Some(RCX), index: Some((R11, 0)), disp: 0 });
+        asm.cmp_imm(RCX, 4095);
+        asm.jcc(cond::A, walk);
+        asm.sub(RCX, R11);
+        asm.load(RDX, gs_at(RDX, TLB_OFFSET as i32 + HOST_OFFSET));
+        asm.lea(RDX, Mem { gs: false, base: Some(RCX), index: Some((RDX, 0)), disp: 0 });
+        // It must be canonical, which it is not where both are far up in their halves.
+        asm.mov(R11, RDX);
+        asm.shl_imm(R11, 16);
+        asm.sar_imm(R11, 16);
+        asm.cmp(R11, RDX);
+        asm.jcc(cond::NE, fail);
+        asm.store(gs(off::WINDOW), RCX);
+        asm.store(gs(off::WINDOW_DELTA), RDX);
+        asm.wrfsbase(RDX);
+        asm.mov_imm32(RCX, 0);
+        asm.bind(done);
+        asm.load(RDX, gs(off::spill(0)));
+        asm.ret();
+        asm.bind(fail);
+        asm.mov_imm32(RCX, 1);
+        asm.jmp(done);
+        // The address is kept in two places: the helper gives another in R11, and uses the first spill slots.
+        asm.bind(walk);
+        asm.load(RDX, gs(off::spill(0)));
+        asm.store(gs(off::spill(1)), R11);
+        asm.mov_imm32(RCX, 1 | argument::WRITE | argument::READ | argument::TRY | SS << argument::SEGMENT_SHIFT);
+        asm.call_to(self.memory);
+        asm.store(gs(off::spill(0)), RDX);
+        asm.test(R11, R11);
+        asm.jcc(cond::E, fail);
+        asm.load(R11, gs(off::spill(1)));
+        asm.jmp(again);
+        here
+    }
+
     /// Emits where a guest return goes when the stack of frames is empty: through the jump cache of one mode.
     pub fn emit_underflow(&self, asm: &mut Asm, indirect: u64) -> u64 {
         asm.align(16, 0);
@@ -173,8 +232,10 @@ pub fn probe_jumps(asm: &mut Asm, salt: u32, way: i32, miss: Label) {
     asm.load(RDX, gs(off::spill(0)));
 }
 
-/// Loads all that the guest has in registers. R11 and RCX keep their value or are scratch.
+/// Loads all that the guest has in registers. R11 keeps its value; RCX is scratch.
 fn load_guest(asm: &mut Asm, avx: bool) {
+    asm.load(RCX, gs(off::WINDOW_DELTA));
+    asm.wrfsbase(RCX);
     asm.ldmxcsr(gs(off::MXCSR));
     for n in 0..16 {
         asm.load_vector(avx, n, gs(off::vector(n)));
@@ -191,13 +252,15 @@ fn save_guest(asm: &mut Asm, avx: bool) {
     for (reg, number) in pinned().filter(|(reg, _)| *reg != RAX) {
         asm.store(gs(off::gpr(number)), reg);
     }
+    asm.load(RDX, gs(off::HOST_FS));
+    asm.wrfsbase(RDX);
     asm.pushfq();
     asm.pop_mem(gs(off::FLAGS));
     // Flags that were put aside are the guest's: AH as it is, OF from AL.
     asm.load32(RDX, gs(off::PARKED));
     asm.test32(RDX, RDX);
     let in_place = asm.label();
-    asm.jcc(crate::asm::cond::E, in_place);
+    asm.jcc(cond::E, in_place);
     asm.load(RDX, gs(off::PARKED_FLAGS));
     asm.rorx(RSI, RDX, 8);
     asm.and32_imm(RSI, (lodge_x86::bits::rflags::ARITHMETIC & 0xff) as i32);
@@ -228,7 +291,7 @@ fn call_helper(asm: &mut Asm, avx: bool, unwind: u64) {
     asm.call_reg(RAX);
     asm.test32(RAX, RAX);
     let leave = asm.label();
-    asm.jcc(crate::asm::cond::NE, leave);
+    asm.jcc(cond::NE, leave);
     asm.load(RSP, gs(off::CODE_RSP));
     load_guest(asm, avx);
     asm.load(R11, gs(off::HOST_ADDRESS));

@@ -117,6 +117,8 @@ pub struct ModeStubs {
     pub indirect: u64,
     /// A return from the empty stack of frames.
     pub underflow: u64,
+    /// Moves the stack window.
+    pub window: u64,
     /// What sets the mode's jump-cache slots apart.
     pub salt: u32,
 }
@@ -229,6 +231,14 @@ impl Code {
         Some(block.page_offset() + u64::from(guest))
     }
 
+    /// Whether the host instruction at `pc` accesses memory through the stack window: it has a prefix for FS.
+    pub fn is_through_window(&self, pc: u64) -> bool {
+        const FS: u8 = 0x64;
+        let known = self.cache.range().contains(&pc);
+        let start = if known { self.cache.read(pc, 2) } else { &[] };
+        start.iter().take_while(|byte| matches!(**byte, FS | 0x66 | 0xf2 | 0xf3)).any(|&byte| byte == FS)
+    }
+
     fn found(&self, id: u32) -> Found {
         let block = &self.blocks[id as usize];
         let base = self.cache.range().start;
@@ -321,8 +331,10 @@ impl Code {
                 let salt = salt.wrapping_mul(1031) & 0x1fff;
                 let indirect = self.stubs.emit_indirect(&mut self.asm, salt);
                 let underflow = self.stubs.emit_underflow(&mut self.asm, indirect);
+                let tag = crate::tlb::tag_offset(mode.tlb_context(), true);
+                let window = self.stubs.emit_window(&mut self.asm, tag);
                 self.cache.push(self.asm.finish());
-                let own = ModeStubs { indirect, underflow, salt };
+                let own = ModeStubs { indirect, underflow, window, salt };
                 self.indirect.insert(mode.without_page().0, own);
                 own
             }

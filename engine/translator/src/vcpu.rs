@@ -30,7 +30,7 @@ use crate::frames::Frames;
 use crate::memory::PAGE;
 use crate::mode::Mode;
 use crate::partition::{PHYSICAL_BITS, Shared};
-use crate::signal::AlternateStack;
+use crate::signal::{AlternateStack, Quiet};
 use crate::tlb::Regions;
 use crate::translate::{Found, Trouble};
 
@@ -39,6 +39,7 @@ pub struct TranslatorVcpu {
     shared: Arc<Shared>,
     context: Box<Context>,
     _stack: AlternateStack,
+    _quiet: Quiet,
     enter: extern "sysv64" fn(u64),
     generation: u64,
     frames: Frames,
@@ -78,13 +79,15 @@ impl TranslatorVcpu {
         // SAFETY: the stub follows this ABI.
         let enter = unsafe { std::mem::transmute::<u64, extern "sysv64" fn(u64)>(stubs.enter) };
         let frames = Frames::new()?;
-        let mut vcpu = Self { shared, context, _stack: stack, enter, generation, frames, frames_mode: None };
+        let _quiet = crate::signal::keep_off();
+        let mut vcpu = Self { shared, context, _stack: stack, _quiet, enter, generation, frames, frames_mode: None };
         vcpu.cpu().frames_top = vcpu.frames.top();
         let mut state = CpuState::reset(vcpu.signature());
         if index != 0 {
             state.activity = Activity::WaitForSipi;
         }
         vcpu.cpu().host_mxcsr = 0x1f80;
+        vcpu.cpu().host_fs = host_fs_base();
         vcpu.cpu().import(&state);
         vcpu.mailbox().tie(cpu);
         Ok(vcpu)
@@ -362,8 +365,8 @@ impl TranslatorVcpu {
         })
     }
 
-    /// Goes on after a block has left by an exit to be chained.
-    fn chain(&mut self) {
+    /// Goes on after a block has left by an exit to be chained; how.
+    fn chain(&mut self) -> u32 {
         let number = self.cpu().exit_arg;
         let generation = self.generation;
         let (exit, current) = {
@@ -372,19 +375,20 @@ impl TranslatorVcpu {
             let exit = if code.generation == generation { code.exit(number) } else { None };
             (exit, code.generation)
         };
-        let Some(exit) = exit else { return };
+        let Some(exit) = exit else { return 0 };
+        let how = if exit.plain { Mode::PLAIN } else { 0 };
         let cpu = self.cpu();
         let linear = cpu.code_base.wrapping_add(exit.target.into());
         cpu.lip = if cpu.is_64() { linear } else { linear & 0xffff_ffff };
         cpu.source = exit.source;
         if current != generation || self.stop_requested() || self.cpu().refuses_target() {
-            return;
+            return how;
         }
         if self.cpu().is_near_code_end() {
-            return;
+            return how;
         }
         let before = self.cpu().code_base;
-        if let Some(found) = self.find(0)
+        if let Some(found) = self.find(how)
             && self.cpu().code_base == before
         {
             let mut code = self.shared.code.lock();
@@ -392,6 +396,7 @@ impl TranslatorVcpu {
                 code.chain(exit, &found);
             }
         }
+        how
     }
 
     fn stop_requested(&self) -> bool {
@@ -408,6 +413,8 @@ impl TranslatorVcpu {
             // The stack of frames is full. It is empty now; the call is begun again.
             return;
         }
+        let lost =
+            self.cpu().gpr[4].abs_diff(Cpu::NO_WINDOW) < 1 << 24 && self.shared.code.lock().is_through_window(pc);
         let cpu = self.cpu();
         let exception = match trap as u8 {
             vector::DIVIDE => Exception::DIVIDE,
@@ -417,6 +424,8 @@ impl TranslatorVcpu {
             vector::X87 => Exception::X87,
             vector::INVALID_OPCODE => Exception::INVALID_OPCODE,
             vector::ALIGNMENT => Exception::ALIGNMENT,
+            // The empty window lets addresses pass that are not canonical.
+            vector::GENERAL_PROTECTION if lost => Exception::stack_fault(0),
             _ => Exception::general_protection(0),
         };
         tracing::debug!(lip = cpu.lip, %exception, signal, trap, address, "host signal in guest code");
@@ -514,7 +523,7 @@ impl TranslatorVcpu {
             match reason {
                 ExitReason::Lookup => self.context.counts.lookups += 1,
                 ExitReason::Poll | ExitReason::Helper => {}
-                ExitReason::Chain => self.chain(),
+                ExitReason::Chain => how = self.chain(),
                 ExitReason::Fault => self.fault(),
             }
             let done = matches!(self.context.after, After::Continue | After::Halt);
@@ -569,6 +578,14 @@ impl TranslatorVcpu {
         let crosses = found.second.is_some();
         self.context.regions.fill_jump(lip, own.salt, found.indirect_entry, crosses);
     }
+}
+
+/// The FS base of the calling thread: its thread-local storage.
+fn host_fs_base() -> u64 {
+    let base;
+    // SAFETY: FSGSBASE was checked when the engine was made.
+    unsafe { std::arch::asm!("rdfsbase {}", out(reg) base, options(nostack, nomem, preserves_flags)) };
+    base
 }
 
 impl Vcpu for TranslatorVcpu {

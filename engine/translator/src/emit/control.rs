@@ -196,14 +196,15 @@ impl Emitter<'_> {
 
     /// Pushes the address of the next instruction.
     fn push_return(&mut self, size: usize) {
-        let slot = self.stack_slot(-(size as i64));
-        self.probe_as(&slot, size as u32, true, false);
+        let place = self.stack_place(-(size as i64), size, true);
         // Before anything has changed: the push may find the stack full, and the instruction is begun again.
         self.expect_return();
         if self.mode.is_64() {
-            self.asm.load(RCX, gs(off::CODE_BASE));
-            self.asm.lea(RCX, at(RCX, self.next as i32));
-            self.asm.store_sized(Size::of(size), at(R11, 0), RCX);
+            if self.mode.has(Mode::HOW) {
+                self.asm.load(RCX, gs(off::CODE_BASE));
+                self.asm.lea(RCX, at(RCX, self.next as i32));
+            }
+            self.store_place(place, size, RCX);
         } else {
             self.asm.store(gs(off::spill(2)), R11);
             self.linear(self.next as i64);
@@ -284,8 +285,9 @@ impl Emitter<'_> {
             Some(gpr) if ins.op0_kind() == OpKind::Register => self.read_gpr(gpr.number, R11),
             _ => {
                 let size = operand_size(ins);
-                self.probe(&Ea::of(ins), size as u32, false);
-                self.fetch(size, R11);
+                let place = self.operand_place(&Ea::of(ins), size as u32, false, true);
+                self.load_place(place, size, R11);
+                self.held = None;
             }
         }
     }
@@ -312,9 +314,8 @@ impl Emitter<'_> {
 
     fn ret(&mut self, ins: &Instruction) {
         let size = operand_size(ins);
-        let slot = self.stack_slot(0);
-        self.probe(&slot, size as u32, false);
-        self.fetch(size, R11);
+        let place = self.stack_place(0, size, false);
+        self.load_place(place, size, R11);
         let extra = if ins.op_count() == 1 { i32::from(ins.immediate16()) } else { 0 };
         self.move_stack(size as i32 + extra);
         if self.mode.has(Mode::HOW) {

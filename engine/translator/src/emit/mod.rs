@@ -26,7 +26,9 @@
 
 pub mod control;
 pub mod operands;
+pub mod plan;
 pub mod probe;
+pub mod reach;
 pub mod registers;
 pub mod stack;
 pub mod string;
@@ -35,13 +37,14 @@ use iced_x86::{
     Code, Encoder, FlowControl, Instruction, InstructionInfoFactory, Mnemonic, OpKind, Register, RflagsBits,
 };
 
-use crate::asm::{Asm, Label, R11, RCX, Section, cond, gs};
+use crate::asm::{Asm, Label, R11, R15, RCX, Section, cond, gs};
 use crate::cpu::{Cpu, off};
 use crate::features::{self, Obstacle};
 use crate::mode::Mode;
 use crate::stubs::Stubs;
 use crate::translate::ModeStubs;
 use lodge_x86::exception::vector;
+use plan::Plan;
 use probe::Ea;
 
 /// The flags that arithmetic writes, as `iced-x86` names them.
@@ -62,6 +65,8 @@ pub struct Exit {
     pub polled: bool,
     /// Flags may be parked: enter the target where that is looked at.
     pub parked: bool,
+    /// The target is to be the translation without shared checks.
+    pub plain: bool,
 }
 
 impl Exit {
@@ -75,6 +80,7 @@ impl Exit {
         record[12..16].copy_from_slice(&self.source.to_le_bytes());
         record[16] = u8::from(self.polled);
         record[17] = u8::from(self.parked);
+        record[18] = u8::from(self.plain);
         record
     }
 
@@ -86,6 +92,7 @@ impl Exit {
             source: u32::from_le_bytes(record.get(12..16)?.try_into().ok()?),
             polled: *record.get(16)? != 0,
             parked: *record.get(17)? != 0,
+            plain: *record.get(18)? != 0,
         })
     }
 }
@@ -113,6 +120,24 @@ enum Cold {
     Chain {
         enter: Label,
         exit: usize,
+    },
+    /// A group's check found nothing.
+    Group {
+        enter: Label,
+        back: Label,
+        from: Ea,
+        argument: u32,
+        exit: usize,
+        guest: u16,
+    },
+    /// The stack is not where the window is.
+    Window {
+        enter: Label,
+        back: Label,
+        low: i32,
+        length: u32,
+        exit: usize,
+        guest: u16,
     },
     /// To a target outside the page.
     Far {
@@ -170,6 +195,8 @@ pub struct Emitter<'a> {
     mode: Mode,
     /// The code that finds the block for an address in R11.
     indirect: u64,
+    /// Moves the stack window ([`crate::stubs::Stubs::emit_window`]).
+    window: u64,
     /// What sets the mode's jump-cache slots apart.
     salt: u32,
     /// Bytes of the page that the block lies in: 4 KiB, or 2 MiB for large ones.
@@ -181,6 +208,15 @@ pub struct Emitter<'a> {
     cold: Vec<Cold>,
     #[expect(clippy::vec_box, reason = "emitted code holds their addresses")]
     system: Vec<Box<Instruction>>,
+    plan: Plan,
+    /// Checks that have been emitted.
+    checked: usize,
+    /// The instruction's number.
+    number: usize,
+    /// The group whose address is in R11.
+    held: Option<u8>,
+    /// The same, before the instruction.
+    was_held: Option<u8>,
     /// The instruction's offset in the block, and in the page.
     guest: u16,
     offset: u64,
@@ -217,6 +253,7 @@ impl<'a> Emitter<'a> {
         let mut emitter = Emitter {
             indirect: if single { tools.stubs.leave_lookup } else { own.indirect },
             salt: own.salt,
+            window: own.window,
             asm: tools.asm,
             encoder: tools.encoder,
             info: tools.info,
@@ -229,6 +266,11 @@ impl<'a> Emitter<'a> {
             cold_map: Vec::new(),
             cold: Vec::new(),
             system: Vec::new(),
+            plan: Plan::default(),
+            checked: 0,
+            number: 0,
+            held: None,
+            was_held: None,
             guest: 0,
             offset: start,
             next: start,
@@ -252,7 +294,10 @@ impl<'a> Emitter<'a> {
         emitter.asm.bytes(&[0x0f, 0x1f, 0x44, 0x00, 0x00]);
         let mut open = true;
         let passes = flags_pass(instructions);
+        let free: Vec<bool> = live.iter().zip(&passes).map(|(&live, &passes)| live == 0 || passes).collect();
+        emitter.plan = Plan::of(mode, instructions, &free, emitter.info);
         for (n, instruction) in instructions.iter().enumerate() {
+            emitter.number = n;
             emitter.begin(instruction, live[n] != 0, passes[n] && !single);
             open = emitter.instruction(instruction);
             if !open {
@@ -312,6 +357,8 @@ impl<'a> Emitter<'a> {
         self.masked = operands::is_masked(instruction);
         self.waits = operands::reports_x87_errors(instruction);
         self.map.push(MapEntry { host: self.asm.offset() as u16, guest: self.guest });
+        self.was_held = self.held.take();
+        self.checks();
     }
 
     /// What a block does first where flags may be parked: brings them back if they are live, and says that they are
@@ -542,7 +589,7 @@ impl<'a> Emitter<'a> {
         let enter = self.asm.label();
         self.cold.push(Cold::Chain { enter, exit: self.exits.len() });
         let source = self.source(target);
-        self.exits.push(Exit { site: 0, target: target as u32, source, polled, parked: self.parked });
+        self.exits.push(Exit { site: 0, target: target as u32, source, polled, parked: self.parked, plain: false });
         enter
     }
 
@@ -559,7 +606,8 @@ impl<'a> Emitter<'a> {
     /// Emits the cold code; the labels of the exits' records, which are to be bound.
     fn cold_code(&mut self) -> Vec<Label> {
         let records: Vec<Label> = self.exits.iter().map(|_| self.asm.label()).collect();
-        for cold in std::mem::take(&mut self.cold) {
+        let mut all = std::collections::VecDeque::from(std::mem::take(&mut self.cold));
+        while let Some(cold) = all.pop_front() {
             let host = self.asm.offset() as u16;
             match cold {
                 Cold::Memory { enter, back, ea, argument, guest, saved } => {
@@ -575,6 +623,32 @@ impl<'a> Emitter<'a> {
                     self.asm.bind(enter);
                     self.asm.lea_label(RCX, records[exit]);
                     self.asm.jmp_to(self.stubs.leave_chain);
+                }
+                Cold::Group { enter, back, from, argument, exit, guest } => {
+                    self.cold_map.push(MapEntry { host, guest });
+                    self.asm.bind(enter);
+                    self.address_for_slow_path(&from);
+                    self.asm.mov_imm32(RCX, argument);
+                    self.asm.call_to(self.stubs.memory);
+                    let plain = self.asm.label();
+                    self.asm.test(R11, R11);
+                    self.asm.jcc(cond::E, plain);
+                    self.asm.jmp(back);
+                    self.asm.bind(plain);
+                    all.push_back(self.plain_exit_code(exit));
+                }
+                Cold::Window { enter, back, low, length, exit, guest } => {
+                    self.cold_map.push(MapEntry { host, guest });
+                    self.asm.bind(enter);
+                    self.asm.lea(R11, crate::asm::at(R15, low));
+                    self.asm.mov_imm32(RCX, length);
+                    self.asm.call_to(self.window);
+                    let plain = self.asm.label();
+                    self.asm.test(RCX, RCX);
+                    self.asm.jcc(cond::NE, plain);
+                    self.asm.jmp(back);
+                    self.asm.bind(plain);
+                    all.push_back(self.plain_exit_code(exit));
                 }
                 Cold::Far { enter, target } => {
                     self.asm.bind(enter);

@@ -4,6 +4,7 @@ use iced_x86::{Code, EncodingKind, Instruction, MemorySize, Mnemonic, OpAccess, 
 
 use super::Emitter;
 use super::probe::Ea;
+use super::reach::Place;
 use super::registers::{GprOperand, host};
 use crate::asm::{Mem, R10, R11, RBP, RBX, RCX, RDI, RDX, RSI, Reg, Size, at, gs};
 use crate::cpu::off;
@@ -47,6 +48,7 @@ impl Emitter<'_> {
             let mut out = *ins;
             self.rename(ins, &mut out, &Plan::default());
             self.encode(&out);
+            self.held = self.was_held;
             return;
         }
 
@@ -71,14 +73,11 @@ impl Emitter<'_> {
             }
             None => (0, false, false),
         };
-        if memory.is_some() {
-            let ea = Ea::of(ins);
-            self.probe_as(&ea, size, writes, reads);
-        }
+        let place = memory.map(|_| self.operand_place(&Ea::of(ins), size, writes, reads));
         let plan = self.plan(&gprs, used, counter, high, memory.is_some());
         let mut out = *ins;
-        if let Some(base) = self.place_memory(ins, &mut out, memory, &plan, high) {
-            out.set_memory_base(base);
+        if let Some(place) = place {
+            place_memory(ins, &mut out, place, &plan, high);
         }
         self.rename(ins, &mut out, &plan);
         self.encode(&out);
@@ -133,39 +132,6 @@ impl Emitter<'_> {
             plan.borrowed.push((RDX, slot));
         }
         plan
-    }
-
-    /// Makes the memory operand `[base]`; which base.
-    fn place_memory(
-        &self,
-        ins: &Instruction,
-        out: &mut Instruction,
-        memory: Option<u32>,
-        plan: &Plan,
-        high: bool,
-    ) -> Option<Register> {
-        memory?;
-        out.set_memory_index(Register::None);
-        out.set_memory_index_scale(1);
-        out.set_memory_displacement64(0);
-        out.set_memory_displ_size(0);
-        out.set_segment_prefix(Register::None);
-        out.set_code(match ins.code() {
-            Code::Mov_AL_moffs8 => Code::Mov_r8_rm8,
-            Code::Mov_AX_moffs16 => Code::Mov_r16_rm16,
-            Code::Mov_EAX_moffs32 => Code::Mov_r32_rm32,
-            Code::Mov_RAX_moffs64 => Code::Mov_r64_rm64,
-            Code::Mov_moffs8_AL => Code::Mov_rm8_r8,
-            Code::Mov_moffs16_AX => Code::Mov_rm16_r16,
-            Code::Mov_moffs32_EAX => Code::Mov_rm32_r32,
-            Code::Mov_moffs64_RAX => Code::Mov_rm64_r64,
-            other => other,
-        });
-        Some(match (high, plan.counter) {
-            (false, _) => Register::R11,
-            (true, false) => Register::RCX,
-            (true, true) => Register::RDX,
-        })
     }
 
     fn rename(&self, ins: &Instruction, out: &mut Instruction, plan: &Plan) {
@@ -351,11 +317,47 @@ impl Emitter<'_> {
     }
 }
 
+/// Makes the memory operand a host address.
+fn place_memory(ins: &Instruction, out: &mut Instruction, place: Place, plan: &Plan, high: bool) {
+    out.set_memory_index(Register::None);
+    out.set_memory_index_scale(1);
+    out.set_code(match ins.code() {
+        Code::Mov_AL_moffs8 => Code::Mov_r8_rm8,
+        Code::Mov_AX_moffs16 => Code::Mov_r16_rm16,
+        Code::Mov_EAX_moffs32 => Code::Mov_r32_rm32,
+        Code::Mov_RAX_moffs64 => Code::Mov_r64_rm64,
+        Code::Mov_moffs8_AL => Code::Mov_rm8_r8,
+        Code::Mov_moffs16_AX => Code::Mov_rm16_r16,
+        Code::Mov_moffs32_EAX => Code::Mov_rm32_r32,
+        Code::Mov_moffs64_RAX => Code::Mov_rm64_r64,
+        other => other,
+    });
+    let (segment, base, displacement) = match place {
+        Place::Host(offset) => {
+            let base = match (high, plan.counter) {
+                (false, _) => Register::R11,
+                (true, false) => Register::RCX,
+                (true, true) => Register::RDX,
+            };
+            (Register::None, base, offset)
+        }
+        Place::Window(displacement) => (Register::FS, Register::R15, displacement),
+    };
+    out.set_segment_prefix(segment);
+    out.set_memory_base(base);
+    out.set_memory_displacement64(i64::from(displacement) as u64);
+    out.set_memory_displ_size(match displacement {
+        0 => 0,
+        -128..=127 => 1,
+        _ => 8,
+    });
+}
+
 /// A slot behind the guest's registers, for addresses that are computed in two steps.
 pub const EXTRA: u8 = 16;
 
 /// Bytes that the instruction's memory operand spans.
-fn access_size(ins: &Instruction) -> u32 {
+pub(super) fn access_size(ins: &Instruction) -> u32 {
     match ins.memory_size() {
         MemorySize::FpuEnv14 => 14,
         MemorySize::FpuEnv28 => 28,
@@ -397,7 +399,7 @@ pub(super) fn must_be_aligned(ins: &Instruction) -> bool {
 
 /// Whether the instruction may leave the operand that it writes as it was: an x87 store does on an exception that is
 /// not masked, which the next x87 instruction reports.
-fn may_not_store(ins: &Instruction) -> bool {
+pub(super) fn may_not_store(ins: &Instruction) -> bool {
     use Mnemonic as M;
     matches!(ins.mnemonic(), M::Fst | M::Fstp | M::Fist | M::Fistp | M::Fisttp | M::Fbstp)
 }
@@ -417,11 +419,11 @@ pub(super) fn is_masked(ins: &Instruction) -> bool {
     matches!(ins.mnemonic(), M::Vmaskmovps | M::Vmaskmovpd | M::Vpmaskmovd | M::Vpmaskmovq)
 }
 
-fn is_write(access: OpAccess) -> bool {
+pub(super) fn is_write(access: OpAccess) -> bool {
     matches!(access, OpAccess::Write | OpAccess::CondWrite | OpAccess::ReadWrite | OpAccess::ReadCondWrite)
 }
 
-fn is_read(access: OpAccess) -> bool {
+pub(super) fn is_read(access: OpAccess) -> bool {
     matches!(access, OpAccess::Read | OpAccess::CondRead | OpAccess::ReadWrite | OpAccess::ReadCondWrite)
 }
 

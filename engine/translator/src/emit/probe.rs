@@ -4,7 +4,7 @@ use iced_x86::{Instruction, Register};
 
 use super::registers::host;
 use super::{Cold, Emitter};
-use crate::asm::{Mem, R11, RCX, RDX, Reg, at, cond, gs, gs_at, gs_index};
+use crate::asm::{Label, Mem, R11, RCX, RDX, Reg, at, cond, gs, gs_at, gs_index};
 use crate::cpu::{TLB_OFFSET, off};
 use crate::mode::Mode;
 use crate::tlb::{HOST_OFFSET, TLB_ENTRIES, tag_offset};
@@ -92,6 +92,8 @@ pub mod argument {
     pub const MASKED: u32 = 1 << 20;
     /// An x87 exception that is pending comes before any fault of the access.
     pub const WAITS: u32 = 1 << 21;
+    /// Only try: never a fault, nor a way around; R11 becomes 0 where the access cannot be made as it is.
+    pub const TRY: u32 = 1 << 22;
     /// Where the segment's number is.
     pub const SEGMENT_SHIFT: u32 = 16;
 }
@@ -171,7 +173,7 @@ impl Emitter<'_> {
         }
     }
 
-    fn argument(&self, ea: &Ea, size: u32, write: bool, read: bool) -> u32 {
+    pub(super) fn argument(&self, ea: &Ea, size: u32, write: bool, read: bool) -> u32 {
         size | if write { argument::WRITE } else { 0 }
             | if read { argument::READ } else { 0 }
             | if self.aligned { argument::ALIGNED } else { 0 }
@@ -228,7 +230,6 @@ impl Emitter<'_> {
         self.add_base(ea.segment);
         let tag = TLB_OFFSET as i32 + tag_offset(self.mode.tlb_context(), write);
         let page = TLB_OFFSET as i32 + HOST_OFFSET;
-        let last = 4096 - size as i32;
         if self.keep_flags {
             // Index times 8 in 16 bits, so that MOVZX masks it; times 8 again by the scale.
             const _: () = assert!(TLB_ENTRIES == 1 << 13);
@@ -247,16 +248,23 @@ impl Emitter<'_> {
             self.asm.load(RDX, gs(off::spill(0)));
             self.asm.unless_rcx_zero(|asm| asm.jmp(enter));
         } else {
-            self.asm.rorx(RCX, R11, 6);
-            self.asm.and32_imm(RCX, ((TLB_ENTRIES - 1) << 6) as i32);
-            self.asm.add_mem(R11, gs_at(RCX, tag));
-            self.asm.cmp_imm(R11, last);
-            self.asm.jcc(cond::A, enter);
-            self.asm.add_mem(R11, gs_at(RCX, page));
+            self.probe_page(size, write, enter);
         }
         self.asm.bind(back);
         let saved = self.flags_saved;
         self.cold.push(Cold::Memory { enter, back, ea: *ea, argument, guest: self.guest, saved });
+    }
+
+    /// From the linear address in R11 to the host address, where `size` bytes in one page are known; else to `enter`.
+    /// Writes RCX and flags.
+    pub(super) fn probe_page(&mut self, size: u32, write: bool, enter: Label) {
+        let tag = TLB_OFFSET as i32 + tag_offset(self.mode.tlb_context(), write);
+        self.asm.rorx(RCX, R11, 6);
+        self.asm.and32_imm(RCX, ((TLB_ENTRIES - 1) << 6) as i32);
+        self.asm.add_mem(R11, gs_at(RCX, tag));
+        self.asm.cmp_imm(R11, 4096 - size as i32);
+        self.asm.jcc(cond::A, enter);
+        self.asm.add_mem(R11, gs_at(RCX, TLB_OFFSET as i32 + HOST_OFFSET));
     }
 
     /// Ends a write that [`Emitter::probe`] began. No flags.

@@ -6,6 +6,7 @@ use iced_x86::{Code, Instruction, Mnemonic, OpKind};
 
 use super::Emitter;
 use super::probe::{Ea, segment_number};
+use super::reach::Place;
 use super::registers::{GprOperand, host};
 use crate::asm::{Mem, R11, R15, RCX, Size, at, gs};
 use crate::cpu::off;
@@ -36,10 +37,9 @@ impl Emitter<'_> {
 
     /// Pushes what is in spill slot 1.
     fn push_spilled(&mut self, size: usize) {
-        let slot = self.stack_slot(-(size as i64));
-        self.probe_as(&slot, size as u32, true, false);
+        let place = self.stack_place(-(size as i64), size, true);
         self.asm.load(RCX, gs(off::spill(1)));
-        self.asm.store_sized(Size::of(size), at(R11, 0), RCX);
+        self.store_place(place, size, RCX);
         self.commit();
         self.move_stack(-(size as i32));
     }
@@ -65,27 +65,29 @@ impl Emitter<'_> {
         match ins.op0_kind() {
             OpKind::Register => {
                 let number = GprOperand::of(ins.op0_register()).map_or(0, |g| g.number);
-                let slot = self.stack_slot(-(size as i64));
-                self.probe_as(&slot, size as u32, true, false);
+                let place = self.stack_place(-(size as i64), size, true);
                 let from = host(number).unwrap_or_else(|| {
                     self.asm.load(RCX, gs(off::gpr(number)));
                     RCX
                 });
-                self.asm.store_sized(Size::of(size), at(R11, 0), from);
+                self.store_place(place, size, from);
+                if matches!(place, Place::Window(_)) {
+                    self.held = self.was_held;
+                }
                 self.commit();
                 self.move_stack(-(size as i32));
             }
             OpKind::Memory => {
-                self.probe(&Ea::of(ins), size as u32, false);
-                self.fetch(size, RCX);
+                let place = self.operand_place(&Ea::of(ins), size as u32, false, true);
+                self.load_place(place, size, RCX);
                 self.asm.store(gs(off::spill(1)), RCX);
+                self.held = None;
                 self.push_spilled(size);
             }
             _ => {
-                let slot = self.stack_slot(-(size as i64));
-                self.probe_as(&slot, size as u32, true, false);
+                let place = self.stack_place(-(size as i64), size, true);
                 self.asm.mov_imm(RCX, ins.immediate(0));
-                self.asm.store_sized(Size::of(size), at(R11, 0), RCX);
+                self.store_place(place, size, RCX);
                 self.commit();
                 self.move_stack(-(size as i32));
             }
@@ -107,22 +109,28 @@ impl Emitter<'_> {
 
     fn pop(&mut self, ins: &Instruction) {
         let size = stack_size(ins);
-        let slot = self.stack_slot(0);
-        self.probe(&slot, size as u32, false);
+        let place = self.stack_place(0, size, false);
         if ins.op0_kind() == OpKind::Register {
             let number = GprOperand::of(ins.op0_register()).map_or(0, |g| g.number);
-            if number == RSP {
-                self.fetch(size, R11);
-                self.write_gpr(RSP, size, R11);
-                return;
+            match host(number) {
+                Some(home) if size == 8 => {
+                    self.load_place(place, size, home);
+                    if matches!(place, Place::Window(_)) {
+                        self.held = self.was_held;
+                    }
+                }
+                _ => {
+                    self.load_place(place, size, R11);
+                    self.write_gpr(number, size, R11);
+                }
             }
-            self.fetch(size, R11);
-            self.write_gpr(number, size, R11);
-            self.move_stack(size as i32);
+            if number != RSP {
+                self.move_stack(size as i32);
+            }
             return;
         }
         // The address is computed with RSP already moved (SDM 2, POP).
-        self.fetch(size, RCX);
+        self.load_place(place, size, RCX);
         self.asm.store(gs(off::spill(1)), RCX);
         let mut ea = Ea::of(ins);
         if ea.base == Some(RSP) {
@@ -162,8 +170,7 @@ impl Emitter<'_> {
             Code::Pushfd => 4,
             _ => 8,
         };
-        let slot = self.stack_slot(-(size as i64));
-        self.probe_as(&slot, size as u32, true, false);
+        let place = self.stack_place(-(size as i64), size, true);
         // The host's arithmetic flags; the rest of its image is fixed (bit 1, IF) and replaced by the guest's.
         self.asm.pushfq();
         self.asm.pop(RCX);
@@ -179,7 +186,7 @@ impl Emitter<'_> {
         // RF and VM are pushed as zero (SDM 2, PUSHF).
         self.asm.and32_imm(RCX, !0x3_0000);
         self.asm.popfq();
-        self.asm.store_sized(Size::of(size), at(R11, 0), RCX);
+        self.store_place(place, size, RCX);
         self.commit();
         self.move_stack(-(size as i32));
     }

@@ -1,0 +1,64 @@
+//! Guest RAM mapped again where emitted code can use it best: at a low host address.
+//!
+//! The FS base that makes a guest's stack addresses host addresses is the difference of the two
+//! ([`crate::emit::plan`]), and must be canonical. For stacks in the upper half, where kernels have theirs, it is only
+//! if the host address is low. Where no low place is to be had, the mapping that the machine made serves, and such
+//! stacks do without a window.
+#![expect(unsafe_code, reason = "maps memory")]
+// UNSAFETY: new mappings at addresses where nothing is; owned, and unmapped with their owner.
+
+use std::os::fd::AsRawFd;
+
+use vm_memory::FileOffset;
+
+/// Where to try: room for the largest guest lies between two of these.
+const PLACES: std::ops::Range<usize> = 1..8;
+const DISTANCE: usize = 1 << 40;
+
+/// One region's second mapping.
+pub struct Alias {
+    host: *mut u8,
+    length: usize,
+}
+
+impl Alias {
+    /// Maps regions of (guest physical address, bytes, file) so that all have the same distance to their guest
+    /// address. `None`: there is no such place.
+    pub fn of_all(regions: &[(u64, usize, FileOffset)]) -> Option<Vec<Self>> {
+        PLACES.rev().find_map(|place| regions.iter().map(|region| Self::new(place * DISTANCE, region)).collect())
+    }
+
+    fn new(base: usize, (start, length, file): &(u64, usize, FileOffset)) -> Option<Self> {
+        let at = base.checked_add(usize::try_from(*start).ok()?)?;
+        let protection = libc::PROT_READ | libc::PROT_WRITE;
+        let flags = libc::MAP_SHARED | libc::MAP_NORESERVE | libc::MAP_FIXED_NOREPLACE;
+        let offset = libc::off_t::try_from(file.start()).ok()?;
+        // SAFETY: a new mapping where nothing is mapped; the result is checked.
+        let host = unsafe {
+            libc::mmap(
+                std::ptr::without_provenance_mut(at),
+                *length,
+                protection,
+                flags,
+                file.file().as_raw_fd(),
+                offset,
+            )
+        };
+        if host == libc::MAP_FAILED {
+            return None;
+        }
+        Some(Self { host: host.cast(), length: *length })
+    }
+
+    /// Where the region begins on the host.
+    pub fn host(&self) -> *mut u8 {
+        self.host
+    }
+}
+
+impl Drop for Alias {
+    fn drop(&mut self) {
+        // SAFETY: mapped with this length, and nobody holds a pointer any more.
+        unsafe { libc::munmap(self.host.cast(), self.length) };
+    }
+}
