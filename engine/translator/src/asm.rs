@@ -3,6 +3,8 @@
 //! Guest instructions themselves go through `iced-x86`'s encoder ([`crate::emit`]); what is here is the fixed glue,
 //! which has to be emitted fast. Key types: [`Asm`], [`Reg`], [`Label`]. Encodings: SDM 2 chapter 2.
 
+mod stub;
+
 use crate::cpu::GS_BIAS;
 
 /// A host general-purpose register by encoding number.

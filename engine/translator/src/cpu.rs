@@ -21,6 +21,7 @@ use lodge_x86::segment::{Segment, TableRegister, attribute};
 use lodge_x86::state::Msrs;
 
 use crate::context::Context;
+use crate::crossing::{Side, Sides};
 
 /// What the GS base is beyond a region's start: at the TLB, so that probes have short displacements.
 pub const GS_BIAS: i32 = STATE_SIZE as i32;
@@ -169,6 +170,14 @@ pub struct Cpu {
     pub nmi_blocked: bool,
     /// The mode key under which blocks are now looked up ([`crate::mode::Mode`]).
     pub mode: u32,
+    /// Where SYSCALL and SYSRET lead.
+    pub sides: Sides,
+    /// How the running block is run: bits of [`crate::mode::Mode::HOW`].
+    pub how: u32,
+    /// The jump-cache lookup, and the way out of an empty stack of frames, of the mode that a helper goes on in.
+    pub go_indirect: u64,
+    /// See [`Cpu::go_indirect`].
+    pub go_underflow: u64,
     /// All that only Rust needs.
     pub context: *mut Context,
 }
@@ -187,7 +196,7 @@ const _: () = assert!(size_of::<Cpu>() <= STATE_SIZE);
 
 /// Offsets for emitted code.
 pub mod off {
-    use super::{Cpu, HotSegment};
+    use super::{Cpu, HotSegment, Msrs, Side, Sides};
     use std::mem::offset_of;
 
     const fn of(offset: usize) -> i32 {
@@ -218,10 +227,52 @@ pub mod off {
         segment(number)
             + if write { of(offset_of!(HotSegment, write_end)) } else { of(offset_of!(HotSegment, read_end)) }
     }
+    /// Of a segment's limit, selector and attributes, which are eight bytes behind its architectural base.
+    pub const fn segment_limits(number: u8) -> i32 {
+        segment(number) + of(offset_of!(HotSegment, segment)) + of(offset_of!(lodge_x86::Segment, limit))
+    }
+    /// A [`Side`]'s fields.
+    pub struct SideFields {
+        pub mode: i32,
+        pub open: i32,
+        pub indirect: i32,
+        pub underflow: i32,
+        pub cs: i32,
+        pub ss: i32,
+    }
+    /// Of the fields of one end of a crossing.
+    pub const fn side(user: bool) -> SideFields {
+        let side = if user { offset_of!(Sides, user) } else { offset_of!(Sides, kernel) };
+        let at = of(offset_of!(Cpu, sides)) + of(side);
+        SideFields {
+            mode: at + of(offset_of!(Side, mode)),
+            open: at + of(offset_of!(Side, open)),
+            indirect: at + of(offset_of!(Side, indirect)),
+            underflow: at + of(offset_of!(Side, underflow)),
+            cs: at + of(offset_of!(Side, cs)),
+            ss: at + of(offset_of!(Side, ss)),
+        }
+    }
+    pub const SIDES_KEEP: i32 = of(offset_of!(Cpu, sides)) + of(offset_of!(Sides, keep));
+    pub const SIDES_KEEP_AX: i32 = of(offset_of!(Cpu, sides)) + of(offset_of!(Sides, keep_ax));
+    pub const SIDES_KEEP_IF: i32 = of(offset_of!(Cpu, sides)) + of(offset_of!(Sides, keep_if));
+    const fn msr(field: usize) -> i32 {
+        of(offset_of!(Cpu, msrs)) + of(field)
+    }
+    pub const LSTAR: i32 = msr(offset_of!(Msrs, lstar));
+    pub const KERNEL_GS_BASE: i32 = msr(offset_of!(Msrs, kernel_gs_base));
+    pub const TSC_AUX: i32 = msr(offset_of!(Msrs, tsc_aux));
+    pub const MODE: i32 = of(offset_of!(Cpu, mode));
+    pub const CR0: i32 = of(offset_of!(Cpu, cr0));
+    pub const CR2: i32 = of(offset_of!(Cpu, cr2));
+    pub const CR3: i32 = of(offset_of!(Cpu, cr3));
+    pub const CR4: i32 = of(offset_of!(Cpu, cr4));
     /// Of a segment's selector.
     pub const fn segment_selector(number: u8) -> i32 {
         segment(number) + of(offset_of!(HotSegment, segment)) + of(offset_of!(lodge_x86::Segment, selector))
     }
+    pub const GO_INDIRECT: i32 = of(offset_of!(Cpu, go_indirect));
+    pub const GO_UNDERFLOW: i32 = of(offset_of!(Cpu, go_underflow));
     pub const LIP: i32 = of(offset_of!(Cpu, lip));
     pub const CODE_BASE: i32 = of(offset_of!(Cpu, code_base));
     pub const FLAGS: i32 = of(offset_of!(Cpu, flags));

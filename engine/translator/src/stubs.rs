@@ -4,6 +4,7 @@
 //! Rust --enter--> block --jmp leave_*-----> Rust        (a block is done)
 //!                 block --call helper stub--> Rust fn --0--> back into the block
 //!                                                     --1--> leave
+//!                                                     --2--> jump cache  (crate::go)
 //! ```
 //!
 //! Emitted code runs on a stack of its own ([`crate::frames`]), helpers on the thread's. A helper stub saves all guest
@@ -15,7 +16,7 @@ use crate::cpu::{Cpu, ExitReason, GS_BIAS, JUMP_OFFSET, off};
 use crate::emit::registers::pinned;
 use crate::tlb::{JUMP_HASH, JUMP_WAY};
 
-/// A function that emitted code calls: the state and two arguments; whether to leave the block.
+/// A function that emitted code calls: the state and two arguments; an answer of [`crate::go`].
 pub type Helper = extern "sysv64" fn(&mut Cpu, u64, u64) -> u64;
 
 /// Functions behind the helper stubs.
@@ -55,6 +56,10 @@ pub struct Stubs {
     pub bounce_end: u64,
     /// Calls [`Helpers::system`].
     pub system: u64,
+    /// SYSCALL of 64-bit mode, called as [`Stubs::system`] is.
+    pub syscall: u64,
+    /// SYSRETQ, likewise.
+    pub sysret: u64,
     /// Calls [`Helpers::string`].
     pub string: u64,
     /// Calls [`Helpers::raise`].
@@ -124,6 +129,8 @@ impl Stubs {
         stubs.system = helper(asm, helpers.system);
         stubs.string = helper(asm, helpers.string);
         stubs.raise = helper(asm, helpers.raise);
+        stubs.syscall = crate::crossing::emit_syscall(asm, stubs.system);
+        stubs.sysret = crate::crossing::emit_sysret(asm, stubs.system, stubs.leave_poll);
         stubs
     }
 
@@ -158,8 +165,9 @@ pub fn probe_jumps(asm: &mut Asm, salt: u32, way: i32, miss: Label) {
     const NEGATED: i32 = JUMP_OFFSET as i32;
     const HOST: i32 = NEGATED + 8;
     asm.store(gs(off::spill(0)), RDX);
-    asm.rorx(RDX, R11, JUMP_HASH);
-    asm.lea32(RDX, Mem { gs: false, base: Some(RDX), index: Some((R11, 0)), disp: salt as i32 });
+    let (rotate, shift) = JUMP_HASH[usize::from(way != 0)];
+    asm.rorx(RDX, R11, rotate);
+    asm.lea32(RDX, Mem { gs: false, base: Some(RDX), index: Some((R11, shift)), disp: salt as i32 });
     // The slot times 8 in 16 bits, then times 2 by the scale: 16 bytes an entry.
     asm.lea32(RDX, Mem { gs: false, base: None, index: Some((RDX, 3)), disp: 0 });
     asm.movzx16(RDX, RDX);
@@ -234,6 +242,17 @@ fn call_helper(asm: &mut Asm, avx: bool, unwind: u64) {
     asm.load(R11, gs(off::HOST_ADDRESS));
     asm.ret();
     asm.bind(leave);
+    asm.cmp_imm(RAX, crate::go::GO as i32);
+    let go = asm.label();
+    asm.jcc(crate::asm::cond::E, go);
     asm.store_imm32(gs(off::EXIT_REASON), ExitReason::Helper as u32);
     asm.jmp_to(unwind);
+    asm.bind(go);
+    asm.load(RSP, gs(off::FRAMES_TOP));
+    asm.load(RAX, gs(off::GO_UNDERFLOW));
+    asm.store(at(RSP, 0), RAX);
+    asm.store_imm32(gs(off::PARKED), 0);
+    load_guest(asm, avx);
+    asm.load(R11, gs(off::LIP));
+    asm.jmp_mem(gs(off::GO_INDIRECT));
 }

@@ -25,13 +25,14 @@ use crate::cpu::{Cpu, JUMP_OFFSET, REGION_STRIDE, STATE_SIZE, TLB_OFFSET};
 pub const TLB_ENTRIES: usize = 8192;
 /// Entries of the jump cache.
 pub const JUMP_ENTRIES: usize = 8192;
-/// Distance of the two ways of the jump cache: an entry that is displaced goes to the second.
+/// Distance of the two ways of the jump cache: an entry that is displaced goes to the second, where other addresses
+/// share its slot than in the first.
 pub const JUMP_WAY: i32 = (JUMP_ENTRIES * size_of::<JumpEntry>()) as i32;
-/// A slot is the low bits of the address plus the address rotated right by this: code at the same offset in different
-/// pages must not meet.
-pub const JUMP_HASH: u8 = 13;
-/// Address spaces kept warm.
-pub const REGIONS: usize = 5;
+/// A slot is, for each way, the address shifted left by the second number plus the address rotated right by the first:
+/// code at the same offset in different pages must not meet.
+pub const JUMP_HASH: [(u8, u8); 2] = [(13, 0), (11, 1)];
+/// Address spaces kept warm: Linux deals out six PCIDs to each processor.
+pub const REGIONS: usize = 6;
 /// Slots logged before a flush clears the whole table instead.
 const LOG: usize = 2048;
 
@@ -77,6 +78,15 @@ struct FetchEntry {
 /// Slots of the fetch TLB.
 const FETCH: usize = 256;
 
+/// A page that the jump cache leads to.
+#[derive(Default)]
+struct Executed {
+    /// Slots that may hold entries for it, in one way or the other.
+    slots: Vec<u16>,
+    /// A change of address space leaves it where it is.
+    global: bool,
+}
+
 struct Meta {
     /// The PCID that the region serves.
     pcid: Option<u64>,
@@ -84,8 +94,8 @@ struct Meta {
     ready: bool,
     tlb_log: Vec<u16>,
     jump_log: Vec<u16>,
-    /// Pages that jump-cache entries were made for, with their slots.
-    executed: FxHashMap<u64, Vec<u16>>,
+    /// Pages that jump-cache entries were made for.
+    executed: FxHashMap<u64, Executed>,
     /// 2 MiB and 1 GiB frames in which entries of large pages were filled, hashed.
     large: Bloom,
     fetch: Box<[Option<FetchEntry>; FETCH]>,
@@ -138,6 +148,13 @@ const fn empty_tag(slot: usize) -> u64 {
         _ if slot == TLB_ENTRIES - 1 => 8192,
         _ => 0,
     }
+}
+
+/// The slot of an address in a way of the jump cache.
+fn jump_slot(linear: u64, way: usize, salt: u32) -> u16 {
+    let (rotate, shift) = JUMP_HASH[way];
+    let hash = (linear << shift).wrapping_add(linear.rotate_right(rotate.into())).wrapping_add(salt.into());
+    (hash % JUMP_ENTRIES as u64) as u16
 }
 
 impl Regions {
@@ -258,6 +275,20 @@ impl Regions {
         }
     }
 
+    /// Where `bytes` at `linear` lie on the host, if the current TLB lets them be accessed.
+    pub fn peek(&self, linear: u64, bytes: usize, access: Access) -> Option<*mut u8> {
+        let context = match access {
+            Access { user: true, .. } => 1,
+            Access { smap_override: true, .. } => 2,
+            _ => 0,
+        };
+        let entry = self.entry(self.current, (linear >> 12) as usize % TLB_ENTRIES);
+        let write = usize::from(access.kind == AccessKind::Write);
+        let offset = linear.wrapping_add(entry.tags[context][write]);
+        let room = 4096usize.checked_sub(bytes)?;
+        (offset <= room as u64).then(|| entry.host.wrapping_add(offset) as *mut u8)
+    }
+
     /// Takes write permission for the host page at `host` out of all entries of all regions.
     pub fn forbid_writes(&mut self, host: u64) {
         for n in 0..REGIONS {
@@ -278,23 +309,30 @@ impl Regions {
     /// Remembers where the block for `linear` is.
     /// `crosses`: its code goes on in the next page, whose mapping it therefore depends on, too.
     pub fn fill_jump(&mut self, linear: u64, salt: u32, host: u64, crosses: bool) {
-        let hash = linear.wrapping_add(linear.rotate_right(JUMP_HASH.into()));
-        let slot = (hash.wrapping_add(u64::from(salt)) as usize) % JUMP_ENTRIES;
+        let slots = [0, 1].map(|way| jump_slot(linear, way, salt));
         let negated = linear.wrapping_neg();
-        let old = *self.jump(self.current, slot, 0);
-        if old.negated != negated {
-            *self.jump(self.current, slot, 1) = old;
+        let first = slots[0];
+        let old = *self.jump(self.current, first.into(), 0);
+        if old.negated != negated && old.host != self.miss {
+            // The slot says what the salt was.
+            let address = old.negated.wrapping_neg();
+            let salt = u32::from(first).wrapping_sub(jump_slot(address, 0, 0).into());
+            *self.jump(self.current, jump_slot(address, 1, salt).into(), 1) = old;
         }
-        *self.jump(self.current, slot, 0) = JumpEntry { negated, host };
+        *self.jump(self.current, first.into(), 0) = JumpEntry { negated, host };
+        let global = !crosses && self.fetch(linear).is_some_and(|translation| translation.global);
         let meta = &mut self.meta[self.current];
         for page in linear >> 12..=(linear >> 12) + u64::from(crosses) {
-            let slots = meta.executed.entry(page).or_default();
-            if !slots.contains(&(slot as u16)) {
-                slots.push(slot as u16);
+            let executed = meta.executed.entry(page).or_insert_with(|| Executed { global, slots: Vec::new() });
+            executed.global &= global;
+            for slot in slots {
+                if !executed.slots.contains(&slot) {
+                    executed.slots.push(slot);
+                }
             }
         }
         if meta.jump_log.len() < LOG {
-            meta.jump_log.push(slot as u16);
+            meta.jump_log.extend(slots);
         }
     }
 
@@ -347,6 +385,22 @@ impl Regions {
         meta.executed.clear();
     }
 
+    /// Forgets the ways to code in pages that are not global, of region `n`.
+    fn flush_own_jumps(&mut self, n: usize) {
+        let executed = std::mem::take(&mut self.meta[n].executed);
+        let mut kept = FxHashMap::default();
+        for (page, executed) in executed {
+            if executed.global {
+                kept.insert(page, executed);
+                continue;
+            }
+            for slot in executed.slots {
+                self.clear_jump(n, slot.into());
+            }
+        }
+        self.meta[n].executed = kept;
+    }
+
     /// Drops all entries of region `n` for which `doomed` holds, given the linear page and whether it is global.
     fn flush_where(&mut self, n: usize, doomed: impl Fn(u64, bool) -> bool) {
         if !self.meta[n].ready {
@@ -383,9 +437,11 @@ impl Regions {
 
     fn flush_region(&mut self, n: usize, globals: bool) {
         self.flush_where(n, |_, global| globals || !global);
-        self.flush_jumps(n);
         if globals {
+            self.flush_jumps(n);
             self.meta[n].large.clear();
+        } else {
+            self.flush_own_jumps(n);
         }
     }
 
@@ -454,7 +510,7 @@ impl Regions {
             if fetch.is_some_and(|e| e.page == page >> 12 && (own || e.translation.global)) {
                 *fetch = None;
             }
-            for slot in self.meta[n].executed.remove(&(page >> 12)).unwrap_or_default() {
+            for slot in self.meta[n].executed.remove(&(page >> 12)).unwrap_or_default().slots {
                 self.clear_jump(n, slot.into());
             }
         }

@@ -11,7 +11,7 @@ use std::collections::HashMap;
 use std::hash::{BuildHasher, BuildHasherDefault};
 
 use hashbrown::HashTable;
-use iced_x86::{Decoder, DecoderOptions, Encoder, FlowControl, Instruction, InstructionInfoFactory};
+use iced_x86::{Decoder, DecoderOptions, Encoder, FlowControl, Instruction, InstructionInfoFactory, Mnemonic};
 use rustc_hash::FxHasher;
 
 use crate::asm::Asm;
@@ -288,6 +288,21 @@ impl Code {
         self.cache.push(self.asm.finish()).then_some(stub)
     }
 
+    /// A mode's own stubs, made where there are none yet.
+    fn stubs_of(&mut self, mode: Mode) -> ModeStubs {
+        if let Some(own) = self.mode_stubs(mode) {
+            return own;
+        }
+        self.asm.restart(self.cache.next());
+        let salt = (self.indirect.len() as u32).wrapping_mul(1031) & 0x1fff;
+        let indirect = self.stubs.emit_indirect(&mut self.asm, salt);
+        let underflow = self.stubs.emit_underflow(&mut self.asm, indirect);
+        self.cache.push(self.asm.finish());
+        let own = ModeStubs { indirect, underflow, salt };
+        self.indirect.insert(mode.without_page().0, own);
+        own
+    }
+
     /// Makes the block at `gpa`. `page_offset` is its offset in the page it lies in; `second` is where the next page
     /// is, if it has been asked for. The pages must be watched from now on: the caller takes write permission for
     /// them out of all TLBs before, and this watches the chunks before it reads them.
@@ -299,28 +314,19 @@ impl Code {
         page_offset: u64,
         second: Option<u64>,
     ) -> Result<Found, Trouble> {
-        let salt = self.indirect.len() as u32;
         if self.cache.left() < 2 * ROOM {
             return Err(Trouble::Full);
         }
-        let own = match self.indirect.get(&mode.without_page().0) {
-            Some(own) => *own,
-            None => {
-                self.asm.restart(self.cache.next());
-                let salt = salt.wrapping_mul(1031) & 0x1fff;
-                let indirect = self.stubs.emit_indirect(&mut self.asm, salt);
-                let underflow = self.stubs.emit_underflow(&mut self.asm, indirect);
-                self.cache.push(self.asm.finish());
-                let own = ModeStubs { indirect, underflow, salt };
-                self.indirect.insert(mode.without_page().0, own);
-                own
-            }
-        };
+        let own = self.stubs_of(mode);
         let instructions = decode(ram, gpa, mode, page_offset, second)?;
         let length = instructions.last().map_or(1, |last| last.next_ip() - page_offset);
+        let crosses_access = |ins: &Instruction| matches!(ins.mnemonic(), Mnemonic::Stac | Mnemonic::Clac);
+        let switches = mode.has(Mode::SMAP) && instructions.iter().any(crosses_access);
+        let other = switches.then(|| self.stubs_of(mode.other_access()));
         let host = self.cache.next();
         self.asm.restart(host);
-        let tools = Tools { asm: &mut self.asm, encoder: &mut self.encoder, info: &mut self.info, stubs: &self.stubs };
+        let tools =
+            Tools { asm: &mut self.asm, encoder: &mut self.encoder, info: &mut self.info, stubs: &self.stubs, other };
         let emitted = Emitter::block(tools, mode, own, &instructions);
         if !self.cache.push(self.asm.finish()) {
             return Err(Trouble::Full);
@@ -522,7 +528,7 @@ fn ends_block(ins: &Instruction) -> bool {
     match ins.flow_control() {
         FlowControl::Next => false,
         // INTO and BOUND fall through unless they trap.
-        FlowControl::Interrupt => !matches!(ins.mnemonic(), iced_x86::Mnemonic::Into),
+        FlowControl::Interrupt => !matches!(ins.mnemonic(), Mnemonic::Into),
         _ => true,
     }
 }

@@ -8,6 +8,7 @@ macro_rules! emit {
     }};
 }
 
+mod crossings;
 mod debug;
 mod exceptions;
 mod integer;
@@ -35,6 +36,7 @@ pub fn suite() -> Vec<Case> {
     all.extend(system::cases());
     all.extend(segments::cases());
     all.extend(debug::cases());
+    all.extend(crossings::cases());
     all.extend(smp::cases());
     all
 }

@@ -28,6 +28,7 @@ pub mod probe;
 pub mod registers;
 pub mod stack;
 pub mod string;
+pub mod system;
 
 use iced_x86::{
     Code, Encoder, FlowControl, Instruction, InstructionInfoFactory, Mnemonic, OpKind, Register, RflagsBits,
@@ -172,6 +173,8 @@ pub struct Emitter<'a> {
     indirect: u64,
     /// What sets the mode's jump-cache slots apart.
     salt: u32,
+    /// The stubs of the mode that STAC or CLAC leads to.
+    other: Option<ModeStubs>,
     /// Bytes of the page that the block lies in: 4 KiB, or 2 MiB for large ones.
     page: i64,
     start: u64,
@@ -206,6 +209,8 @@ pub struct Tools<'a> {
     pub encoder: &'a mut Encoder,
     pub info: &'a mut InstructionInfoFactory,
     pub stubs: &'a Stubs,
+    /// Stubs of the mode that STAC or CLAC leads to, where the block has one.
+    pub other: Option<ModeStubs>,
 }
 
 impl<'a> Emitter<'a> {
@@ -216,6 +221,7 @@ impl<'a> Emitter<'a> {
         let mut emitter = Emitter {
             indirect: if single { tools.stubs.leave_lookup } else { own.indirect },
             salt: own.salt,
+            other: tools.other,
             asm: tools.asm,
             encoder: tools.encoder,
             info: tools.info,
@@ -425,7 +431,7 @@ impl<'a> Emitter<'a> {
                 self.probe(&ea, 1, false);
                 true
             }
-            _ if is_system(ins) => self.system_instruction(ins),
+            _ if is_system(ins) => self.system(ins),
             // Where the operand as a whole cannot be reached, element by element.
             _ if operands::is_masked(ins) && self.mode.has(Mode::BOUNCE) => self.system_instruction(ins),
             _ if is_string(ins) => self.string(ins),

@@ -1,0 +1,71 @@
+//! Instructions that only stubs use: those that write flags, and jumps through memory.
+
+use super::{Asm, Mem, Reg};
+
+impl Asm {
+    pub fn jmp_mem(&mut self, m: Mem) {
+        self.mem(None, false, &[0xff], 4, m, false);
+    }
+
+    pub fn add(&mut self, to: Reg, from: Reg) {
+        self.rr(true, &[0x01], from, to);
+    }
+
+    pub fn and_mem(&mut self, to: Reg, m: Mem) {
+        self.mem(None, true, &[0x23], to.0, m, false);
+    }
+
+    pub fn and32_mem(&mut self, to: Reg, m: Mem) {
+        self.mem(None, false, &[0x23], to.0, m, false);
+    }
+
+    pub fn test32_imm(&mut self, reg: Reg, imm: u32) {
+        self.rr(false, &[0xf7], Reg(0), reg);
+        self.bytes(&imm.to_le_bytes());
+    }
+
+    /// Shifts left or, arithmetically, right by the count in `count`. No flags.
+    pub fn shlx(&mut self, to: Reg, from: Reg, count: Reg) {
+        self.vex_shift(1, to, from, count);
+    }
+
+    /// See [`Asm::shlx`].
+    pub fn sarx(&mut self, to: Reg, from: Reg, count: Reg) {
+        self.vex_shift(2, to, from, count);
+    }
+
+    fn vex_shift(&mut self, prefix: u8, to: Reg, from: Reg, count: Reg) {
+        // VEX.LZ.pp.0F38.W1 F7 /r, with the count in vvvv.
+        let high = (u8::from(to.0 < 8) << 7) | 1 << 6 | (u8::from(from.0 < 8) << 5) | 2;
+        self.bytes(&[0xc4, high, 0x80 | (!count.0 & 15) << 3 | prefix, 0xf7, 0xc0 | (to.0 & 7) << 3 | from.0 & 7]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{R10, R11, RCX, RDX, gs};
+    use super::*;
+    use iced_x86::{Decoder, DecoderOptions, Formatter, IntelFormatter};
+
+    fn text(emit: impl FnOnce(&mut Asm)) -> String {
+        let mut asm = Asm::new(0x1000);
+        emit(&mut asm);
+        let code = asm.finish().to_vec();
+        let ins = Decoder::with_ip(64, &code, 0x1000, DecoderOptions::NONE).decode();
+        assert_eq!(ins.len(), code.len());
+        let mut line = String::new();
+        IntelFormatter::new().format(&ins, &mut line);
+        line
+    }
+
+    #[test]
+    fn encodes() {
+        assert_eq!(text(|a| a.shlx(RDX, R11, RCX)), "shlx rdx,r11,rcx");
+        assert_eq!(text(|a| a.sarx(R11, RDX, R10)), "sarx r11,rdx,r10");
+        assert_eq!(text(|a| a.add(R10, RCX)), "add r10,rcx");
+        assert_eq!(text(|a| a.test32_imm(RDX, 0x4_0500)), "test edx,40500h");
+        assert_eq!(text(|a| a.and32_mem(R10, gs(0x4008))), "and r10d,gs:[8]");
+        assert_eq!(text(|a| a.and_mem(RDX, gs(0x4008))), "and rdx,gs:[8]");
+        assert_eq!(text(|a| a.jmp_mem(gs(0x4010))), "jmp qword ptr gs:[10h]");
+    }
+}
