@@ -96,10 +96,26 @@ struct Meta {
     jump_log: Vec<u16>,
     /// Pages that jump-cache entries were made for.
     executed: FxHashMap<u64, Executed>,
-    /// 2 MiB and 1 GiB frames in which entries of large pages were filled, hashed.
+    /// Stretches of 4 MiB, and of 1 GiB for still larger pages, in which entries of large pages were filled, hashed.
     large: Bloom,
     fetch: Box<[Option<FetchEntry>; FETCH]>,
 }
+
+impl Meta {
+    /// Notes that entries of a page of that size are there.
+    fn note_large(&mut self, linear: u64, size: u64) {
+        if size <= 4096 {
+            return;
+        }
+        self.large.insert(linear >> 22);
+        if size > 4 << 20 {
+            self.large.insert(linear >> 30 | HUGE);
+        }
+    }
+}
+
+/// Sets the numbers of pages of 1 GiB and more apart from those of 4 MiB in [`Meta::large`].
+const HUGE: u64 = 1 << 60;
 
 /// A set of numbers that may say yes too often.
 struct Bloom(Box<[u64; 64]>);
@@ -269,10 +285,7 @@ impl Regions {
         if meta.tlb_log.len() < LOG {
             meta.tlb_log.push(slot as u16);
         }
-        if translation.page_size > 4096 {
-            meta.large.insert(page >> 21);
-            meta.large.insert(page >> 30 | 1 << 60);
-        }
+        meta.note_large(linear, translation.page_size);
     }
 
     /// Where `bytes` at `linear` lie on the host, if the current TLB lets them be accessed.
@@ -352,10 +365,7 @@ impl Regions {
         translation.gpa &= !4095;
         let meta = &mut self.meta[self.current];
         meta.fetch[page as usize % FETCH] = Some(FetchEntry { page, translation });
-        if translation.page_size > 4096 {
-            meta.large.insert(linear >> 21);
-            meta.large.insert(linear >> 30 | 1 << 60);
-        }
+        meta.note_large(linear, translation.page_size);
     }
 
     /// Forgets every way to code, in all regions: the code is gone.
@@ -385,20 +395,19 @@ impl Regions {
         meta.executed.clear();
     }
 
-    /// Forgets the ways to code in pages that are not global, of region `n`.
-    fn flush_own_jumps(&mut self, n: usize) {
-        let executed = std::mem::take(&mut self.meta[n].executed);
-        let mut kept = FxHashMap::default();
-        for (page, executed) in executed {
-            if executed.global {
-                kept.insert(page, executed);
-                continue;
+    /// Forgets the ways to code in pages for which `doomed` holds, given the page's number and whether it is global.
+    fn flush_jumps_where(&mut self, n: usize, doomed: impl Fn(u64, bool) -> bool) {
+        let mut executed = std::mem::take(&mut self.meta[n].executed);
+        executed.retain(|&page, executed| {
+            let gone = doomed(page, executed.global);
+            if gone {
+                for &slot in &executed.slots {
+                    self.clear_jump(n, slot.into());
+                }
             }
-            for slot in executed.slots {
-                self.clear_jump(n, slot.into());
-            }
-        }
-        self.meta[n].executed = kept;
+            !gone
+        });
+        self.meta[n].executed = executed;
     }
 
     /// Drops all entries of region `n` for which `doomed` holds, given the linear page and whether it is global.
@@ -441,7 +450,7 @@ impl Regions {
             self.flush_jumps(n);
             self.meta[n].large.clear();
         } else {
-            self.flush_own_jumps(n);
+            self.flush_jumps_where(n, |_, global| !global);
         }
     }
 
@@ -494,11 +503,11 @@ impl Regions {
             }
             let own = Some(n) == target;
             let meta = &self.meta[n];
-            let in_2m = meta.large.contains(linear >> 21);
-            let in_1g = meta.large.contains(linear >> 30 | 1 << 60);
-            if in_2m || in_1g {
-                self.flush_where(n, |p, global| (own || global) && p >> 30 == linear >> 30);
-                self.flush_jumps(n);
+            let in_huge = meta.large.contains(linear >> 30 | HUGE);
+            if in_huge || meta.large.contains(linear >> 22) {
+                let shift = if in_huge { 30 } else { 22 };
+                self.flush_where(n, |p, global| (own || global) && p >> shift == linear >> shift);
+                self.flush_jumps_where(n, |page, _| page >> (shift - 12) == linear >> shift);
                 continue;
             }
             let slot = (page >> 12) as usize % TLB_ENTRIES;

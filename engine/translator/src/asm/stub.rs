@@ -50,7 +50,7 @@ mod tests {
     fn text(emit: impl FnOnce(&mut Asm)) -> String {
         let mut asm = Asm::new(0x1000);
         emit(&mut asm);
-        let code = asm.finish().to_vec();
+        let code = asm.finish().0.to_vec();
         let ins = Decoder::with_ip(64, &code, 0x1000, DecoderOptions::NONE).decode();
         assert_eq!(ins.len(), code.len());
         let mut line = String::new();
