@@ -47,6 +47,7 @@ impl Cpu {
         self.cr3 = value & !cr3::NO_FLUSH;
         let paging = PagingContext::new(self.cr0, self.cr3, self.cr4, self.msrs.efer, PHYSICAL_BITS);
         self.context().paging = paging;
+        self.renew_walk(&paging);
         let pcid = self.current_pcid();
         self.switch_region(pcid, keep);
     }

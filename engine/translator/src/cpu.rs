@@ -4,6 +4,7 @@
 //!            +0x00000  Cpu            one memfd, mapped at the start of every region
 //! GS base -> +0x04000  soft TLB       TLB_ENTRIES entries of 64 bytes        (crate::tlb)
 //!            +0x84000  jump cache     two ways of JUMP_ENTRIES of 16 bytes    (crate::tlb)
+//!            +0xc4000  record         which slots of the TLB are in use       (crate::tlb)
 //! ```
 //!
 //! There is one such *region* per guest address space that is kept warm; a CR3 write under PCID moves the GS base
@@ -22,6 +23,8 @@ use lodge_x86::state::Msrs;
 
 use crate::context::Context;
 use crate::crossing::{Side, Sides};
+use crate::tlb::Record;
+use crate::walk::{View, Walk};
 
 /// What the GS base is beyond a region's start: at the TLB, so that probes have short displacements.
 pub const GS_BIAS: i32 = STATE_SIZE as i32;
@@ -34,7 +37,10 @@ pub const JUMP_OFFSET: usize = TLB_OFFSET + crate::tlb::TLB_ENTRIES * 64;
 /// Distance of two regions.
 pub const REGION_STRIDE: usize = 2 << 20;
 
-const _: () = assert!(JUMP_OFFSET + 2 * crate::tlb::JUMP_ENTRIES * 16 <= REGION_STRIDE);
+/// Where a region's [`Record`] is.
+pub const RECORD_OFFSET: usize = JUMP_OFFSET + 2 * crate::tlb::JUMP_ENTRIES * 16;
+
+const _: () = assert!(RECORD_OFFSET + size_of::<Record>() <= REGION_STRIDE);
 
 /// A segment register with what emitted code needs to check an access through it.
 #[derive(Clone, Copy, Debug, Default)]
@@ -172,6 +178,8 @@ pub struct Cpu {
     pub mode: u32,
     /// Where SYSCALL and SYSRET lead.
     pub sides: Sides,
+    /// What TLB misses need to know.
+    pub walk: Walk,
     /// How the running block is run: bits of [`crate::mode::Mode::HOW`].
     pub how: u32,
     /// The jump-cache lookup, and the way out of an empty stack of frames, of the mode that a helper goes on in.
@@ -196,7 +204,7 @@ const _: () = assert!(size_of::<Cpu>() <= STATE_SIZE);
 
 /// Offsets for emitted code.
 pub mod off {
-    use super::{Cpu, HotSegment, Msrs, Side, Sides};
+    use super::{Cpu, HotSegment, Msrs, RECORD_OFFSET, Record, Side, Sides, View, Walk};
     use std::mem::offset_of;
 
     const fn of(offset: usize) -> i32 {
@@ -256,6 +264,37 @@ pub mod off {
     pub const SIDES_KEEP: i32 = of(offset_of!(Cpu, sides)) + of(offset_of!(Sides, keep));
     pub const SIDES_KEEP_AX: i32 = of(offset_of!(Cpu, sides)) + of(offset_of!(Sides, keep_ax));
     pub const SIDES_KEEP_IF: i32 = of(offset_of!(Cpu, sides)) + of(offset_of!(Sides, keep_if));
+    const fn walk(field: usize) -> i32 {
+        of(offset_of!(Cpu, walk)) + of(field)
+    }
+    pub const WALK_ROOT: i32 = walk(offset_of!(Walk, root));
+    pub const WALK_RESERVED: i32 = walk(offset_of!(Walk, reserved));
+    pub const WALK_ADDRESS: i32 = walk(offset_of!(Walk, address));
+    pub const WALK_SMAP: i32 = walk(offset_of!(Walk, smap));
+    /// Of a register that a walk has put aside.
+    pub const fn walk_saved(number: u8) -> i32 {
+        walk(offset_of!(Walk, saved)) + number as i32 * 8
+    }
+    /// A [`View`]'s fields.
+    pub struct ViewFields {
+        pub start: i32,
+        pub length: i32,
+        pub host: i32,
+        pub pages: i32,
+    }
+    /// Of the fields of a piece of RAM.
+    pub const fn walk_view(number: u8) -> ViewFields {
+        let at = walk(offset_of!(Walk, ram)) + number as i32 * size_of::<View>() as i32;
+        ViewFields {
+            start: at + of(offset_of!(View, start)),
+            length: at + of(offset_of!(View, length)),
+            host: at + of(offset_of!(View, host)),
+            pages: at + of(offset_of!(View, pages)),
+        }
+    }
+    pub const RECORD_LENGTH: i32 = of(RECORD_OFFSET) + of(offset_of!(Record, length));
+    pub const RECORD_BLOOM: i32 = of(RECORD_OFFSET) + of(offset_of!(Record, large));
+    pub const RECORD_LOG: i32 = of(RECORD_OFFSET) + of(offset_of!(Record, log));
     const fn msr(field: usize) -> i32 {
         of(offset_of!(Cpu, msrs)) + of(field)
     }

@@ -49,6 +49,7 @@ mod tlb;
 mod transfer;
 mod translate;
 mod vcpu;
+mod walk;
 
 use std::sync::Arc;
 

@@ -48,8 +48,10 @@ pub struct Stubs {
     pub leave_poll: u64,
     /// Where the signal handler sends a thread that faulted in emitted code.
     pub leave_fault: u64,
-    /// Calls [`Helpers::memory`].
+    /// Walks the page tables, or calls [`Helpers::memory`].
     pub memory: u64,
+    /// Calls [`Helpers::memory`].
+    pub memory_checked: u64,
     /// Calls [`Helpers::bounce_begin`].
     pub bounce_begin: u64,
     /// Calls [`Helpers::bounce_end`].
@@ -123,12 +125,13 @@ impl Stubs {
             asm.jmp_to(call);
             here
         };
-        stubs.memory = helper(asm, helpers.memory);
+        stubs.memory_checked = helper(asm, helpers.memory);
         stubs.bounce_begin = helper(asm, helpers.bounce_begin);
         stubs.bounce_end = helper(asm, helpers.bounce_end);
         stubs.system = helper(asm, helpers.system);
         stubs.string = helper(asm, helpers.string);
         stubs.raise = helper(asm, helpers.raise);
+        stubs.memory = crate::walk::emit(asm, stubs.memory_checked);
         stubs.syscall = crate::crossing::emit_syscall(asm, stubs.system);
         stubs.sysret = crate::crossing::emit_sysret(asm, stubs.system, stubs.leave_poll);
         stubs

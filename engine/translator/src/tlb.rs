@@ -19,7 +19,7 @@ use rustc_hash::FxHashMap;
 
 use lodge_x86::paging::{Access, AccessKind, PagingContext, Translation};
 
-use crate::cpu::{Cpu, JUMP_OFFSET, REGION_STRIDE, STATE_SIZE, TLB_OFFSET};
+use crate::cpu::{Cpu, JUMP_OFFSET, RECORD_OFFSET, REGION_STRIDE, STATE_SIZE, TLB_OFFSET};
 
 /// Entries of the soft TLB.
 pub const TLB_ENTRIES: usize = 8192;
@@ -34,7 +34,7 @@ pub const JUMP_HASH: [(u8, u8); 2] = [(13, 0), (11, 1)];
 /// Address spaces kept warm: Linux deals out six PCIDs to each processor.
 pub const REGIONS: usize = 6;
 /// Slots logged before a flush clears the whole table instead.
-const LOG: usize = 2048;
+pub const LOG: usize = 2048;
 
 /// One page in the soft TLB.
 #[derive(Clone, Copy)]
@@ -49,7 +49,7 @@ pub struct TlbEntry {
 }
 
 /// Bit of [`TlbEntry::page`].
-const GLOBAL: u64 = 1;
+pub const GLOBAL: u64 = 1;
 
 /// One way from a linear address to code.
 #[derive(Clone, Copy)]
@@ -67,6 +67,19 @@ pub const fn tag_offset(context: usize, write: bool) -> i32 {
 }
 /// Offset of the host address in an entry.
 pub const HOST_OFFSET: i32 = 48;
+/// Offset of the linear page in an entry.
+pub const PAGE_OFFSET: i32 = 56;
+
+/// What has been filled in a region's TLB, by Rust or by emitted code.
+#[repr(C)]
+pub struct Record {
+    /// Entries of `log` in use; [`LOG`]: it ran over, and any slot may be in use.
+    pub length: u32,
+    /// Slots.
+    pub log: [u16; LOG],
+    /// Stretches of 4 MiB, and of 1 GiB for still larger pages, in which entries of large pages were filled, hashed.
+    pub large: Bloom,
+}
 
 /// Where an instruction fetch leads; only Rust looks here.
 #[derive(Clone, Copy)]
@@ -92,16 +105,29 @@ struct Meta {
     pcid: Option<u64>,
     used: u64,
     ready: bool,
-    tlb_log: Vec<u16>,
     jump_log: Vec<u16>,
     /// Pages that jump-cache entries were made for.
     executed: FxHashMap<u64, Executed>,
-    /// Stretches of 4 MiB, and of 1 GiB for still larger pages, in which entries of large pages were filled, hashed.
-    large: Bloom,
     fetch: Box<[Option<FetchEntry>; FETCH]>,
 }
 
-impl Meta {
+impl Record {
+    /// Notes that a slot is in use.
+    fn note(&mut self, slot: usize) {
+        if let Some(place) = self.log.get_mut(self.length as usize) {
+            *place = slot as u16;
+            self.length += 1;
+        }
+    }
+
+    /// The slots that may be in use.
+    fn slots(&self) -> Vec<u16> {
+        match self.log.get(..self.length as usize) {
+            Some(log) if log.len() < LOG => log.to_vec(),
+            _ => (0..TLB_ENTRIES as u16).collect(),
+        }
+    }
+
     /// Notes that entries of a page of that size are there.
     fn note_large(&mut self, linear: u64, size: u64) {
         if size <= 4096 {
@@ -114,19 +140,19 @@ impl Meta {
     }
 }
 
-/// Sets the numbers of pages of 1 GiB and more apart from those of 4 MiB in [`Meta::large`].
+/// Sets the numbers of pages of 1 GiB and more apart from those of 4 MiB in [`Record::large`].
 const HUGE: u64 = 1 << 60;
 
 /// A set of numbers that may say yes too often.
-struct Bloom(Box<[u64; 64]>);
+#[repr(C)]
+pub struct Bloom([u64; 64]);
+
+/// The hash is the upper 12 bits of the product with this.
+pub const BLOOM_HASH: u64 = 0x9e37_79b9_7f4a_7c15;
 
 impl Bloom {
-    fn new() -> Self {
-        Self(Box::new([0; 64]))
-    }
-
     fn slot(number: u64) -> (usize, u64) {
-        let hash = number.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 52;
+        let hash = number.wrapping_mul(BLOOM_HASH) >> 52;
         ((hash >> 6) as usize, 1 << (hash & 63))
     }
 
@@ -202,10 +228,8 @@ impl Regions {
                     pcid: None,
                     used: 0,
                     ready: false,
-                    tlb_log: Vec::new(),
                     jump_log: Vec::new(),
                     executed: FxHashMap::default(),
-                    large: Bloom::new(),
                     fetch: Box::new([None; FETCH]),
                 })
                 .collect();
@@ -237,6 +261,12 @@ impl Regions {
         let slot = slot % JUMP_ENTRIES + (way & 1) * JUMP_ENTRIES;
         // SAFETY: as for `entry`.
         unsafe { &mut *self.region(n).add(JUMP_OFFSET).cast::<JumpEntry>().add(slot) }
+    }
+
+    #[expect(clippy::mut_from_ref, reason = "the record lies in a mapping that only the owning thread changes")]
+    fn record(&self, n: usize) -> &mut Record {
+        // SAFETY: within the region, zeroed at first, plain data that this thread owns while it is not in emitted code.
+        unsafe { &mut *self.region(n).add(RECORD_OFFSET).cast::<Record>() }
     }
 
     /// Brings a region into its empty state before its first use.
@@ -281,11 +311,9 @@ impl Regions {
             host,
             page: page | if translation.global { GLOBAL } else { 0 },
         };
-        let meta = &mut self.meta[self.current];
-        if meta.tlb_log.len() < LOG {
-            meta.tlb_log.push(slot as u16);
-        }
-        meta.note_large(linear, translation.page_size);
+        let record = self.record(self.current);
+        record.note(slot);
+        record.note_large(linear, translation.page_size);
     }
 
     /// Where `bytes` at `linear` lie on the host, if the current TLB lets them be accessed.
@@ -305,9 +333,7 @@ impl Regions {
     /// Takes write permission for the host page at `host` out of all entries of all regions.
     pub fn forbid_writes(&mut self, host: u64) {
         for n in 0..REGIONS {
-            let full = self.meta[n].tlb_log.len() >= LOG;
-            let slots: Vec<u16> = if full { (0..TLB_ENTRIES as u16).collect() } else { self.meta[n].tlb_log.clone() };
-            for slot in slots {
+            for slot in self.record(n).slots() {
                 let entry = self.entry(n, slot.into());
                 if entry.host == host {
                     let empty = empty_tag(slot.into());
@@ -365,7 +391,7 @@ impl Regions {
         translation.gpa &= !4095;
         let meta = &mut self.meta[self.current];
         meta.fetch[page as usize % FETCH] = Some(FetchEntry { page, translation });
-        meta.note_large(linear, translation.page_size);
+        self.record(self.current).note_large(linear, translation.page_size);
     }
 
     /// Forgets every way to code, in all regions: the code is gone.
@@ -415,10 +441,7 @@ impl Regions {
         if !self.meta[n].ready {
             return;
         }
-        let mut log = std::mem::take(&mut self.meta[n].tlb_log);
-        if log.len() >= LOG {
-            log = (0..TLB_ENTRIES as u16).filter(|&slot| self.entry(n, slot.into()).host != 0).collect();
-        }
+        let mut log = self.record(n).slots();
         log.retain(|&slot| {
             let entry = self.entry(n, slot.into());
             let gone = entry.host == 0 || doomed(entry.page & !4095, entry.page & GLOBAL != 0);
@@ -429,7 +452,11 @@ impl Regions {
         });
         log.sort_unstable();
         log.dedup();
-        self.meta[n].tlb_log = log;
+        let record = self.record(n);
+        record.length = log.len().min(LOG) as u32;
+        for (place, slot) in record.log.iter_mut().zip(log) {
+            *place = slot;
+        }
         for entry in self.meta[n].fetch.iter_mut() {
             if entry.is_some_and(|e| doomed(e.page << 12, e.translation.global)) {
                 *entry = None;
@@ -448,7 +475,7 @@ impl Regions {
         self.flush_where(n, |_, global| globals || !global);
         if globals {
             self.flush_jumps(n);
-            self.meta[n].large.clear();
+            self.record(n).large.clear();
         } else {
             self.flush_jumps_where(n, |_, global| !global);
         }
@@ -502,9 +529,9 @@ impl Regions {
                 continue;
             }
             let own = Some(n) == target;
-            let meta = &self.meta[n];
-            let in_huge = meta.large.contains(linear >> 30 | HUGE);
-            if in_huge || meta.large.contains(linear >> 22) {
+            let large = &self.record(n).large;
+            let in_huge = large.contains(linear >> 30 | HUGE);
+            if in_huge || large.contains(linear >> 22) {
                 let shift = if in_huge { 30 } else { 22 };
                 self.flush_where(n, |p, global| (own || global) && p >> shift == linear >> shift);
                 self.flush_jumps_where(n, |page, _| page >> (shift - 12) == linear >> shift);

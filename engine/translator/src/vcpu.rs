@@ -85,6 +85,7 @@ impl TranslatorVcpu {
             state.activity = Activity::WaitForSipi;
         }
         vcpu.cpu().host_mxcsr = 0x1f80;
+        vcpu.cpu().walk.ram = vcpu.shared.ram.views();
         vcpu.cpu().import(&state);
         vcpu.mailbox().tie(cpu);
         Ok(vcpu)
@@ -613,6 +614,7 @@ impl Cpu {
     pub fn refresh(&mut self) {
         let paging = PagingContext::new(self.cr0, self.cr3, self.cr4, self.msrs.efer, PHYSICAL_BITS);
         self.context().paging = paging;
+        self.renew_walk(&paging);
         let real = self.is_real() || self.is_v86();
         for segment in &mut self.segment {
             *segment = crate::cpu::HotSegment::new(segment.segment, real);

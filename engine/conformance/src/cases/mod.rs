@@ -20,6 +20,7 @@ mod segments;
 mod smp;
 mod strings;
 mod system;
+mod walks;
 
 use crate::Case;
 
@@ -37,6 +38,7 @@ pub fn suite() -> Vec<Case> {
     all.extend(segments::cases());
     all.extend(debug::cases());
     all.extend(crossings::cases());
+    all.extend(walks::cases());
     all.extend(smp::cases());
     all
 }

@@ -11,6 +11,62 @@ impl Asm {
         self.rr(true, &[0x01], from, to);
     }
 
+    pub fn and(&mut self, to: Reg, from: Reg) {
+        self.rr(true, &[0x21], from, to);
+    }
+
+    pub fn and32(&mut self, to: Reg, from: Reg) {
+        self.rr(false, &[0x21], from, to);
+    }
+
+    /// With a sign-extended immediate.
+    pub fn and_imm(&mut self, reg: Reg, imm: i32) {
+        self.rr(true, &[0x81], Reg(4), reg);
+        self.bytes(&imm.to_le_bytes());
+    }
+
+    pub fn cmp32_imm(&mut self, reg: Reg, imm: i32) {
+        self.rr(false, &[0x81], Reg(7), reg);
+        self.bytes(&imm.to_le_bytes());
+    }
+
+    pub fn sub_mem(&mut self, to: Reg, m: Mem) {
+        self.mem(None, true, &[0x2b], to.0, m, false);
+    }
+
+    pub fn neg(&mut self, reg: Reg) {
+        self.rr(true, &[0xf7], Reg(3), reg);
+    }
+
+    pub fn sbb(&mut self, to: Reg, from: Reg) {
+        self.rr(true, &[0x19], from, to);
+    }
+
+    pub fn imul(&mut self, to: Reg, from: Reg) {
+        self.rr(true, &[0x0f, 0xaf], to, from);
+    }
+
+    /// Sets bit `bit` modulo 64.
+    pub fn bts(&mut self, to: Reg, bit: Reg) {
+        self.rr(true, &[0x0f, 0xab], bit, to);
+    }
+
+    pub fn shr_imm(&mut self, reg: Reg, count: u8) {
+        self.rr(true, &[0xc1], Reg(5), reg);
+        self.byte(count);
+    }
+
+    pub fn test8_mem_imm(&mut self, m: Mem, imm: u8) {
+        self.mem(None, false, &[0xf6], 0, m, false);
+        self.byte(imm);
+    }
+
+    pub fn lock_or8_mem_imm(&mut self, m: Mem, imm: u8) {
+        self.byte(0xf0);
+        self.mem(None, false, &[0x80], 1, m, false);
+        self.byte(imm);
+    }
+
     pub fn and_mem(&mut self, to: Reg, m: Mem) {
         self.mem(None, true, &[0x23], to.0, m, false);
     }
@@ -43,7 +99,7 @@ impl Asm {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{R10, R11, RCX, RDX, gs};
+    use super::super::{R10, R11, RCX, RDX, at, gs};
     use super::*;
     use iced_x86::{Decoder, DecoderOptions, Formatter, IntelFormatter};
 
@@ -66,6 +122,18 @@ mod tests {
         assert_eq!(text(|a| a.test32_imm(RDX, 0x4_0500)), "test edx,40500h");
         assert_eq!(text(|a| a.and32_mem(R10, gs(0x4008))), "and r10d,gs:[8]");
         assert_eq!(text(|a| a.and_mem(RDX, gs(0x4008))), "and rdx,gs:[8]");
+        assert_eq!(text(|a| a.and(RCX, R11)), "and rcx,r11");
+        assert_eq!(text(|a| a.and32(R10, RCX)), "and r10d,ecx");
+        assert_eq!(text(|a| a.and_imm(RDX, -4096)), "and rdx,0FFFFFFFFFFFFF000h");
+        assert_eq!(text(|a| a.cmp32_imm(RCX, 0x21)), "cmp ecx,21h");
+        assert_eq!(text(|a| a.sub_mem(RCX, gs(0x4008))), "sub rcx,gs:[8]");
+        assert_eq!(text(|a| a.neg(R11)), "neg r11");
+        assert_eq!(text(|a| a.sbb(RDX, RDX)), "sbb rdx,rdx");
+        assert_eq!(text(|a| a.imul(RDX, R10)), "imul rdx,r10");
+        assert_eq!(text(|a| a.bts(RDX, R11)), "bts rdx,r11");
+        assert_eq!(text(|a| a.shr_imm(R10, 12)), "shr r10,0Ch");
+        assert_eq!(text(|a| a.test8_mem_imm(at(RDX, 0), 2)), "test byte ptr [rdx],2");
+        assert_eq!(text(|a| a.lock_or8_mem_imm(at(RDX, 0), 1)), "lock or byte ptr [rdx],1");
         assert_eq!(text(|a| a.jmp_mem(gs(0x4010))), "jmp qword ptr gs:[10h]");
     }
 }

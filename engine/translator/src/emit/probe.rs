@@ -92,6 +92,8 @@ pub mod argument {
     pub const MASKED: u32 = 1 << 20;
     /// An x87 exception that is pending comes before any fault of the access.
     pub const WAITS: u32 = 1 << 21;
+    /// Where the number of the tag in a TLB entry is that the access has to match.
+    pub const CONTEXT_SHIFT: u32 = 24;
     /// Where the segment's number is.
     pub const SEGMENT_SHIFT: u32 = 16;
 }
@@ -179,6 +181,7 @@ impl Emitter<'_> {
             | if self.waits { argument::WAITS } else { 0 }
             | if self.is_open(ea.segment) { 0 } else { argument::OFFSET }
             | u32::from(ea.segment) << argument::SEGMENT_SHIFT
+            | (tag_offset(self.mode.tlb_context(), write) as u32 / 8) << argument::CONTEXT_SHIFT
     }
 
     /// R11 = a host address at which `size` bytes may be accessed; leaves to the slow path where the TLB does not know.
@@ -200,7 +203,7 @@ impl Emitter<'_> {
             // The slow path checks each access; programs that ask for this are few.
             self.address_for_slow_path(ea);
             self.asm.mov_imm32(RCX, argument);
-            self.asm.call_to(self.stubs.memory);
+            self.asm.call_to(self.stubs.memory_checked);
             return;
         }
         if self.keep_flags && self.may_park {
