@@ -18,6 +18,7 @@ mod modify;
 mod paging;
 mod segments;
 mod smp;
+mod states;
 mod strings;
 mod system;
 mod walks;
@@ -38,6 +39,7 @@ pub fn suite() -> Vec<Case> {
     all.extend(segments::cases());
     all.extend(debug::cases());
     all.extend(crossings::cases());
+    all.extend(states::cases());
     all.extend(walks::cases());
     all.extend(smp::cases());
     all

@@ -56,6 +56,11 @@ impl Asm {
         self.byte(count);
     }
 
+    /// XSAVE or XRSTOR, with REX.W or without, at `[base]`.
+    pub fn extended_state(&mut self, save: bool, wide: bool, base: Reg) {
+        self.mem(None, wide, &[0x0f, 0xae], if save { 4 } else { 5 }, super::at(base, 0), false);
+    }
+
     pub fn test8_mem_imm(&mut self, m: Mem, imm: u8) {
         self.mem(None, false, &[0xf6], 0, m, false);
         self.byte(imm);
@@ -134,6 +139,8 @@ mod tests {
         assert_eq!(text(|a| a.shr_imm(R10, 12)), "shr r10,0Ch");
         assert_eq!(text(|a| a.test8_mem_imm(at(RDX, 0), 2)), "test byte ptr [rdx],2");
         assert_eq!(text(|a| a.lock_or8_mem_imm(at(RDX, 0), 1)), "lock or byte ptr [rdx],1");
+        assert_eq!(text(|a| a.extended_state(true, true, R11)), "xsave64 [r11]");
+        assert_eq!(text(|a| a.extended_state(false, false, R11)), "xrstor [r11]");
         assert_eq!(text(|a| a.jmp_mem(gs(0x4010))), "jmp qword ptr gs:[10h]");
     }
 }

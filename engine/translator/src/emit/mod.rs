@@ -29,6 +29,7 @@ pub mod operands;
 pub mod probe;
 pub mod registers;
 pub mod stack;
+pub mod state;
 pub mod string;
 pub mod system;
 

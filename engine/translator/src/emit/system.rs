@@ -33,6 +33,9 @@ impl Emitter<'_> {
             Mnemonic::Stac | Mnemonic::Clac if self.mode.has(Mode::SMAP) => {
                 return self.change_access(ins.mnemonic() == Mnemonic::Stac);
             }
+            Mnemonic::Xsave | Mnemonic::Xsave64 | Mnemonic::Xrstor | Mnemonic::Xrstor64 => {
+                return self.extended_state(ins);
+            }
             Mnemonic::Rdtscp if !self.mode.has(Mode::TSC_CHECKED) => {
                 self.rdtsc();
                 self.asm.load32(R10, gs(off::TSC_AUX));
