@@ -495,14 +495,6 @@ impl Asm {
         self.byte(0x58 | reg.0 & 7);
     }
 
-    pub fn push_mem(&mut self, m: Mem) {
-        self.mem(None, false, &[0xff], 6, m, false);
-    }
-
-    pub fn pop_mem(&mut self, m: Mem) {
-        self.mem(None, false, &[0x8f], 0, m, false);
-    }
-
     pub fn pushfq(&mut self) {
         self.byte(0x9c);
     }

@@ -11,7 +11,7 @@
 //! registers to the vCPU's state, so that a helper sees and may change them, and loads them again. x87 state stays in
 //! the processor: Rust does not touch it.
 
-use crate::asm::{Asm, Label, Mem, R11, RAX, RCX, RDI, RDX, RSI, RSP, Reg, at, gs, gs_index};
+use crate::asm::{Asm, Label, Mem, R11, RAX, RBX, RCX, RDI, RDX, RSI, RSP, Reg, at, gs, gs_index};
 use crate::cpu::{Cpu, ExitReason, GS_BIAS, JUMP_OFFSET, off};
 use crate::emit::registers::pinned;
 use crate::tlb::{JUMP_HASH, JUMP_WAY};
@@ -184,47 +184,68 @@ pub fn probe_jumps(asm: &mut Asm, salt: u32, way: i32, miss: Label) {
     asm.load(RDX, gs(off::spill(0)));
 }
 
-/// Loads all that the guest has in registers. R11 and RCX keep their value or are scratch.
+/// Loads all that the guest has in registers. R11 keeps its value.
 fn load_guest(asm: &mut Asm, avx: bool) {
+    // Loading MXCSR costs more than looking whether that is needed.
+    let same = asm.label();
+    asm.stmxcsr(gs(off::spill(0)));
+    asm.load32(RAX, gs(off::spill(0)));
+    asm.cmp32_mem(RAX, gs(off::MXCSR));
+    asm.jcc(crate::asm::cond::E, same);
     asm.ldmxcsr(gs(off::MXCSR));
+    asm.bind(same);
     for n in 0..16 {
         asm.load_vector(avx, n, gs(off::vector(n)));
     }
-    asm.push_mem(gs(off::FLAGS));
-    asm.popfq();
+    asm.load(RAX, gs(off::FLAGS));
+    asm.rorx(RCX, RAX, 11);
+    asm.and32_imm(RCX, 1);
+    asm.shl_imm(RAX, 8);
+    asm.or(RAX, RCX);
+    asm.restore_flags_from_rax();
     for (reg, number) in pinned() {
         asm.load(reg, gs(off::gpr(number)));
     }
 }
 
-/// Saves all that the guest has in registers but RAX, which the caller has saved, and sets up what Rust expects.
+/// Saves all that the guest has in registers but RAX, which the caller has saved, and sets up what Rust expects. RBX
+/// is what RAX was.
 fn save_guest(asm: &mut Asm, avx: bool) {
     for (reg, number) in pinned().filter(|(reg, _)| *reg != RAX) {
         asm.store(gs(off::gpr(number)), reg);
     }
-    asm.pushfq();
-    asm.pop_mem(gs(off::FLAGS));
-    // Flags that were put aside are the guest's: AH as it is, OF from AL.
+    asm.mov(RBX, RAX);
+    asm.save_flags_in_rax();
+    // Flags that were put aside are the guest's.
     asm.load32(RDX, gs(off::PARKED));
     asm.test32(RDX, RDX);
     let in_place = asm.label();
     asm.jcc(crate::asm::cond::E, in_place);
-    asm.load(RDX, gs(off::PARKED_FLAGS));
-    asm.rorx(RSI, RDX, 8);
-    asm.and32_imm(RSI, (lodge_x86::bits::rflags::ARITHMETIC & 0xff) as i32);
-    asm.and32_imm(RDX, 1);
-    asm.shl_imm(RDX, 11);
-    asm.or(RDX, RSI);
-    asm.store(gs(off::FLAGS), RDX);
+    asm.load(RAX, gs(off::PARKED_FLAGS));
     asm.bind(in_place);
+    // AH as it is, OF from AL.
+    asm.rorx(RDX, RAX, 8);
+    asm.and32_imm(RDX, (lodge_x86::bits::rflags::ARITHMETIC & 0xff) as i32);
+    asm.and32_imm(RAX, 1);
+    asm.shl_imm(RAX, 11);
+    asm.or(RDX, RAX);
+    asm.store(gs(off::FLAGS), RDX);
     for n in 0..16 {
         asm.save_vector(avx, n, gs(off::vector(n)));
     }
     if avx {
         asm.vzeroupper();
     }
+    // Rust runs with the guest's MXCSR where that differs from its own in what has happened only.
+    const HAPPENED: i32 = 0x3f;
+    let same = asm.label();
     asm.stmxcsr(gs(off::MXCSR));
+    asm.load32(RDX, gs(off::MXCSR));
+    asm.and32_imm(RDX, !HAPPENED);
+    asm.cmp32_mem(RDX, gs(off::HOST_MXCSR));
+    asm.jcc(crate::asm::cond::E, same);
     asm.ldmxcsr(gs(off::HOST_MXCSR));
+    asm.bind(same);
 }
 
 /// The common part of helper stubs: RAX is the function, RCX and R11 its arguments.
@@ -236,7 +257,7 @@ fn call_helper(asm: &mut Asm, avx: bool, unwind: u64) {
     asm.mov(RDX, R11);
     asm.rdgsbase(RDI);
     asm.lea(RDI, at(RDI, -GS_BIAS));
-    asm.call_reg(RAX);
+    asm.call_reg(RBX);
     asm.test32(RAX, RAX);
     let leave = asm.label();
     asm.jcc(crate::asm::cond::NE, leave);
