@@ -18,6 +18,7 @@ pub fn cases() -> Vec<Case> {
     all.extend(unusual_returns());
     all.extend(accesses());
     all.extend(faults());
+    all.extend(flags());
     all
 }
 
@@ -306,5 +307,56 @@ fn faults() -> Vec<Case> {
             let stack = end.state.segment[2].attributes & attribute::PRESENT;
             if stack != 0 { Ok(()) } else { Err("SS is unusable".into()) }
         }),
+    ]
+}
+
+fn flags() -> Vec<Case> {
+    let all = (rflags::ARITHMETIC | 2) as i32;
+    vec![
+        Case::long("crossings/popf_brings_every_flag_back", move |a| {
+            four(a, |a| emit!(a; push(all); popfq(); pushfq(); pop(rcx); push(2); popfq(); pushfq(); pop(rdx); add(rsi, rcx)))
+        })
+        .with(Rsi, 0)
+        .gives(Rcx, rflags::ARITHMETIC | 2)
+        .gives(Rdx, 2)
+        .gives(Rsi, 4 * (rflags::ARITHMETIC | 2))
+        .gives(Rbx, 0),
+        Case::long("crossings/popf_sets_if_and_clears_it", |a| {
+            four(a, |a| emit!(a; push(0x202); popfq(); pushfq(); pop(rcx); push(2); popfq(); pushfq(); pop(rdx)))
+        })
+        .gives(Rcx, 0x202)
+        .gives(Rdx, 2)
+        .gives(Rbx, 0),
+        Case::long("crossings/popf_lets_a_waiting_interrupt_through_after_others", |a| {
+            four(a, |a| emit!(a; push(0x202); popfq(); push(2); popfq()))?;
+            let mut settle = a.create_label();
+            emit!(a; xor(eax, eax); out(u32::from(port::EVENT), al); mov(bp, 100); set_label(&mut settle); dec(bp);
+                jne(settle); push(0x202); popfq(); inc(edi); inc(edi))
+        })
+        .event(Event::Interrupt(IRQ))
+        .with(Rdi, 0)
+        .any(Rbp)
+        .gives(Rax, 0)
+        .gives(Rbx, 0)
+        .ends(Ending::Vector { vector: IRQ, error: None, rip: Place::Instruction(14) }),
+        Case::long("crossings/popf_opens_user_pages", |a| {
+            four(a, |a| emit!(a; push(0x4_0002); popfq(); add(rax, qword_ptr(PLAY)); push(2); popfq()))?;
+            emit!(a; mov(rdx, qword_ptr(PLAY)))
+        })
+        .tweak(|state| state.cr4 |= cr4::SMAP)
+        .map(PLAY, RAM, P | RW | US)
+        .poke(RAM, &[1])
+        .with(Rax, 0)
+        .gives(Rax, 4)
+        .gives(Rbx, 0)
+        .page_fault(1, PLAY, 8),
+        Case::long("crossings/popf_from_a_page_that_is_not_there", |a| {
+            four(a, |a| emit!(a; push(2); popfq()))?;
+            emit!(a; mov(rsp, PLAY); popfq())
+        })
+        .gives(Rbx, 0)
+        .any(Rsp)
+        .gate(14, None, |gate| gate.ist = 1)
+        .page_fault(0, PLAY, 6),
     ]
 }

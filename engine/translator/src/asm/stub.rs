@@ -34,6 +34,14 @@ impl Asm {
         self.mem(None, false, &[0x3b], a.0, m, false);
     }
 
+    pub fn xor(&mut self, to: Reg, from: Reg) {
+        self.rr(true, &[0x31], from, to);
+    }
+
+    pub fn test32_mem(&mut self, a: Reg, m: Mem) {
+        self.mem(None, false, &[0x85], a.0, m, false);
+    }
+
     pub fn sub_mem(&mut self, to: Reg, m: Mem) {
         self.mem(None, true, &[0x2b], to.0, m, false);
     }
@@ -136,6 +144,8 @@ mod tests {
         assert_eq!(text(|a| a.and_imm(RDX, -4096)), "and rdx,0FFFFFFFFFFFFF000h");
         assert_eq!(text(|a| a.cmp32_imm(RCX, 0x21)), "cmp ecx,21h");
         assert_eq!(text(|a| a.cmp32_mem(RDX, gs(0x4008))), "cmp edx,gs:[8]");
+        assert_eq!(text(|a| a.xor(RCX, R11)), "xor rcx,r11");
+        assert_eq!(text(|a| a.test32_mem(RCX, gs(0x4008))), "test gs:[8],ecx");
         assert_eq!(text(|a| a.sub_mem(RCX, gs(0x4008))), "sub rcx,gs:[8]");
         assert_eq!(text(|a| a.neg(R11)), "neg r11");
         assert_eq!(text(|a| a.sbb(RDX, RDX)), "sbb rdx,rdx");

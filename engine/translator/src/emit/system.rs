@@ -12,7 +12,7 @@ use iced_x86::{Instruction, Mnemonic, OpKind, Register};
 use super::probe::segment_number;
 use super::registers::GprOperand;
 use super::{Cold, Emitter};
-use crate::asm::{Mem, R10, R11, RCX, RDX, RSP, at, gs};
+use crate::asm::{Mem, R10, R11, RAX, RCX, RDX, RSP, at, cond, gs};
 use crate::cpu::off;
 use crate::mode::Mode;
 use lodge_x86::bits::rflags;
@@ -33,6 +33,7 @@ impl Emitter<'_> {
             Mnemonic::Stac | Mnemonic::Clac if self.mode.has(Mode::SMAP) => {
                 return self.change_access(ins.mnemonic() == Mnemonic::Stac);
             }
+            Mnemonic::Popfq if kernel => self.pop_flags(ins),
             Mnemonic::Xsave | Mnemonic::Xsave64 | Mnemonic::Xrstor | Mnemonic::Xrstor64 => {
                 return self.extended_state(ins);
             }
@@ -121,6 +122,38 @@ impl Emitter<'_> {
         let next = self.next as i64;
         self.exit_direct(next, false);
         false
+    }
+
+    /// POPFQ at CPL 0, where nothing but IF and arithmetic flags changes, and nothing waits for IF.
+    fn pop_flags(&mut self, ins: &Instruction) {
+        const OTHERS: u64 = rflags::WRITABLE & !(rflags::ARITHMETIC | rflags::IF | rflags::RF | rflags::VM);
+        let (enter, back) = (self.asm.label(), self.asm.label());
+        let slot = self.stack_slot(0);
+        // All that a probe could spoil is about to be overwritten.
+        self.keep_flags = false;
+        self.probe(&slot, 8, false);
+        self.fetch(8, R11);
+        self.asm.load(RCX, gs(off::SYSTEM_FLAGS));
+        self.asm.xor(RCX, R11);
+        self.asm.test32_imm(RCX, OTHERS as u32);
+        self.asm.jcc(cond::NE, enter);
+        self.asm.rorx(RCX, R11, 9);
+        self.asm.and32_imm(RCX, 1);
+        self.asm.test32_mem(RCX, gs(off::LATCHED));
+        self.asm.jcc(cond::NE, enter);
+        self.asm.store32(gs(off::INTERRUPT_FLAG), RCX);
+        self.asm.store(gs(off::spill(6)), RAX);
+        self.asm.rorx(RCX, R11, 11);
+        self.asm.and32_imm(RCX, 1);
+        self.asm.mov32(RAX, R11);
+        self.asm.shl_imm(RAX, 8);
+        self.asm.or(RAX, RCX);
+        self.move_stack(8);
+        self.asm.restore_flags_from_rax();
+        self.asm.load(RAX, gs(off::spill(6)));
+        self.asm.bind(back);
+        let instruction = self.remember(ins);
+        self.cold.push(Cold::System { enter, back, instruction, guest: self.guest });
     }
 
     /// MOV from a segment or control register to a general-purpose one.
