@@ -222,6 +222,10 @@ fn sizes() -> Vec<Case> {
         .gives(Rax, 1)
         .gives(Rcx, 1)
         .gives(Rdx, 2),
+        // What an engine remembers of code in a global page may outlive a write of CR3, but not INVLPG, and not a write
+        // of CR3 where the page is not global.
+        code_moves("walks/code_in_a_global_page_moves", G, |a| emit!(a; invlpg(ptr(PLAY)))),
+        code_moves("walks/code_in_a_page_of_the_address_space_moves", 0, |a| emit!(a; mov(r9, cr3); mov(cr3, r9))).any(R9),
         Case::long("walks/access_over_two_pages", |a| {
             emit!(a; mov(rax, qword_ptr(PLAY)); mov(rax, qword_ptr(PLAY + 0x1000)); invlpg(ptr(PLAY));
                 invlpg(ptr(PLAY + 0x1000)); mov(rax, qword_ptr(PLAY + 0xffc)))
@@ -243,4 +247,31 @@ fn sizes() -> Vec<Case> {
         .accesses(crate::case::Access::MmioRead(crate::layout::RAM_END + 0x1000, 8))
         .ends(Ending::Vector { vector: 0xff, error: None, rip: Place::End }),
     ]
+}
+
+/// Code that is called before and after its page has been mapped elsewhere, and `flush` after that.
+fn code_moves(
+    name: &str,
+    bits: u64,
+    flush: impl Fn(&mut CodeAssembler) -> Result<(), IcedError> + Send + Sync + 'static,
+) -> Case {
+    // mov eax, n; ret
+    let returns = |n: u8| [0xb8, n, 0, 0, 0, 0xc3];
+    Case::long(name, move |a| {
+        entry(a)?;
+        emit!(a; mov(r8d, PLAY as u32); mov(rdx, cr3); call(r8); mov(cr3, rdx); call(r8); mov(cr3, rdx); call(r8);
+            mov(ecx, eax); add(qword_ptr(rbx), 0x1000))?;
+        flush(a)?;
+        emit!(a; call(r8); mov(esi, eax); call(r8))
+    })
+    .tweak(|state| state.cr4 |= cr4::PGE)
+    .map(PLAY, RAM, P | RW | bits)
+    .poke(RAM, &returns(5))
+    .poke(RAM + 0x1000, &returns(6))
+    .any(Rbx)
+    .any(Rdx)
+    .gives(R8, PLAY)
+    .gives(Rcx, 5)
+    .gives(Rsi, 6)
+    .gives(Rax, 6)
 }
