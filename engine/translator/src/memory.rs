@@ -3,7 +3,8 @@
 //! [`Ram`] is built once from [`GuestMemory`] and answers [`Ram::host`] for a guest physical address. The page walk of
 //! `lodge_x86::paging` goes through it.
 #![expect(unsafe_code, reason = "guest RAM is shared with other vCPUs and devices; access is by pointer")]
-// UNSAFETY: reads and writes of mapped guest RAM through raw pointers; bounds are checked against the regions.
+// UNSAFETY: reads and writes of mapped guest RAM through raw pointers; bounds are checked against the regions. One vector
+// of bytes becomes one of atomics.
 
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 
@@ -27,6 +28,13 @@ struct Region {
     tracker: WriteTracker,
     /// A byte a page: [`WRITABLE`], [`WATCHED`].
     pages: Vec<AtomicU8>,
+}
+
+/// That many marks, all clear. They take memory only where they are touched: most of a large guest's never are.
+fn marks(count: usize) -> Vec<AtomicU8> {
+    let mut zeros = std::mem::ManuallyDrop::new(vec![0u8; count]);
+    // SAFETY: the parts of a vector whose elements have the same size, alignment and valid values.
+    unsafe { Vec::from_raw_parts(zeros.as_mut_ptr().cast(), zeros.len(), zeros.capacity()) }
 }
 
 impl Region {
@@ -58,7 +66,7 @@ impl Ram {
                 length: region.len() & !(PAGE - 1),
                 host: region.as_ptr(),
                 tracker: region.bitmap_tracker(),
-                pages: (0..region.len().div_ceil(PAGE)).map(|_| AtomicU8::new(0)).collect(),
+                pages: marks(region.len().div_ceil(PAGE) as usize),
             })
             .collect();
         Self { regions, _memory: memory }
