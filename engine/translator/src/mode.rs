@@ -67,7 +67,7 @@ impl Mode {
     pub const HOW: u32 = Self::BOUNCE | Self::SINGLE;
 
     /// CR4.SMAP at CPL 0: STAC and CLAC change [`Mode::STRICT`].
-    pub const SMAP: u32 = 1 << 26;
+    pub const SMAP: u32 = 1 << 27;
 
     /// The key for the processor's state now, [`Mode::LARGE`] and [`Mode::HOW`] left out.
     pub fn of(cpu: &Cpu) -> Self {
