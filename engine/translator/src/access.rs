@@ -5,7 +5,7 @@
 //! bounce buffer ([`bounce_begin`], [`bounce_end`]) when the access is to a device or to two pages that do not lie
 //! side by side on the host.
 #![expect(unsafe_code, reason = "finds the emitted code that called, by the return address on the stack")]
-// UNSAFETY: one read of the engine's stack.
+// UNSAFETY: one read of the engine's stack, and copies to and from guest RAM that the soft TLB permits.
 
 use lodge_x86::exception::Exception;
 use lodge_x86::paging::{Access, AccessKind, Translation, is_canonical, walk};
@@ -13,6 +13,7 @@ use lodge_x86::paging::{Access, AccessKind, Translation, is_canonical, walk};
 use crate::context::{After, Bounced, Piece};
 use crate::cpu::Cpu;
 use crate::emit::probe::argument;
+use crate::go::LEAVE;
 use crate::memory::PAGE;
 use lodge_engine_api::chunk_mask;
 
@@ -55,6 +56,38 @@ impl Cpu {
         Err(segment_fault(segment))
     }
 
+    /// Where a range lies on the host by way of the soft TLB, which is filled for it; `None` where it has to be taken
+    /// apart: a device's, in two pages, or written where each write has to be seen.
+    ///
+    /// Only while other vCPUs make no translations: between this and the access the page must not come to hold code.
+    fn reach(&mut self, linear: u64, length: usize, access: Access) -> Result<Option<*mut u8>, Exception> {
+        if !self.context().in_code || length as u64 > PAGE - linear % PAGE {
+            return Ok(None);
+        }
+        if let Some(host) = self.context().regions.peek(linear, length, access) {
+            return Ok(Some(host));
+        }
+        let translation = self.translate(linear, access)?;
+        let host = self.fill(linear, &translation);
+        let seen = access.kind == AccessKind::Write && self.context().shared.ram.watched(translation.gpa) != 0;
+        Ok(if seen { None } else { host })
+    }
+
+    /// Puts a page into the soft TLB; where `linear` lies on the host, if it is RAM.
+    fn fill(&mut self, linear: u64, translation: &Translation) -> Option<*mut u8> {
+        let gpa = translation.gpa;
+        let context = self.context();
+        let host = context.shared.ram.host(gpa)?;
+        let page = host.wrapping_sub((gpa % PAGE) as usize) as u64;
+        let writable = context.shared.ram.watched(gpa) == 0;
+        if writable {
+            context.shared.ram.note_writable(gpa);
+        }
+        let paging = context.paging;
+        context.regions.fill(linear, translation, &paging, page, writable);
+        Some(host)
+    }
+
     /// Splits a range into pieces by page, with all permissions checked before anything is done.
     fn pieces(&mut self, linear: u64, length: usize, access: Access) -> Result<[Option<Piece>; 2], Exception> {
         let first = length.min((PAGE - linear % PAGE) as usize);
@@ -73,6 +106,11 @@ impl Cpu {
     /// Reads up to a page of linear memory.
     pub fn read_linear(&mut self, linear: u64, data: &mut [u8], privilege: Privilege) -> Result<(), Exception> {
         let access = self.access(AccessKind::Read, privilege);
+        if let Some(host) = self.reach(linear, data.len(), access)? {
+            // SAFETY: the range lies in a page of RAM.
+            unsafe { std::ptr::copy_nonoverlapping(host, data.as_mut_ptr(), data.len()) };
+            return Ok(());
+        }
         let pieces = self.pieces(linear, data.len(), access)?;
         self.read_pieces(&pieces, data);
         Ok(())
@@ -81,6 +119,11 @@ impl Cpu {
     /// Writes up to a page of linear memory.
     pub fn write_linear(&mut self, linear: u64, data: &[u8], privilege: Privilege) -> Result<(), Exception> {
         let access = self.access(AccessKind::Write, privilege);
+        if let Some(host) = self.reach(linear, data.len(), access)? {
+            // SAFETY: the range lies in a page of RAM, and no code has been translated from that page.
+            unsafe { std::ptr::copy_nonoverlapping(data.as_ptr(), host, data.len()) };
+            return Ok(());
+        }
         let pieces = self.pieces(linear, data.len(), access)?;
         self.write_pieces(&pieces, data);
         Ok(())
@@ -200,8 +243,11 @@ impl Cpu {
     /// Leaves emitted code from a memory helper.
     fn leave(&mut self, after: After) -> u64 {
         self.locate();
+        if let After::Raise(exception) = after {
+            return self.raise_and_go(exception);
+        }
         self.context().after = after;
-        1
+        LEAVE
     }
 }
 
@@ -325,7 +371,6 @@ fn direct(cpu: &mut Cpu, what: u64, address: u64) -> Result<Option<*mut u8>, Exc
         return Ok(Some(first));
     }
     let context = cpu.context();
-    let Some(host) = context.shared.ram.host(gpa) else { return Ok(None) };
     let watched = context.shared.ram.watched(gpa);
     if request.write && watched != 0 {
         context.counts.code_writes += 1;
@@ -341,14 +386,7 @@ fn direct(cpu: &mut Cpu, what: u64, address: u64) -> Result<Option<*mut u8>, Exc
             context.shared.note_write(gpa & !(PAGE - 1), PAGE as usize);
         }
     }
-    let page_host = host.wrapping_sub((gpa % PAGE) as usize) as u64;
-    let writable = context.shared.ram.watched(gpa) == 0;
-    let paging = context.paging;
-    if writable {
-        context.shared.ram.note_writable(gpa);
-    }
-    context.regions.fill(request.linear, &translation, &paging, page_host, writable);
-    Ok(Some(host))
+    Ok(cpu.fill(request.linear, &translation))
 }
 
 /// Begins an access through the bounce buffer: checks it, and reads what the instruction will read.

@@ -3,6 +3,8 @@
 //! Guest instructions themselves go through `iced-x86`'s encoder ([`crate::emit`]); what is here is the fixed glue,
 //! which has to be emitted fast. Key types: [`Asm`], [`Reg`], [`Label`]. Encodings: SDM 2 chapter 2.
 
+mod stub;
+
 use crate::cpu::GS_BIAS;
 
 /// A host general-purpose register by encoding number.
@@ -501,14 +503,6 @@ impl Asm {
             self.byte(0x41);
         }
         self.byte(0x58 | reg.0 & 7);
-    }
-
-    pub fn push_mem(&mut self, m: Mem) {
-        self.mem(None, false, &[0xff], 6, m, false);
-    }
-
-    pub fn pop_mem(&mut self, m: Mem) {
-        self.mem(None, false, &[0x8f], 0, m, false);
     }
 
     pub fn pushfq(&mut self) {

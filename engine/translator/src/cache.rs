@@ -33,7 +33,7 @@ impl CodeCache {
     /// Maps `size` bytes, rounded up to whole pages.
     pub fn new(size: usize) -> io::Result<Self> {
         let size = size.next_multiple_of(4096);
-        let split = size / 16 * HOT_SHARE & !63;
+        let split = (size / 16 * HOT_SHARE) & !63;
         // SAFETY: plain system calls; results are checked.
         unsafe {
             let fd = libc::memfd_create(c"lodge-code".as_ptr(), libc::MFD_CLOEXEC);

@@ -10,6 +10,7 @@ use lodge_x86::exception::Exception;
 use lodge_x86::paging::PagingContext;
 use lodge_x86::state::Activity;
 
+use crate::go::Ways;
 use crate::kvmclock::KvmClock;
 use crate::partition::Shared;
 use crate::tlb::Regions;
@@ -50,6 +51,10 @@ pub struct Context {
     pub io: Option<*const dyn CpuIo>,
     /// TLBs and jump caches.
     pub regions: Regions,
+    /// Stubs by mode.
+    pub ways: Ways,
+    /// Emitted code, or a helper of it, is running: no other vCPU makes translations meanwhile.
+    pub in_code: bool,
     /// Digest of the control registers.
     pub paging: PagingContext,
     /// What a helper wants.

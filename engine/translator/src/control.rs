@@ -4,6 +4,7 @@ use iced_x86::{Instruction, Mnemonic, OpKind, Register};
 use lodge_x86::TableRegister;
 use lodge_x86::bits::{cr0, cr3, cr4, efer};
 use lodge_x86::exception::Exception;
+use lodge_x86::paging::PagingContext;
 
 use crate::access::Privilege;
 use crate::cpu::Cpu;
@@ -44,7 +45,9 @@ impl Cpu {
     pub fn set_cr3(&mut self, value: u64) {
         let keep = self.cr4 & cr4::PCIDE != 0 && value & cr3::NO_FLUSH != 0;
         self.cr3 = value & !cr3::NO_FLUSH;
-        self.refresh();
+        let paging = PagingContext::new(self.cr0, self.cr3, self.cr4, self.msrs.efer, PHYSICAL_BITS);
+        self.context().paging = paging;
+        self.renew_walk(&paging);
         let pcid = self.current_pcid();
         self.switch_region(pcid, keep);
     }

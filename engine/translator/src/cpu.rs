@@ -4,6 +4,7 @@
 //!            +0x00000  Cpu            one memfd, mapped at the start of every region
 //! GS base -> +0x04000  soft TLB       TLB_ENTRIES entries of 64 bytes        (crate::tlb)
 //!            +0x84000  jump cache     two ways of JUMP_ENTRIES of 16 bytes    (crate::tlb)
+//!            +0xc4000  record         which slots of the TLB are in use       (crate::tlb)
 //! ```
 //!
 //! There is one such *region* per guest address space that is kept warm; a CR3 write under PCID moves the GS base
@@ -21,6 +22,9 @@ use lodge_x86::segment::{Segment, TableRegister, attribute};
 use lodge_x86::state::Msrs;
 
 use crate::context::Context;
+use crate::crossing::{Side, Sides};
+use crate::tlb::Record;
+use crate::walk::{View, Walk};
 
 /// What the GS base is beyond a region's start: at the TLB, so that probes have short displacements.
 pub const GS_BIAS: i32 = STATE_SIZE as i32;
@@ -33,7 +37,10 @@ pub const JUMP_OFFSET: usize = TLB_OFFSET + crate::tlb::TLB_ENTRIES * 64;
 /// Distance of two regions.
 pub const REGION_STRIDE: usize = 2 << 20;
 
-const _: () = assert!(JUMP_OFFSET + 2 * crate::tlb::JUMP_ENTRIES * 16 <= REGION_STRIDE);
+/// Where a region's [`Record`] is.
+pub const RECORD_OFFSET: usize = JUMP_OFFSET + 2 * crate::tlb::JUMP_ENTRIES * 16;
+
+const _: () = assert!(RECORD_OFFSET + size_of::<Record>() <= REGION_STRIDE);
 
 /// A segment register with what emitted code needs to check an access through it.
 #[derive(Clone, Copy, Debug, Default)]
@@ -177,6 +184,16 @@ pub struct Cpu {
     pub nmi_blocked: bool,
     /// The mode key under which blocks are now looked up ([`crate::mode::Mode`]).
     pub mode: u32,
+    /// Where SYSCALL and SYSRET lead.
+    pub sides: Sides,
+    /// What TLB misses need to know.
+    pub walk: Walk,
+    /// How the running block is run: bits of [`crate::mode::Mode::HOW`].
+    pub how: u32,
+    /// The jump-cache lookup, and the way out of an empty stack of frames, of the mode that a helper goes on in.
+    pub go_indirect: u64,
+    /// See [`Cpu::go_indirect`].
+    pub go_underflow: u64,
     /// All that only Rust needs.
     pub context: *mut Context,
 }
@@ -195,7 +212,7 @@ const _: () = assert!(size_of::<Cpu>() <= STATE_SIZE);
 
 /// Offsets for emitted code.
 pub mod off {
-    use super::{Cpu, HotSegment};
+    use super::{Cpu, HotSegment, Msrs, RECORD_OFFSET, Record, Side, Sides, View, Walk};
     use std::mem::offset_of;
 
     const fn of(offset: usize) -> i32 {
@@ -226,6 +243,77 @@ pub mod off {
         segment(number)
             + if write { of(offset_of!(HotSegment, write_end)) } else { of(offset_of!(HotSegment, read_end)) }
     }
+    /// Of a segment's limit, selector and attributes, which are eight bytes behind its architectural base.
+    pub const fn segment_limits(number: u8) -> i32 {
+        segment(number) + of(offset_of!(HotSegment, segment)) + of(offset_of!(lodge_x86::Segment, limit))
+    }
+    /// A [`Side`]'s fields.
+    pub struct SideFields {
+        pub mode: i32,
+        pub open: i32,
+        pub indirect: i32,
+        pub underflow: i32,
+        pub cs: i32,
+        pub ss: i32,
+    }
+    /// Of the fields of one end of a crossing.
+    pub const fn side(user: bool) -> SideFields {
+        let side = if user { offset_of!(Sides, user) } else { offset_of!(Sides, kernel) };
+        let at = of(offset_of!(Cpu, sides)) + of(side);
+        SideFields {
+            mode: at + of(offset_of!(Side, mode)),
+            open: at + of(offset_of!(Side, open)),
+            indirect: at + of(offset_of!(Side, indirect)),
+            underflow: at + of(offset_of!(Side, underflow)),
+            cs: at + of(offset_of!(Side, cs)),
+            ss: at + of(offset_of!(Side, ss)),
+        }
+    }
+    pub const SIDES_KEEP: i32 = of(offset_of!(Cpu, sides)) + of(offset_of!(Sides, keep));
+    pub const SIDES_KEEP_AX: i32 = of(offset_of!(Cpu, sides)) + of(offset_of!(Sides, keep_ax));
+    pub const SIDES_KEEP_IF: i32 = of(offset_of!(Cpu, sides)) + of(offset_of!(Sides, keep_if));
+    const fn walk(field: usize) -> i32 {
+        of(offset_of!(Cpu, walk)) + of(field)
+    }
+    pub const WALK_ROOT: i32 = walk(offset_of!(Walk, root));
+    pub const WALK_RESERVED: i32 = walk(offset_of!(Walk, reserved));
+    pub const WALK_ADDRESS: i32 = walk(offset_of!(Walk, address));
+    pub const WALK_SMAP: i32 = walk(offset_of!(Walk, smap));
+    /// Of a register that a walk has put aside.
+    pub const fn walk_saved(number: u8) -> i32 {
+        walk(offset_of!(Walk, saved)) + number as i32 * 8
+    }
+    /// A [`View`]'s fields.
+    pub struct ViewFields {
+        pub start: i32,
+        pub length: i32,
+        pub host: i32,
+        pub pages: i32,
+    }
+    /// Of the fields of a piece of RAM.
+    pub const fn walk_view(number: u8) -> ViewFields {
+        let at = walk(offset_of!(Walk, ram)) + number as i32 * size_of::<View>() as i32;
+        ViewFields {
+            start: at + of(offset_of!(View, start)),
+            length: at + of(offset_of!(View, length)),
+            host: at + of(offset_of!(View, host)),
+            pages: at + of(offset_of!(View, pages)),
+        }
+    }
+    pub const RECORD_LENGTH: i32 = of(RECORD_OFFSET) + of(offset_of!(Record, length));
+    pub const RECORD_BLOOM: i32 = of(RECORD_OFFSET) + of(offset_of!(Record, large));
+    pub const RECORD_LOG: i32 = of(RECORD_OFFSET) + of(offset_of!(Record, log));
+    const fn msr(field: usize) -> i32 {
+        of(offset_of!(Cpu, msrs)) + of(field)
+    }
+    pub const LSTAR: i32 = msr(offset_of!(Msrs, lstar));
+    pub const KERNEL_GS_BASE: i32 = msr(offset_of!(Msrs, kernel_gs_base));
+    pub const TSC_AUX: i32 = msr(offset_of!(Msrs, tsc_aux));
+    pub const MODE: i32 = of(offset_of!(Cpu, mode));
+    pub const CR0: i32 = of(offset_of!(Cpu, cr0));
+    pub const CR2: i32 = of(offset_of!(Cpu, cr2));
+    pub const CR3: i32 = of(offset_of!(Cpu, cr3));
+    pub const CR4: i32 = of(offset_of!(Cpu, cr4));
     /// Of a segment's selector.
     pub const fn segment_selector(number: u8) -> i32 {
         segment(number) + of(offset_of!(HotSegment, segment)) + of(offset_of!(lodge_x86::Segment, selector))
@@ -237,6 +325,8 @@ pub mod off {
     pub const WINDOW: i32 = of(offset_of!(Cpu, window));
     pub const WINDOW_DELTA: i32 = of(offset_of!(Cpu, window_delta));
     pub const HOST_FS: i32 = of(offset_of!(Cpu, host_fs));
+    pub const GO_INDIRECT: i32 = of(offset_of!(Cpu, go_indirect));
+    pub const GO_UNDERFLOW: i32 = of(offset_of!(Cpu, go_underflow));
     pub const LIP: i32 = of(offset_of!(Cpu, lip));
     pub const CODE_BASE: i32 = of(offset_of!(Cpu, code_base));
     pub const FLAGS: i32 = of(offset_of!(Cpu, flags));

@@ -386,7 +386,7 @@ impl Cpu {
         if level > cpl {
             self.drop_inner_segments();
         }
-        self.refresh();
+        self.mode = crate::mode::Mode::of(self).0;
         self.set_rip(if bytes == 2 { ip & 0xffff } else { ip });
         Ok(())
     }

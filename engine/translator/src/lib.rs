@@ -22,6 +22,7 @@ mod context;
 mod control;
 mod cpu;
 mod cpuid;
+mod crossing;
 mod debug;
 mod deliver;
 mod disassemble;
@@ -30,6 +31,7 @@ mod features;
 mod fpu;
 mod frames;
 mod gather;
+mod go;
 mod kvmclock;
 mod legacy;
 mod memory;
@@ -48,6 +50,7 @@ mod tlb;
 mod transfer;
 mod translate;
 mod vcpu;
+mod walk;
 
 use std::sync::Arc;
 

@@ -3,11 +3,13 @@
 //! [`Ram`] is built once from [`GuestMemory`] and answers [`Ram::host`] for a guest physical address. The page walk of
 //! `lodge_x86::paging` goes through it.
 #![expect(unsafe_code, reason = "guest RAM is shared with other vCPUs and devices; access is by pointer")]
-// UNSAFETY: reads and writes of mapped guest RAM through raw pointers; bounds are checked against the regions.
+// UNSAFETY: reads and writes of mapped guest RAM through raw pointers; bounds are checked against the regions. One vector
+// of bytes becomes one of atomics.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 
 use crate::alias::Alias;
+use crate::walk::View;
 use lodge_engine_api::{GuestMemory, WriteTracker};
 use lodge_x86::paging::PhysicalMemory;
 use vm_memory::{Address, GuestMemoryBackend, GuestMemoryRegion};
@@ -15,13 +17,31 @@ use vm_memory::{Address, GuestMemoryBackend, GuestMemoryRegion};
 /// Bytes of a small page.
 pub const PAGE: u64 = 4096;
 
+/// Mark of a page: some TLB may let it be written.
+pub const WRITABLE: u8 = 1;
+/// Mark of a page: a part of it is watched.
+pub const WATCHED: u8 = 2;
+
 struct Region {
     start: u64,
     length: u64,
     host: *mut u8,
     tracker: WriteTracker,
-    /// One bit a page: some TLB may let it be written.
-    writable: Vec<AtomicU64>,
+    /// A byte a page: [`WRITABLE`], [`WATCHED`].
+    pages: Vec<AtomicU8>,
+}
+
+/// That many marks, all clear. They take memory only where they are touched: most of a large guest's never are.
+fn marks(count: usize) -> Vec<AtomicU8> {
+    let mut zeros = std::mem::ManuallyDrop::new(vec![0u8; count]);
+    // SAFETY: the parts of a vector whose elements have the same size, alignment and valid values.
+    unsafe { Vec::from_raw_parts(zeros.as_mut_ptr().cast(), zeros.len(), zeros.capacity()) }
+}
+
+impl Region {
+    fn mark(&self, offset: u64) -> &AtomicU8 {
+        &self.pages[(offset / PAGE) as usize]
+    }
 }
 
 /// All RAM of a guest.
@@ -55,7 +75,7 @@ impl Ram {
                 length: region.len() & !(PAGE - 1),
                 host: aliases.get(n).map_or(region.as_ptr(), Alias::host),
                 tracker: region.bitmap_tracker(),
-                writable: (0..region.len().div_ceil(PAGE * 64)).map(|_| AtomicU64::new(0)).collect(),
+                pages: marks(region.len().div_ceil(PAGE) as usize),
             })
             .collect();
         Self { regions, _aliases: aliases, _memory: memory }
@@ -84,6 +104,7 @@ impl Ram {
     pub fn watch(&self, gpa: u64, chunks: u64) {
         if let Some((region, offset)) = self.region(gpa) {
             region.tracker.watch(offset as usize, chunks);
+            region.mark(offset).fetch_or(WATCHED, Ordering::SeqCst);
         }
     }
 
@@ -91,27 +112,44 @@ impl Ram {
     pub fn rewatch(&self, gpa: u64, chunks: u64) {
         if let Some((region, offset)) = self.region(gpa) {
             region.tracker.rewatch(offset as usize, chunks);
+            if chunks == 0 {
+                region.mark(offset).fetch_and(!WATCHED, Ordering::SeqCst);
+            } else {
+                region.mark(offset).fetch_or(WATCHED, Ordering::SeqCst);
+            }
         }
     }
 
     /// Notes that a TLB is about to let the page at `gpa` be written.
     pub fn note_writable(&self, gpa: u64) {
         if let Some((region, offset)) = self.region(gpa) {
-            let page = (offset / PAGE) as usize;
-            let (word, bit) = (&region.writable[page / 64], 1 << (page % 64));
-            if word.load(Ordering::Relaxed) & bit == 0 {
-                word.fetch_or(bit, Ordering::SeqCst);
+            let mark = region.mark(offset);
+            if mark.load(Ordering::Relaxed) & WRITABLE == 0 {
+                mark.fetch_or(WRITABLE, Ordering::SeqCst);
             }
         }
     }
 
     /// Whether a TLB may let the page at `gpa` be written; from now on none does.
     pub fn take_written(&self, gpa: u64) -> bool {
-        self.region(gpa).is_some_and(|(region, offset)| {
-            let page = (offset / PAGE) as usize;
-            let bit = 1 << (page % 64);
-            region.writable[page / 64].fetch_and(!bit, Ordering::SeqCst) & bit != 0
-        })
+        self.region(gpa)
+            .is_some_and(|(region, offset)| region.mark(offset).fetch_and(!WRITABLE, Ordering::SeqCst) & WRITABLE != 0)
+    }
+
+    /// The two largest pieces, as emitted code wants them. They stay where they are as long as this does.
+    pub fn views(&self) -> [View; 2] {
+        let mut views: Vec<View> = self
+            .regions
+            .iter()
+            .map(|region| View {
+                start: region.start,
+                length: region.length,
+                host: region.host as u64,
+                pages: region.pages.as_ptr() as u64,
+            })
+            .collect();
+        views.sort_by_key(|view| std::cmp::Reverse(view.length));
+        [0, 1].map(|n| views.get(n).copied().unwrap_or_default())
     }
 
     /// Has `listener` called with guest physical address and length of each device write over watched chunks.

@@ -69,44 +69,73 @@ impl Mode {
     /// Those bits that say how one instruction is to be run rather than what the processor is like.
     pub const HOW: u32 = Self::BOUNCE | Self::SINGLE;
 
+    /// CR4.SMAP at CPL 0: STAC and CLAC change [`Mode::STRICT`].
+    pub const SMAP: u32 = 1 << 27;
+
     /// The key for the processor's state now, [`Mode::LARGE`] and [`Mode::HOW`] left out.
     pub fn of(cpu: &Cpu) -> Self {
         use lodge_x86::segment::attribute;
-        let mut bits = 0;
-        let mut put = |on: bool, bit: u32| bits |= if on { bit } else { 0 };
-        let cpl = cpu.cpl();
-        let real = cpu.is_real();
-        let v86 = cpu.is_v86();
-        let long = cpu.is_64();
+        let (real, v86, long) = (cpu.is_real(), cpu.is_v86(), cpu.is_64());
         let cs = &cpu.segment[1];
+        let mut key = Self::common(cpu, long, cpu.cpl(), cpu.system_flags);
+        let mut put = |on: bool, bit: u32| key.0 |= if on { bit } else { 0 };
         let code32 = cs.segment.attributes & attribute::BIG != 0;
         put(code32 && !long, 1);
-        put(long, 2);
         put(cpu.segment[2].segment.attributes & attribute::BIG != 0 && !long, Self::STACK32);
+        put(cs.base == 0, Self::CS_FLAT);
+        let flat = |n: usize| cpu.segment[n].base == 0 && cpu.segment[n].is_unlimited();
+        put(flat(0) && flat(2) && flat(3), Self::DATA_FLAT);
+        put(cpu.segment[4].is_unlimited(), Self::FS_OPEN);
+        put(cpu.segment[5].is_unlimited(), Self::GS_OPEN);
+        put(real || v86, Self::REAL);
+        if real {
+            put(true, Self::IF_FREE);
+        }
+        if v86 {
+            key.0 &= !Self::IF_FREE;
+        }
+        if real || v86 {
+            key.0 &= !Self::AVX;
+        }
+        key
+    }
+
+    /// The key for 64-bit mode at CPL 3 or 0, with IOPL 0 and TF, DF and AC clear, whatever the state now.
+    pub fn long(cpu: &Cpu, user: bool) -> Self {
+        Self::common(cpu, true, if user { 3 } else { 0 }, 0)
+    }
+
+    /// What does not depend on the contents of segment registers outside 64-bit mode.
+    fn common(cpu: &Cpu, long: bool, cpl: u8, system_flags: u64) -> Self {
+        let mut bits = 0;
+        let mut put = |on: bool, bit: u32| bits |= if on { bit } else { 0 };
+        let ac = system_flags & rflags::AC != 0;
+        let iopl = (system_flags >> 12 & 3) as u8;
+        let smap = cpu.cr4 & cr4::SMAP != 0;
+        put(long, 2 | Self::CS_FLAT | Self::DATA_FLAT | Self::FS_OPEN | Self::GS_OPEN);
         put(cpl == 3, Self::USER);
-        let ac = cpu.system_flags & rflags::AC != 0;
-        put(cpl != 3 && cpu.cr4 & cr4::SMAP != 0 && !ac, Self::STRICT);
+        put(cpl != 3 && smap && !ac, Self::STRICT);
+        put(cpl == 0 && smap, Self::SMAP);
         put(cpu.cr0 & cr0::EM != 0, Self::EMULATE);
         put(cpu.cr0 & cr0::TS != 0, Self::SWITCHED);
         put(cpu.cr0 & cr0::MP != 0, Self::MONITOR);
         put(cpu.cr4 & cr4::OSFXSR != 0, Self::SSE);
         let xsave = cpu.cr4 & cr4::OSXSAVE != 0;
         put(xsave, Self::XSAVE);
-        put(xsave && cpu.xcr0 & 6 == 6 && !real && !v86, Self::AVX);
-        put(real || (!v86 && cpl <= cpu.iopl()), Self::IF_FREE);
-        put(long || cs.base == 0, Self::CS_FLAT);
-        let flat = |n: usize| cpu.segment[n].base == 0 && cpu.segment[n].is_unlimited();
-        put(long || (flat(0) && flat(2) && flat(3)), Self::DATA_FLAT);
-        put(long || cpu.segment[4].is_unlimited(), Self::FS_OPEN);
-        put(long || cpu.segment[5].is_unlimited(), Self::GS_OPEN);
+        put(xsave && cpu.xcr0 & 6 == 6, Self::AVX);
+        put(cpl <= iopl, Self::IF_FREE);
         put(long && cpu.cr4 & cr4::FSGSBASE != 0, Self::FSGSBASE);
         put(cpl != 0 && cpu.cr4 & cr4::TSD != 0, Self::TSC_CHECKED);
-        put(real || v86, Self::REAL);
         put(cpl == 0, Self::KERNEL);
         put(cpl == 3 && ac && cpu.cr0 & cr0::AM != 0, Self::ALIGN);
         put(cpl != 0 && cpu.cr4 & cr4::UMIP != 0, Self::UMIP);
-        put(cpu.system_flags & rflags::DF != 0, Self::DOWN);
+        put(system_flags & rflags::DF != 0, Self::DOWN);
         Self(bits)
+    }
+
+    /// The key after STAC or CLAC, under [`Mode::SMAP`].
+    pub fn other_access(self) -> Self {
+        Self(self.0 ^ Self::STRICT)
     }
 
     /// Whether any of `bits` is set.

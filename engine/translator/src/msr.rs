@@ -178,10 +178,16 @@ fn write(cpu: &mut Cpu, number: u32, value: u64) -> Result<(), Exception> {
         msr::KVM_WALL_CLOCK | msr::KVM_WALL_CLOCK_OLD => write_wall_clock(cpu, value),
         msr::KVM_SYSTEM_TIME | msr::KVM_SYSTEM_TIME_OLD => write_system_time(cpu, value),
         msr::EFER => write_efer(cpu, value)?,
-        msr::STAR => cpu.msrs.star = value,
+        msr::STAR => {
+            cpu.msrs.star = value;
+            cpu.renew_sides();
+        }
         msr::LSTAR => cpu.msrs.lstar = canonical(value)?,
         msr::CSTAR => cpu.msrs.cstar = canonical(value)?,
-        msr::FMASK => cpu.msrs.fmask = value & 0xffff_ffff,
+        msr::FMASK => {
+            cpu.msrs.fmask = value & 0xffff_ffff;
+            cpu.renew_sides();
+        }
         msr::FS_BASE => {
             let base = canonical(value)?;
             cpu.set_segment_base(4, base);

@@ -4,19 +4,20 @@
 //! Rust --enter--> block --jmp leave_*-----> Rust        (a block is done)
 //!                 block --call helper stub--> Rust fn --0--> back into the block
 //!                                                     --1--> leave
+//!                                                     --2--> jump cache  (crate::go)
 //! ```
 //!
 //! Emitted code runs on a stack of its own ([`crate::frames`]), helpers on the thread's. A helper stub saves all guest
 //! registers to the vCPU's state, so that a helper sees and may change them, and loads them again. x87 state stays in
 //! the processor: Rust does not touch it.
 
-use crate::asm::{Asm, Label, Mem, R11, RAX, RCX, RDI, RDX, RSI, RSP, Reg, at, cond, gs, gs_at, gs_index};
+use crate::asm::{Asm, Label, Mem, R11, RAX, RBX, RCX, RDI, RDX, RSI, RSP, Reg, at, cond, gs, gs_at, gs_index};
 use crate::cpu::{Cpu, ExitReason, GS_BIAS, JUMP_OFFSET, TLB_OFFSET, off};
 use crate::emit::probe::argument;
 use crate::emit::registers::pinned;
 use crate::tlb::{HOST_OFFSET, JUMP_HASH, JUMP_WAY, TLB_ENTRIES};
 
-/// A function that emitted code calls: the state and two arguments; whether to leave the block.
+/// A function that emitted code calls: the state and two arguments; an answer of [`crate::go`].
 pub type Helper = extern "sysv64" fn(&mut Cpu, u64, u64) -> u64;
 
 /// Functions behind the helper stubs.
@@ -48,14 +49,20 @@ pub struct Stubs {
     pub leave_poll: u64,
     /// Where the signal handler sends a thread that faulted in emitted code.
     pub leave_fault: u64,
-    /// Calls [`Helpers::memory`].
+    /// Walks the page tables, or calls [`Helpers::memory`].
     pub memory: u64,
+    /// Calls [`Helpers::memory`].
+    pub memory_checked: u64,
     /// Calls [`Helpers::bounce_begin`].
     pub bounce_begin: u64,
     /// Calls [`Helpers::bounce_end`].
     pub bounce_end: u64,
     /// Calls [`Helpers::system`].
     pub system: u64,
+    /// SYSCALL of 64-bit mode, called as [`Stubs::system`] is.
+    pub syscall: u64,
+    /// SYSRETQ, likewise.
+    pub sysret: u64,
     /// Calls [`Helpers::string`].
     pub string: u64,
     /// Calls [`Helpers::raise`].
@@ -78,8 +85,7 @@ impl Stubs {
         asm.load(RSP, gs(off::FRAMES_TOP));
         asm.store_imm32(gs(off::PARKED), 0);
         // What the window showed may have changed.
-        asm.mov_imm(RCX, Cpu::NO_WINDOW);
-        asm.store(gs(off::WINDOW), RCX);
+        empty_window(asm, RCX);
         asm.mov_imm(RCX, 0);
         asm.store(gs(off::WINDOW_DELTA), RCX);
         load_guest(asm, avx);
@@ -124,12 +130,15 @@ impl Stubs {
             asm.jmp_to(call);
             here
         };
-        stubs.memory = helper(asm, helpers.memory);
+        stubs.memory_checked = helper(asm, helpers.memory);
         stubs.bounce_begin = helper(asm, helpers.bounce_begin);
         stubs.bounce_end = helper(asm, helpers.bounce_end);
         stubs.system = helper(asm, helpers.system);
         stubs.string = helper(asm, helpers.string);
         stubs.raise = helper(asm, helpers.raise);
+        stubs.memory = crate::walk::emit(asm, stubs.memory_checked);
+        stubs.syscall = crate::crossing::emit_syscall(asm, stubs.system);
+        stubs.sysret = crate::crossing::emit_sysret(asm, stubs.system, stubs.leave_poll);
         stubs
     }
 
@@ -191,7 +200,8 @@ impl Stubs {
         asm.bind(walk);
         asm.load(RDX, gs(off::spill(0)));
         asm.store(gs(off::spill(1)), R11);
-        asm.mov_imm32(RCX, 1 | argument::WRITE | argument::READ | argument::TRY | SS << argument::SEGMENT_SHIFT);
+        let what = 1 | argument::WRITE | argument::READ | argument::TRY | SS << argument::SEGMENT_SHIFT;
+        asm.mov_imm32(RCX, what | (tag as u32 / 8) << argument::CONTEXT_SHIFT);
         asm.call_to(self.memory);
         asm.store(gs(off::spill(0)), RDX);
         asm.test(R11, R11);
@@ -217,8 +227,9 @@ pub fn probe_jumps(asm: &mut Asm, salt: u32, way: i32, miss: Label) {
     const NEGATED: i32 = JUMP_OFFSET as i32;
     const HOST: i32 = NEGATED + 8;
     asm.store(gs(off::spill(0)), RDX);
-    asm.rorx(RDX, R11, JUMP_HASH);
-    asm.lea32(RDX, Mem { gs: false, base: Some(RDX), index: Some((R11, 0)), disp: salt as i32 });
+    let (rotate, shift) = JUMP_HASH[usize::from(way != 0)];
+    asm.rorx(RDX, R11, rotate);
+    asm.lea32(RDX, Mem { gs: false, base: Some(RDX), index: Some((R11, shift)), disp: salt as i32 });
     // The slot times 8 in 16 bits, then times 2 by the scale: 16 bytes an entry.
     asm.lea32(RDX, Mem { gs: false, base: None, index: Some((RDX, 3)), disp: 0 });
     asm.movzx16(RDX, RDX);
@@ -232,51 +243,79 @@ pub fn probe_jumps(asm: &mut Asm, salt: u32, way: i32, miss: Label) {
     asm.load(RDX, gs(off::spill(0)));
 }
 
+/// Has the stack window show nothing, as is due whenever mode or mappings may have changed. The FS base may stay: what
+/// is taken to be in this window is not canonical with any. No flags.
+pub fn empty_window(asm: &mut Asm, scratch: Reg) {
+    asm.mov_imm(scratch, Cpu::NO_WINDOW);
+    asm.store(gs(off::WINDOW), scratch);
+}
+
 /// Loads all that the guest has in registers. R11 keeps its value; RCX is scratch.
 fn load_guest(asm: &mut Asm, avx: bool) {
     asm.load(RCX, gs(off::WINDOW_DELTA));
     asm.wrfsbase(RCX);
+    // Loading MXCSR costs more than looking whether that is needed.
+    let same = asm.label();
+    asm.stmxcsr(gs(off::spill(0)));
+    asm.load32(RAX, gs(off::spill(0)));
+    asm.cmp32_mem(RAX, gs(off::MXCSR));
+    asm.jcc(cond::E, same);
     asm.ldmxcsr(gs(off::MXCSR));
+    asm.bind(same);
     for n in 0..16 {
         asm.load_vector(avx, n, gs(off::vector(n)));
     }
-    asm.push_mem(gs(off::FLAGS));
-    asm.popfq();
+    asm.load(RAX, gs(off::FLAGS));
+    asm.rorx(RCX, RAX, 11);
+    asm.and32_imm(RCX, 1);
+    asm.shl_imm(RAX, 8);
+    asm.or(RAX, RCX);
+    asm.restore_flags_from_rax();
     for (reg, number) in pinned() {
         asm.load(reg, gs(off::gpr(number)));
     }
 }
 
-/// Saves all that the guest has in registers but RAX, which the caller has saved, and sets up what Rust expects.
+/// Saves all that the guest has in registers but RAX, which the caller has saved, and sets up what Rust expects. RBX
+/// is what RAX was.
 fn save_guest(asm: &mut Asm, avx: bool) {
     for (reg, number) in pinned().filter(|(reg, _)| *reg != RAX) {
         asm.store(gs(off::gpr(number)), reg);
     }
     asm.load(RDX, gs(off::HOST_FS));
     asm.wrfsbase(RDX);
-    asm.pushfq();
-    asm.pop_mem(gs(off::FLAGS));
-    // Flags that were put aside are the guest's: AH as it is, OF from AL.
+    asm.mov(RBX, RAX);
+    asm.save_flags_in_rax();
+    // Flags that were put aside are the guest's.
     asm.load32(RDX, gs(off::PARKED));
     asm.test32(RDX, RDX);
     let in_place = asm.label();
     asm.jcc(cond::E, in_place);
-    asm.load(RDX, gs(off::PARKED_FLAGS));
-    asm.rorx(RSI, RDX, 8);
-    asm.and32_imm(RSI, (lodge_x86::bits::rflags::ARITHMETIC & 0xff) as i32);
-    asm.and32_imm(RDX, 1);
-    asm.shl_imm(RDX, 11);
-    asm.or(RDX, RSI);
-    asm.store(gs(off::FLAGS), RDX);
+    asm.load(RAX, gs(off::PARKED_FLAGS));
     asm.bind(in_place);
+    // AH as it is, OF from AL.
+    asm.rorx(RDX, RAX, 8);
+    asm.and32_imm(RDX, (lodge_x86::bits::rflags::ARITHMETIC & 0xff) as i32);
+    asm.and32_imm(RAX, 1);
+    asm.shl_imm(RAX, 11);
+    asm.or(RDX, RAX);
+    asm.store(gs(off::FLAGS), RDX);
     for n in 0..16 {
         asm.save_vector(avx, n, gs(off::vector(n)));
     }
     if avx {
         asm.vzeroupper();
     }
+    // Rust runs with the guest's MXCSR where that differs from its own in what has happened only.
+    const HAPPENED: i32 = 0x3f;
+    let same = asm.label();
     asm.stmxcsr(gs(off::MXCSR));
+    asm.load32(RDX, gs(off::MXCSR));
+    asm.and32_imm(RDX, !HAPPENED);
+    asm.cmp32_mem(RDX, gs(off::HOST_MXCSR));
+    asm.jcc(cond::E, same);
     asm.ldmxcsr(gs(off::HOST_MXCSR));
+    asm.bind(same);
 }
 
 /// The common part of helper stubs: RAX is the function, RCX and R11 its arguments.
@@ -288,7 +327,7 @@ fn call_helper(asm: &mut Asm, avx: bool, unwind: u64) {
     asm.mov(RDX, R11);
     asm.rdgsbase(RDI);
     asm.lea(RDI, at(RDI, -GS_BIAS));
-    asm.call_reg(RAX);
+    asm.call_reg(RBX);
     asm.test32(RAX, RAX);
     let leave = asm.label();
     asm.jcc(cond::NE, leave);
@@ -297,6 +336,18 @@ fn call_helper(asm: &mut Asm, avx: bool, unwind: u64) {
     asm.load(R11, gs(off::HOST_ADDRESS));
     asm.ret();
     asm.bind(leave);
+    asm.cmp_imm(RAX, crate::go::GO as i32);
+    let go = asm.label();
+    asm.jcc(cond::E, go);
     asm.store_imm32(gs(off::EXIT_REASON), ExitReason::Helper as u32);
     asm.jmp_to(unwind);
+    asm.bind(go);
+    asm.load(RSP, gs(off::FRAMES_TOP));
+    asm.load(RAX, gs(off::GO_UNDERFLOW));
+    asm.store(at(RSP, 0), RAX);
+    asm.store_imm32(gs(off::PARKED), 0);
+    empty_window(asm, RAX);
+    load_guest(asm, avx);
+    asm.load(R11, gs(off::LIP));
+    asm.jmp_mem(gs(off::GO_INDIRECT));
 }

@@ -16,6 +16,7 @@ use lodge_x86::exception::Exception;
 
 use crate::context::After;
 use crate::cpu::Cpu;
+use crate::go::{LEAVE, STAY};
 use crate::mode::Mode;
 
 /// Where control goes after an instruction.
@@ -47,7 +48,7 @@ pub extern "sysv64" fn raise(cpu: &mut Cpu, place: u64, vector: u64) -> u64 {
     run(cpu, place, |_| Err(Exception { vector: vector as u8, error_code: None, address: None }))
 }
 
-/// Carries out `body` for the instruction at `place` (offset in the page, length in the high half); whether to leave.
+/// Carries out `body` for the instruction at `place` (offset in the page, length in the high half); the helper's answer.
 pub fn run(cpu: &mut Cpu, place: u64, body: impl FnOnce(&mut Cpu) -> Outcome) -> u64 {
     let (offset, length) = (place & 0xffff_ffff, place >> 32);
     let mask = if cpu.is_64() { u64::MAX } else { 0xffff_ffff };
@@ -58,25 +59,20 @@ pub fn run(cpu: &mut Cpu, place: u64, body: impl FnOnce(&mut Cpu) -> Outcome) ->
     match body(cpu) {
         Ok(Flow::Next) => {
             cpu.lip = next;
-            let leave = cpu.mode != mode || cpu.context().shadow;
-            u64::from(leave)
+            if cpu.mode != mode || cpu.context().shadow { cpu.go() } else { STAY }
         }
         Ok(Flow::End) => {
             cpu.lip = next;
-            1
+            cpu.go()
         }
-        Ok(Flow::Jump) => 1,
+        Ok(Flow::Jump) => cpu.go(),
         Ok(Flow::Halt) => {
             cpu.lip = next;
             cpu.context().after = After::Halt;
-            1
+            LEAVE
         }
-        Err(exception) => {
-            if cpu.context().after == After::Continue {
-                cpu.context().after = After::Raise(exception);
-            }
-            1
-        }
+        Err(_) if cpu.context().after != After::Continue => LEAVE,
+        Err(exception) => cpu.raise_and_go(exception),
     }
 }
 

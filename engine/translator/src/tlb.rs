@@ -19,21 +19,22 @@ use rustc_hash::FxHashMap;
 
 use lodge_x86::paging::{Access, AccessKind, PagingContext, Translation};
 
-use crate::cpu::{Cpu, JUMP_OFFSET, REGION_STRIDE, STATE_SIZE, TLB_OFFSET};
+use crate::cpu::{Cpu, JUMP_OFFSET, RECORD_OFFSET, REGION_STRIDE, STATE_SIZE, TLB_OFFSET};
 
 /// Entries of the soft TLB.
 pub const TLB_ENTRIES: usize = 8192;
 /// Entries of the jump cache.
 pub const JUMP_ENTRIES: usize = 8192;
-/// Distance of the two ways of the jump cache: an entry that is displaced goes to the second.
+/// Distance of the two ways of the jump cache: an entry that is displaced goes to the second, where other addresses
+/// share its slot than in the first.
 pub const JUMP_WAY: i32 = (JUMP_ENTRIES * size_of::<JumpEntry>()) as i32;
-/// A slot is the low bits of the address plus the address rotated right by this: code at the same offset in different
-/// pages must not meet.
-pub const JUMP_HASH: u8 = 13;
-/// Address spaces kept warm.
+/// A slot is, for each way, the address shifted left by the second number plus the address rotated right by the first:
+/// code at the same offset in different pages must not meet.
+pub const JUMP_HASH: [(u8, u8); 2] = [(13, 0), (11, 1)];
+/// Address spaces kept warm: Linux deals out six PCIDs to each processor.
 pub const REGIONS: usize = 5;
 /// Slots logged before a flush clears the whole table instead.
-const LOG: usize = 2048;
+pub const LOG: usize = 2048;
 
 /// One page in the soft TLB.
 #[derive(Clone, Copy)]
@@ -48,7 +49,7 @@ pub struct TlbEntry {
 }
 
 /// Bit of [`TlbEntry::page`].
-const GLOBAL: u64 = 1;
+pub const GLOBAL: u64 = 1;
 
 /// One way from a linear address to code.
 #[derive(Clone, Copy)]
@@ -66,6 +67,19 @@ pub const fn tag_offset(context: usize, write: bool) -> i32 {
 }
 /// Offset of the host address in an entry.
 pub const HOST_OFFSET: i32 = 48;
+/// Offset of the linear page in an entry.
+pub const PAGE_OFFSET: i32 = 56;
+
+/// What has been filled in a region's TLB, by Rust or by emitted code.
+#[repr(C)]
+pub struct Record {
+    /// Entries of `log` in use; [`LOG`]: it ran over, and any slot may be in use.
+    pub length: u32,
+    /// Slots.
+    pub log: [u16; LOG],
+    /// Stretches of 4 MiB, and of 1 GiB for still larger pages, in which entries of large pages were filled, hashed.
+    pub large: Bloom,
+}
 
 /// Where an instruction fetch leads; only Rust looks here.
 #[derive(Clone, Copy)]
@@ -77,30 +91,68 @@ struct FetchEntry {
 /// Slots of the fetch TLB.
 const FETCH: usize = 256;
 
+/// A page that the jump cache leads to.
+#[derive(Default)]
+struct Executed {
+    /// Slots that may hold entries for it, in one way or the other.
+    slots: Vec<u16>,
+    /// A change of address space leaves it where it is.
+    global: bool,
+}
+
 struct Meta {
     /// The PCID that the region serves.
     pcid: Option<u64>,
     used: u64,
     ready: bool,
-    tlb_log: Vec<u16>,
     jump_log: Vec<u16>,
-    /// Pages that jump-cache entries were made for, with their slots.
-    executed: FxHashMap<u64, Vec<u16>>,
-    /// 2 MiB and 1 GiB frames in which entries of large pages were filled, hashed.
-    large: Bloom,
+    /// Pages that jump-cache entries were made for.
+    executed: FxHashMap<u64, Executed>,
     fetch: Box<[Option<FetchEntry>; FETCH]>,
 }
 
-/// A set of numbers that may say yes too often.
-struct Bloom(Box<[u64; 64]>);
-
-impl Bloom {
-    fn new() -> Self {
-        Self(Box::new([0; 64]))
+impl Record {
+    /// Notes that a slot is in use.
+    fn note(&mut self, slot: usize) {
+        if let Some(place) = self.log.get_mut(self.length as usize) {
+            *place = slot as u16;
+            self.length += 1;
+        }
     }
 
+    /// The slots that may be in use.
+    fn slots(&self) -> Vec<u16> {
+        match self.log.get(..self.length as usize) {
+            Some(log) if log.len() < LOG => log.to_vec(),
+            _ => (0..TLB_ENTRIES as u16).collect(),
+        }
+    }
+
+    /// Notes that entries of a page of that size are there.
+    fn note_large(&mut self, linear: u64, size: u64) {
+        if size <= 4096 {
+            return;
+        }
+        self.large.insert(linear >> 22);
+        if size > 4 << 20 {
+            self.large.insert(linear >> 30 | HUGE);
+        }
+    }
+}
+
+/// Sets the numbers of pages of 1 GiB and more apart from those of 4 MiB in [`Record::large`].
+const HUGE: u64 = 1 << 60;
+
+/// A set of numbers that may say yes too often.
+#[repr(C)]
+pub struct Bloom([u64; 64]);
+
+/// The hash is the upper 12 bits of the product with this.
+pub const BLOOM_HASH: u64 = 0x9e37_79b9_7f4a_7c15;
+
+impl Bloom {
     fn slot(number: u64) -> (usize, u64) {
-        let hash = number.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 52;
+        let hash = number.wrapping_mul(BLOOM_HASH) >> 52;
         ((hash >> 6) as usize, 1 << (hash & 63))
     }
 
@@ -140,6 +192,13 @@ const fn empty_tag(slot: usize) -> u64 {
     }
 }
 
+/// The slot of an address in a way of the jump cache.
+fn jump_slot(linear: u64, way: usize, salt: u32) -> u16 {
+    let (rotate, shift) = JUMP_HASH[way];
+    let hash = (linear << shift).wrapping_add(linear.rotate_right(rotate.into())).wrapping_add(salt.into());
+    (hash % JUMP_ENTRIES as u64) as u16
+}
+
 impl Regions {
     /// Maps the regions; the vCPU's state is zeroed memory.
     pub fn new(miss: u64) -> io::Result<Self> {
@@ -169,10 +228,8 @@ impl Regions {
                     pcid: None,
                     used: 0,
                     ready: false,
-                    tlb_log: Vec::new(),
                     jump_log: Vec::new(),
                     executed: FxHashMap::default(),
-                    large: Bloom::new(),
                     fetch: Box::new([None; FETCH]),
                 })
                 .collect();
@@ -204,6 +261,12 @@ impl Regions {
         let slot = slot % JUMP_ENTRIES + (way & 1) * JUMP_ENTRIES;
         // SAFETY: as for `entry`.
         unsafe { &mut *self.region(n).add(JUMP_OFFSET).cast::<JumpEntry>().add(slot) }
+    }
+
+    #[expect(clippy::mut_from_ref, reason = "the record lies in a mapping that only the owning thread changes")]
+    fn record(&self, n: usize) -> &mut Record {
+        // SAFETY: within the region, zeroed at first, plain data that this thread owns while it is not in emitted code.
+        unsafe { &mut *self.region(n).add(RECORD_OFFSET).cast::<Record>() }
     }
 
     /// Brings a region into its empty state before its first use.
@@ -248,22 +311,29 @@ impl Regions {
             host,
             page: page | if translation.global { GLOBAL } else { 0 },
         };
-        let meta = &mut self.meta[self.current];
-        if meta.tlb_log.len() < LOG {
-            meta.tlb_log.push(slot as u16);
-        }
-        if translation.page_size > 4096 {
-            meta.large.insert(page >> 21);
-            meta.large.insert(page >> 30 | 1 << 60);
-        }
+        let record = self.record(self.current);
+        record.note(slot);
+        record.note_large(linear, translation.page_size);
+    }
+
+    /// Where `bytes` at `linear` lie on the host, if the current TLB lets them be accessed.
+    pub fn peek(&self, linear: u64, bytes: usize, access: Access) -> Option<*mut u8> {
+        let context = match access {
+            Access { user: true, .. } => 1,
+            Access { smap_override: true, .. } => 2,
+            _ => 0,
+        };
+        let entry = self.entry(self.current, (linear >> 12) as usize % TLB_ENTRIES);
+        let write = usize::from(access.kind == AccessKind::Write);
+        let offset = linear.wrapping_add(entry.tags[context][write]);
+        let room = 4096usize.checked_sub(bytes)?;
+        (offset <= room as u64).then(|| entry.host.wrapping_add(offset) as *mut u8)
     }
 
     /// Takes write permission for the host page at `host` out of all entries of all regions.
     pub fn forbid_writes(&mut self, host: u64) {
         for n in 0..REGIONS {
-            let full = self.meta[n].tlb_log.len() >= LOG;
-            let slots: Vec<u16> = if full { (0..TLB_ENTRIES as u16).collect() } else { self.meta[n].tlb_log.clone() };
-            for slot in slots {
+            for slot in self.record(n).slots() {
                 let entry = self.entry(n, slot.into());
                 if entry.host == host {
                     let empty = empty_tag(slot.into());
@@ -278,23 +348,30 @@ impl Regions {
     /// Remembers where the block for `linear` is.
     /// `crosses`: its code goes on in the next page, whose mapping it therefore depends on, too.
     pub fn fill_jump(&mut self, linear: u64, salt: u32, host: u64, crosses: bool) {
-        let hash = linear.wrapping_add(linear.rotate_right(JUMP_HASH.into()));
-        let slot = (hash.wrapping_add(u64::from(salt)) as usize) % JUMP_ENTRIES;
+        let slots = [0, 1].map(|way| jump_slot(linear, way, salt));
         let negated = linear.wrapping_neg();
-        let old = *self.jump(self.current, slot, 0);
-        if old.negated != negated {
-            *self.jump(self.current, slot, 1) = old;
+        let first = slots[0];
+        let old = *self.jump(self.current, first.into(), 0);
+        if old.negated != negated && old.host != self.miss {
+            // The slot says what the salt was.
+            let address = old.negated.wrapping_neg();
+            let salt = u32::from(first).wrapping_sub(jump_slot(address, 0, 0).into());
+            *self.jump(self.current, jump_slot(address, 1, salt).into(), 1) = old;
         }
-        *self.jump(self.current, slot, 0) = JumpEntry { negated, host };
+        *self.jump(self.current, first.into(), 0) = JumpEntry { negated, host };
+        let global = !crosses && self.fetch(linear).is_some_and(|translation| translation.global);
         let meta = &mut self.meta[self.current];
         for page in linear >> 12..=(linear >> 12) + u64::from(crosses) {
-            let slots = meta.executed.entry(page).or_default();
-            if !slots.contains(&(slot as u16)) {
-                slots.push(slot as u16);
+            let executed = meta.executed.entry(page).or_insert_with(|| Executed { global, slots: Vec::new() });
+            executed.global &= global;
+            for slot in slots {
+                if !executed.slots.contains(&slot) {
+                    executed.slots.push(slot);
+                }
             }
         }
         if meta.jump_log.len() < LOG {
-            meta.jump_log.push(slot as u16);
+            meta.jump_log.extend(slots);
         }
     }
 
@@ -314,10 +391,7 @@ impl Regions {
         translation.gpa &= !4095;
         let meta = &mut self.meta[self.current];
         meta.fetch[page as usize % FETCH] = Some(FetchEntry { page, translation });
-        if translation.page_size > 4096 {
-            meta.large.insert(linear >> 21);
-            meta.large.insert(linear >> 30 | 1 << 60);
-        }
+        self.record(self.current).note_large(linear, translation.page_size);
     }
 
     /// Forgets every way to code, in all regions: the code is gone.
@@ -347,15 +421,27 @@ impl Regions {
         meta.executed.clear();
     }
 
+    /// Forgets the ways to code in pages for which `doomed` holds, given the page's number and whether it is global.
+    fn flush_jumps_where(&mut self, n: usize, doomed: impl Fn(u64, bool) -> bool) {
+        let mut executed = std::mem::take(&mut self.meta[n].executed);
+        executed.retain(|&page, executed| {
+            let gone = doomed(page, executed.global);
+            if gone {
+                for &slot in &executed.slots {
+                    self.clear_jump(n, slot.into());
+                }
+            }
+            !gone
+        });
+        self.meta[n].executed = executed;
+    }
+
     /// Drops all entries of region `n` for which `doomed` holds, given the linear page and whether it is global.
     fn flush_where(&mut self, n: usize, doomed: impl Fn(u64, bool) -> bool) {
         if !self.meta[n].ready {
             return;
         }
-        let mut log = std::mem::take(&mut self.meta[n].tlb_log);
-        if log.len() >= LOG {
-            log = (0..TLB_ENTRIES as u16).filter(|&slot| self.entry(n, slot.into()).host != 0).collect();
-        }
+        let mut log = self.record(n).slots();
         log.retain(|&slot| {
             let entry = self.entry(n, slot.into());
             let gone = entry.host == 0 || doomed(entry.page & !4095, entry.page & GLOBAL != 0);
@@ -366,7 +452,11 @@ impl Regions {
         });
         log.sort_unstable();
         log.dedup();
-        self.meta[n].tlb_log = log;
+        let record = self.record(n);
+        record.length = log.len().min(LOG) as u32;
+        for (place, slot) in record.log.iter_mut().zip(log) {
+            *place = slot;
+        }
         for entry in self.meta[n].fetch.iter_mut() {
             if entry.is_some_and(|e| doomed(e.page << 12, e.translation.global)) {
                 *entry = None;
@@ -383,9 +473,11 @@ impl Regions {
 
     fn flush_region(&mut self, n: usize, globals: bool) {
         self.flush_where(n, |_, global| globals || !global);
-        self.flush_jumps(n);
         if globals {
-            self.meta[n].large.clear();
+            self.flush_jumps(n);
+            self.record(n).large.clear();
+        } else {
+            self.flush_jumps_where(n, |_, global| !global);
         }
     }
 
@@ -437,12 +529,12 @@ impl Regions {
                 continue;
             }
             let own = Some(n) == target;
-            let meta = &self.meta[n];
-            let in_2m = meta.large.contains(linear >> 21);
-            let in_1g = meta.large.contains(linear >> 30 | 1 << 60);
-            if in_2m || in_1g {
-                self.flush_where(n, |p, global| (own || global) && p >> 30 == linear >> 30);
-                self.flush_jumps(n);
+            let large = &self.record(n).large;
+            let in_huge = large.contains(linear >> 30 | HUGE);
+            if in_huge || large.contains(linear >> 22) {
+                let shift = if in_huge { 30 } else { 22 };
+                self.flush_where(n, |p, global| (own || global) && p >> shift == linear >> shift);
+                self.flush_jumps_where(n, |page, _| page >> (shift - 12) == linear >> shift);
                 continue;
             }
             let slot = (page >> 12) as usize % TLB_ENTRIES;
@@ -454,7 +546,7 @@ impl Regions {
             if fetch.is_some_and(|e| e.page == page >> 12 && (own || e.translation.global)) {
                 *fetch = None;
             }
-            for slot in self.meta[n].executed.remove(&(page >> 12)).unwrap_or_default() {
+            for slot in self.meta[n].executed.remove(&(page >> 12)).unwrap_or_default().slots {
                 self.clear_jump(n, slot.into());
             }
         }

@@ -357,19 +357,22 @@ impl Cpu {
     }
 }
 
-const CODE: u16 = attribute::PRESENT
+/// A flat code segment as SYSCALL and its kin make it, but for its width and privilege.
+pub const FLAT_CODE: u16 = attribute::PRESENT
     | attribute::NON_SYSTEM
     | attribute::CODE
     | attribute::READ_WRITE
     | attribute::ACCESSED
     | attribute::GRANULARITY;
-const DATA: u16 = attribute::PRESENT
+/// The same for the stack segment.
+pub const FLAT_DATA: u16 = attribute::PRESENT
     | attribute::NON_SYSTEM
     | attribute::READ_WRITE
     | attribute::ACCESSED
     | attribute::GRANULARITY
     | attribute::BIG;
-const RING3: u16 = 3 << attribute::DPL_SHIFT;
+/// CPL 3.
+pub const RING3: u16 = 3 << attribute::DPL_SHIFT;
 
 impl Cpu {
     fn enter_flat(&mut self, cs: Segment, ss: Segment) {
@@ -394,11 +397,17 @@ fn syscall(cpu: &mut Cpu, ins: &Instruction) -> Outcome {
         cpu.gpr[11] = flags & !rflags::RF;
         let target = if cpu.is_64() { cpu.msrs.lstar } else { cpu.msrs.cstar };
         cpu.set_rflags(flags & !cpu.msrs.fmask & !rflags::RF);
-        cpu.enter_flat(HotSegment::flat(code, CODE | attribute::LONG), HotSegment::flat(code.wrapping_add(8), DATA));
+        cpu.enter_flat(
+            HotSegment::flat(code, FLAT_CODE | attribute::LONG),
+            HotSegment::flat(code.wrapping_add(8), FLAT_DATA),
+        );
         cpu.lip = target;
     } else {
         cpu.set_rflags(flags & !(rflags::IF | rflags::VM | rflags::RF));
-        cpu.enter_flat(HotSegment::flat(code, CODE | attribute::BIG), HotSegment::flat(code.wrapping_add(8), DATA));
+        cpu.enter_flat(
+            HotSegment::flat(code, FLAT_CODE | attribute::BIG),
+            HotSegment::flat(code.wrapping_add(8), FLAT_DATA),
+        );
         cpu.lip = star & 0xffff_ffff;
     }
     Ok(Flow::Jump)
@@ -417,13 +426,13 @@ fn sysret(cpu: &mut Cpu, wide: bool) -> Outcome {
             return Err(Exception::general_protection(0));
         }
         cpu.enter_flat(
-            HotSegment::flat(base.wrapping_add(16) | 3, CODE | attribute::LONG | RING3),
-            HotSegment::flat(base.wrapping_add(8) | 3, DATA | RING3),
+            HotSegment::flat(base.wrapping_add(16) | 3, FLAT_CODE | attribute::LONG | RING3),
+            HotSegment::flat(base.wrapping_add(8) | 3, FLAT_DATA | RING3),
         );
     } else {
         cpu.enter_flat(
-            HotSegment::flat(base | 3, CODE | attribute::BIG | RING3),
-            HotSegment::flat(base.wrapping_add(8) | 3, DATA | RING3),
+            HotSegment::flat(base | 3, FLAT_CODE | attribute::BIG | RING3),
+            HotSegment::flat(base.wrapping_add(8) | 3, FLAT_DATA | RING3),
         );
     }
     if cpu.is_long() {
@@ -449,7 +458,10 @@ fn sysenter(cpu: &mut Cpu) -> Outcome {
     let code = cpu.msrs.sysenter_cs as u16 & !3;
     cpu.system_flags &= !(rflags::VM | rflags::RF);
     cpu.interrupt_flag = 0;
-    cpu.enter_flat(HotSegment::flat(code, CODE | attribute::BIG), HotSegment::flat(code.wrapping_add(8), DATA));
+    cpu.enter_flat(
+        HotSegment::flat(code, FLAT_CODE | attribute::BIG),
+        HotSegment::flat(code.wrapping_add(8), FLAT_DATA),
+    );
     cpu.gpr[4] = cpu.msrs.sysenter_esp & 0xffff_ffff;
     cpu.refresh();
     cpu.lip = cpu.msrs.sysenter_eip & 0xffff_ffff;
@@ -466,8 +478,8 @@ fn sysexit(cpu: &mut Cpu, wide: bool) -> Outcome {
     }
     let base = cpu.msrs.sysenter_cs as u16;
     cpu.enter_flat(
-        HotSegment::flat(base.wrapping_add(16) | 3, CODE | attribute::BIG | RING3),
-        HotSegment::flat(base.wrapping_add(24) | 3, DATA | RING3),
+        HotSegment::flat(base.wrapping_add(16) | 3, FLAT_CODE | attribute::BIG | RING3),
+        HotSegment::flat(base.wrapping_add(24) | 3, FLAT_DATA | RING3),
     );
     cpu.gpr[4] = cpu.gpr[1] & 0xffff_ffff;
     cpu.lip = cpu.gpr[2] & 0xffff_ffff;

@@ -4,14 +4,15 @@
 //! exec and fork, and serve every address at which a page is mapped. Each page that holds translated code is watched
 //! at the grain of 64 bytes ([`crate::memory::Ram::watch`]); a write to a watched chunk drops the blocks it touches.
 //!
-//! A dropped block's entry becomes a jump to its *dead end*, which asks the dispatcher for the block at the same
-//! address. So nothing that leads to a block (chained exits, jump caches of all vCPUs) has to be found when it dies.
+//! A dropped block's entry becomes a jump to its *dead end*, which looks for the block at the same address in the jump
+//! cache; its entry for the jump cache becomes a jump to the dispatcher, which puts the new block there. So nothing
+//! that leads to a block (chained exits, jump caches of all vCPUs) has to be found when it dies.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, BuildHasherDefault};
 
 use hashbrown::HashTable;
-use iced_x86::{Decoder, DecoderOptions, Encoder, FlowControl, Instruction, InstructionInfoFactory};
+use iced_x86::{Decoder, DecoderOptions, Encoder, FlowControl, Instruction, InstructionInfoFactory, Mnemonic};
 use rustc_hash::FxHasher;
 
 use crate::asm::Asm;
@@ -308,6 +309,23 @@ impl Code {
         self.cache.push(self.asm.finish()).then_some(stub)
     }
 
+    /// A mode's own stubs, made where there are none yet.
+    fn stubs_of(&mut self, mode: Mode) -> ModeStubs {
+        if let Some(own) = self.mode_stubs(mode) {
+            return own;
+        }
+        let (hot, cold) = self.cache.next();
+        self.asm.restart(hot, cold);
+        let salt = (self.indirect.len() as u32).wrapping_mul(1031) & 0x1fff;
+        let indirect = self.stubs.emit_indirect(&mut self.asm, salt);
+        let underflow = self.stubs.emit_underflow(&mut self.asm, indirect);
+        let window = self.stubs.emit_window(&mut self.asm, crate::tlb::tag_offset(mode.tlb_context(), true));
+        self.cache.push(self.asm.finish());
+        let own = ModeStubs { indirect, underflow, window, salt };
+        self.indirect.insert(mode.without_page().0, own);
+        own
+    }
+
     /// Makes the block at `gpa`. `page_offset` is its offset in the page it lies in; `second` is where the next page
     /// is, if it has been asked for. The pages must be watched from now on: the caller takes write permission for
     /// them out of all TLBs before, and this watches the chunks before it reads them.
@@ -319,31 +337,19 @@ impl Code {
         page_offset: u64,
         second: Option<u64>,
     ) -> Result<Found, Trouble> {
-        let salt = self.indirect.len() as u32;
         if self.cache.left() < 2 * ROOM {
             return Err(Trouble::Full);
         }
-        let own = match self.indirect.get(&mode.without_page().0) {
-            Some(own) => *own,
-            None => {
-                let (hot, cold) = self.cache.next();
-                self.asm.restart(hot, cold);
-                let salt = salt.wrapping_mul(1031) & 0x1fff;
-                let indirect = self.stubs.emit_indirect(&mut self.asm, salt);
-                let underflow = self.stubs.emit_underflow(&mut self.asm, indirect);
-                let tag = crate::tlb::tag_offset(mode.tlb_context(), true);
-                let window = self.stubs.emit_window(&mut self.asm, tag);
-                self.cache.push(self.asm.finish());
-                let own = ModeStubs { indirect, underflow, window, salt };
-                self.indirect.insert(mode.without_page().0, own);
-                own
-            }
-        };
+        let own = self.stubs_of(mode);
         let instructions = decode(ram, gpa, mode, page_offset, second)?;
         let length = instructions.last().map_or(1, |last| last.next_ip() - page_offset);
+        let crosses_access = |ins: &Instruction| matches!(ins.mnemonic(), Mnemonic::Stac | Mnemonic::Clac);
+        let switches = mode.has(Mode::SMAP) && instructions.iter().any(crosses_access);
+        let other = switches.then(|| self.stubs_of(mode.other_access()));
         let (host, cold) = self.cache.next();
         self.asm.restart(host, cold);
-        let tools = Tools { asm: &mut self.asm, encoder: &mut self.encoder, info: &mut self.info, stubs: &self.stubs };
+        let tools =
+            Tools { asm: &mut self.asm, encoder: &mut self.encoder, info: &mut self.info, stubs: &self.stubs, other };
         let emitted = Emitter::block(tools, mode, own, &instructions);
         if !self.cache.push(self.asm.finish()) {
             return Err(Trouble::Full);
@@ -455,10 +461,16 @@ impl Code {
         let base = self.cache.range().start;
         let (hot, cold) = (base + u64::from(block.host), base + u64::from(block.cold));
         let dead_end = cold + u64::from(block.dead_end);
-        for place in [cold + u64::from(block.parked_entry), hot, hot + u64::from(block.entry)] {
+        let indirect = cold + u64::from(block.indirect_entry);
+        for (place, to) in [
+            (cold + u64::from(block.parked_entry), dead_end),
+            (hot, dead_end),
+            (hot + u64::from(block.entry), dead_end),
+            (indirect, self.stubs.leave_lookup),
+        ] {
             let mut bytes = self.cache.peek(place);
             bytes[0] = 0xe9;
-            let relative = dead_end.wrapping_sub(place + 5) as u32;
+            let relative = to.wrapping_sub(place + 5) as u32;
             bytes[1..5].copy_from_slice(&relative.to_le_bytes());
             self.cache.patch(place, bytes);
         }
@@ -547,7 +559,7 @@ fn ends_block(ins: &Instruction) -> bool {
     match ins.flow_control() {
         FlowControl::Next => false,
         // INTO and BOUND fall through unless they trap.
-        FlowControl::Interrupt => !matches!(ins.mnemonic(), iced_x86::Mnemonic::Into),
+        FlowControl::Interrupt => !matches!(ins.mnemonic(), Mnemonic::Into),
         _ => true,
     }
 }

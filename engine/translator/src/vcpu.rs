@@ -32,7 +32,7 @@ use crate::mode::Mode;
 use crate::partition::{PHYSICAL_BITS, Shared};
 use crate::signal::{AlternateStack, Quiet};
 use crate::tlb::Regions;
-use crate::translate::{Found, Trouble};
+use crate::translate::{Found, ModeStubs, Trouble};
 
 /// One virtual processor.
 pub struct TranslatorVcpu {
@@ -43,8 +43,6 @@ pub struct TranslatorVcpu {
     enter: extern "sysv64" fn(u64),
     generation: u64,
     frames: Frames,
-    /// The mode that the frames' underflow stub is for.
-    frames_mode: Option<u32>,
 }
 
 impl TranslatorVcpu {
@@ -61,6 +59,8 @@ impl TranslatorVcpu {
             index,
             io: None,
             regions,
+            ways: Default::default(),
+            in_code: false,
             paging: PagingContext::default(),
             after: After::Continue,
             bounced: Default::default(),
@@ -80,7 +80,7 @@ impl TranslatorVcpu {
         let enter = unsafe { std::mem::transmute::<u64, extern "sysv64" fn(u64)>(stubs.enter) };
         let frames = Frames::new()?;
         let _quiet = crate::signal::keep_off();
-        let mut vcpu = Self { shared, context, _stack: stack, _quiet, enter, generation, frames, frames_mode: None };
+        let mut vcpu = Self { shared, context, _stack: stack, _quiet, enter, generation, frames };
         vcpu.cpu().frames_top = vcpu.frames.top();
         let mut state = CpuState::reset(vcpu.signature());
         if index != 0 {
@@ -88,6 +88,7 @@ impl TranslatorVcpu {
         }
         vcpu.cpu().host_mxcsr = 0x1f80;
         vcpu.cpu().host_fs = host_fs_base();
+        vcpu.cpu().walk.ram = vcpu.shared.ram.views();
         vcpu.cpu().import(&state);
         vcpu.mailbox().tie(cpu);
         Ok(vcpu)
@@ -119,7 +120,8 @@ impl TranslatorVcpu {
         let generation = self.shared.code.lock().generation;
         if generation != self.generation {
             self.generation = generation;
-            self.frames_mode = None;
+            self.context.ways.forget();
+            self.cpu().renew_sides();
             self.context.regions.forget_code();
         }
     }
@@ -187,14 +189,7 @@ impl TranslatorVcpu {
 
     /// Delivers an exception, and what comes of it (SDM 3A 6.15, double fault).
     fn raise(&mut self, exception: Exception) {
-        self.context.counts.exceptions += 1;
-        let lip = self.cpu().lip;
-        let log = &mut self.context.exceptions;
-        if log.len() == 8 {
-            log.pop_front();
-        }
-        log.push_back((lip, exception));
-        if !self.cpu().raise(exception) {
+        if !self.cpu().raise_noted(exception) {
             self.context.after = After::Shutdown;
         }
     }
@@ -334,27 +329,38 @@ impl TranslatorVcpu {
         self.chores();
     }
 
+    /// The stubs of a mode that has a block.
+    fn ways(&mut self, mode: Mode) -> Option<ModeStubs> {
+        if let Some(own) = self.context.ways.get(mode) {
+            return Some(own);
+        }
+        let own = self.shared.code.lock().mode_stubs(mode)?;
+        self.context.ways.learn(mode, own);
+        self.cpu().renew_sides();
+        Some(own)
+    }
+
     /// Runs the block and says why it came back.
-    fn enter(&mut self, entry: u64, mode: u32) -> Option<ExitReason> {
+    fn enter(&mut self, entry: u64, mode: Mode) -> Option<ExitReason> {
+        let own = self.ways(mode);
         let shared = Arc::clone(&self.shared);
         let world = shared.world.read();
         if self.mailbox().chores.load(Ordering::SeqCst) {
             // What the block was found by may be stale.
             return None;
         }
-        if self.frames_mode != Some(mode) {
-            let own = shared.code.lock().mode_stubs(Mode(mode));
-            self.frames.set_underflow(own.map_or(0, |own| own.underflow));
-            self.frames_mode = Some(mode);
-        }
+        self.frames.set_underflow(own.map_or(0, |own| own.underflow));
+        self.cpu().how = mode.0 & Mode::HOW;
         let cpu = self.context.regions.cpu();
         self.context.counts.entries += 1;
+        self.context.in_code = true;
         // SAFETY: FSGSBASE was checked when the engine was made; nothing else on this thread uses the GS base. The
         // code is what the stubs expect, and `world` keeps it there.
         unsafe {
             std::arch::asm!("wrgsbase {}", in(reg) cpu as u64 + crate::cpu::STATE_SIZE as u64, options(nostack, preserves_flags));
             (self.enter)(entry);
         }
+        self.context.in_code = false;
         drop(world);
         Some(match self.cpu().exit_reason {
             0 => ExitReason::Lookup,
@@ -512,13 +518,14 @@ impl TranslatorVcpu {
             if stepping || shadow {
                 how |= Mode::SINGLE;
             }
+            debug_assert_eq!(Mode(self.cpu().mode), Mode::of(self.cpu()), "the mode key is kept up to date");
             if !self.look_first(&mut how) {
                 continue;
             }
             let Some(found) = self.find(how) else { continue };
             self.remember_jump(&found, how);
             let entry = if how == 0 { found.poll_entry } else { found.entry };
-            let Some(reason) = self.enter(entry, found.mode) else { continue };
+            let Some(reason) = self.enter(entry, Mode(found.mode)) else { continue };
             how = 0;
             match reason {
                 ExitReason::Lookup => self.context.counts.lookups += 1,
@@ -574,7 +581,7 @@ impl TranslatorVcpu {
         }
         let lip = self.cpu().lip;
         let mode = Mode(self.cpu().mode);
-        let Some(own) = self.shared.code.lock().mode_stubs(mode) else { return };
+        let Some(own) = self.ways(mode) else { return };
         let crosses = found.second.is_some();
         self.context.regions.fill_jump(lip, own.salt, found.indirect_entry, crosses);
     }
@@ -624,11 +631,13 @@ impl Cpu {
     pub fn refresh(&mut self) {
         let paging = PagingContext::new(self.cr0, self.cr3, self.cr4, self.msrs.efer, PHYSICAL_BITS);
         self.context().paging = paging;
+        self.renew_walk(&paging);
         let real = self.is_real() || self.is_v86();
         for segment in &mut self.segment {
             *segment = crate::cpu::HotSegment::new(segment.segment, real);
         }
         self.mode = Mode::of(self).0;
+        self.renew_sides();
     }
 
     /// Takes over a whole state.

@@ -130,6 +130,13 @@ impl PagingContext {
     }
 }
 
+impl PagingContext {
+    /// Reserved bits of any 8-byte entry.
+    pub const fn reserved(&self) -> u64 {
+        self.reserved
+    }
+}
+
 /// What is done with memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum AccessKind {

@@ -8,6 +8,7 @@ macro_rules! emit {
     }};
 }
 
+mod crossings;
 mod debug;
 mod exceptions;
 mod integer;
@@ -17,8 +18,10 @@ mod modify;
 mod paging;
 mod segments;
 mod smp;
+mod states;
 mod strings;
 mod system;
+mod walks;
 
 use crate::Case;
 
@@ -35,6 +38,9 @@ pub fn suite() -> Vec<Case> {
     all.extend(system::cases());
     all.extend(segments::cases());
     all.extend(debug::cases());
+    all.extend(crossings::cases());
+    all.extend(states::cases());
+    all.extend(walks::cases());
     all.extend(smp::cases());
     all
 }

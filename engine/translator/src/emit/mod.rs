@@ -31,7 +31,9 @@ pub mod probe;
 pub mod reach;
 pub mod registers;
 pub mod stack;
+pub mod state;
 pub mod string;
+pub mod system;
 
 use iced_x86::{
     Code, Encoder, FlowControl, Instruction, InstructionInfoFactory, Mnemonic, OpKind, Register, RflagsBits,
@@ -199,6 +201,8 @@ pub struct Emitter<'a> {
     window: u64,
     /// What sets the mode's jump-cache slots apart.
     salt: u32,
+    /// The stubs of the mode that STAC or CLAC leads to.
+    other: Option<ModeStubs>,
     /// Bytes of the page that the block lies in: 4 KiB, or 2 MiB for large ones.
     page: i64,
     start: u64,
@@ -243,6 +247,8 @@ pub struct Tools<'a> {
     pub encoder: &'a mut Encoder,
     pub info: &'a mut InstructionInfoFactory,
     pub stubs: &'a Stubs,
+    /// Stubs of the mode that STAC or CLAC leads to, where the block has one.
+    pub other: Option<ModeStubs>,
 }
 
 impl<'a> Emitter<'a> {
@@ -254,6 +260,7 @@ impl<'a> Emitter<'a> {
             indirect: if single { tools.stubs.leave_lookup } else { own.indirect },
             salt: own.salt,
             window: own.window,
+            other: tools.other,
             asm: tools.asm,
             encoder: tools.encoder,
             info: tools.info,
@@ -313,7 +320,8 @@ impl<'a> Emitter<'a> {
         let records = emitter.cold_code();
         let dead_end = emitter.asm.offset() as u16;
         emitter.linear(start as i64);
-        emitter.asm.jmp_to(emitter.stubs.leave_lookup);
+        // Not `emitter.indirect`, which STAC may have changed.
+        emitter.asm.jmp_to(if single { emitter.stubs.leave_lookup } else { own.indirect });
         for (exit, label) in emitter.exits.iter().zip(records) {
             emitter.asm.bind(label);
             emitter.asm.bytes(&exit.record());
@@ -337,7 +345,12 @@ impl<'a> Emitter<'a> {
     /// The entries that are taken less often than the block is run, behind it: with the address in R11, and with flags
     /// perhaps parked.
     fn outer_entries(&mut self, live_in: bool, poll_entry: u64) -> (u16, u16) {
+        self.asm.align(8, 0);
         let indirect = self.asm.offset() as u16;
+        if self.start <= 128 {
+            // The first instruction must be as long as the jump that it becomes.
+            self.asm.bytes(&[0x0f, 0x1f, 0x44, 0x00, 0x00]);
+        }
         self.asm.lea(RCX, crate::asm::at(R11, -(self.start as i32)));
         self.asm.store(gs(off::CODE_BASE), RCX);
         self.asm.align(8, 0);
@@ -472,7 +485,7 @@ impl<'a> Emitter<'a> {
                 self.probe(&ea, 1, false);
                 true
             }
-            _ if is_system(ins) => self.system_instruction(ins),
+            _ if is_system(ins) => self.system(ins),
             // Where the operand as a whole cannot be reached, element by element.
             _ if operands::is_masked(ins) && self.mode.has(Mode::BOUNCE) => self.system_instruction(ins),
             _ if is_string(ins) => self.string(ins),

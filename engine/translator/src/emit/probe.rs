@@ -94,6 +94,8 @@ pub mod argument {
     pub const WAITS: u32 = 1 << 21;
     /// Only try: never a fault, nor a way around; R11 becomes 0 where the access cannot be made as it is.
     pub const TRY: u32 = 1 << 22;
+    /// Where the number of the tag in a TLB entry is that the access has to match.
+    pub const CONTEXT_SHIFT: u32 = 24;
     /// Where the segment's number is.
     pub const SEGMENT_SHIFT: u32 = 16;
 }
@@ -181,6 +183,7 @@ impl Emitter<'_> {
             | if self.waits { argument::WAITS } else { 0 }
             | if self.is_open(ea.segment) { 0 } else { argument::OFFSET }
             | u32::from(ea.segment) << argument::SEGMENT_SHIFT
+            | (tag_offset(self.mode.tlb_context(), write) as u32 / 8) << argument::CONTEXT_SHIFT
     }
 
     /// R11 = a host address at which `size` bytes may be accessed; leaves to the slow path where the TLB does not know.
@@ -202,7 +205,7 @@ impl Emitter<'_> {
             // The slow path checks each access; programs that ask for this are few.
             self.address_for_slow_path(ea);
             self.asm.mov_imm32(RCX, argument);
-            self.asm.call_to(self.stubs.memory);
+            self.asm.call_to(self.stubs.memory_checked);
             return;
         }
         if self.keep_flags && self.may_park {
