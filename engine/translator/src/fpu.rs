@@ -19,7 +19,7 @@ use crate::system::{Flow, Outcome};
 struct Legacy([u8; 512]);
 
 /// Bits of MXCSR that may be set.
-const MXCSR_MASK: u32 = 0xffff;
+pub const MXCSR_MASK: u32 = 0xffff;
 /// x87 state in XCR0 and XSTATE_BV.
 const X87: u64 = 1;
 /// SSE.

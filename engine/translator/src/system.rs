@@ -12,7 +12,7 @@
 
 use iced_x86::{Instruction, Mnemonic, OpKind};
 use lodge_x86::bits::{cr0, cr4, rflags};
-use lodge_x86::exception::Exception;
+use lodge_x86::exception::{Exception, vector};
 
 use crate::context::After;
 use crate::cpu::Cpu;
@@ -42,9 +42,11 @@ pub extern "sysv64" fn system(cpu: &mut Cpu, place: u64, pointer: u64) -> u64 {
     run(cpu, place, |cpu| execute(cpu, &ins))
 }
 
-/// The helper that raises an exception.
-pub extern "sysv64" fn raise(cpu: &mut Cpu, place: u64, vector: u64) -> u64 {
-    run(cpu, place, |_| Err(Exception { vector: vector as u8, error_code: None, address: None }))
+/// The helper that raises an exception: #GP with an error code of zero, others without any.
+pub extern "sysv64" fn raise(cpu: &mut Cpu, place: u64, number: u64) -> u64 {
+    let vector = number as u8;
+    let error_code = (vector == vector::GENERAL_PROTECTION).then_some(0);
+    run(cpu, place, |_| Err(Exception { vector, error_code, address: None }))
 }
 
 /// Carries out `body` for the instruction at `place` (offset in the page, length in the high half); whether to leave.
