@@ -47,6 +47,7 @@ mod tlb;
 mod transfer;
 mod translate;
 mod vcpu;
+mod virtual_flag;
 
 use std::sync::Arc;
 

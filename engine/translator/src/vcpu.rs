@@ -547,6 +547,10 @@ impl TranslatorVcpu {
                 return false;
             }
         }
+        if self.cpu().owes_virtual_interrupt() {
+            self.context.after = After::Raise(Exception::general_protection(0));
+            return false;
+        }
         self.cpu().system_flags &= !rflags::RF;
         if self.cpu().is_near_code_end() {
             *how |= Mode::SINGLE;

@@ -19,6 +19,7 @@ mod segments;
 mod smp;
 mod strings;
 mod system;
+mod virtual_flag;
 
 use crate::Case;
 
@@ -36,5 +37,6 @@ pub fn suite() -> Vec<Case> {
     all.extend(segments::cases());
     all.extend(debug::cases());
     all.extend(smp::cases());
+    all.extend(virtual_flag::cases());
     all
 }
