@@ -231,8 +231,8 @@ impl Machine {
     /// Lets guest time and the processors go on.
     pub(crate) fn resume(&self) {
         self.clock.resume();
+        self.time.resume();
         self.timers.clock_changed();
-        self.time.resample();
         self.busy_devices().for_each(|device| device.resume());
         if let Some(processors) = &self.processors {
             processors.resume();
@@ -257,6 +257,7 @@ impl Machine {
     fn stop_world(&self) {
         self.busy_devices().for_each(|device| device.pause());
         self.clock.pause();
+        self.time.pause();
         self.timers.clock_changed();
     }
 

@@ -131,7 +131,7 @@ pub struct Cpu {
     pub spill: [u64; 8],
     /// The host address that a memory helper found.
     pub host_address: u64,
-    /// RDTSC adds this.
+    /// RDTSC adds this: the guest's own offset, and [`Cpu::tsc_shift`].
     pub tsc_offset: u64,
     /// Guest MXCSR while Rust runs.
     pub mxcsr: u32,
@@ -165,6 +165,8 @@ pub struct Cpu {
     pub idtr: TableRegister,
     /// MSRs.
     pub msrs: Msrs,
+    /// What the host's counter lacks to the machine's, for the time that the machine was paused (`CpuIo::tsc_shift`).
+    pub tsc_shift: u64,
     /// Between an NMI and the next IRET.
     pub nmi_blocked: bool,
     /// The mode key under which blocks are now looked up ([`crate::mode::Mode`]).
