@@ -14,6 +14,7 @@ pub fn cases() -> Vec<Case> {
         all.extend(everywhere(mode));
     }
     all.extend(legacy_only());
+    all.extend(nowhere());
     all.extend(privileged());
     all.extend(double());
     all.extend(found());
@@ -95,6 +96,19 @@ fn legacy_only() -> Vec<Case> {
         );
     }
     all
+}
+
+/// Code where nobody answers: an empty bus reads as ones, which is no instruction.
+fn nowhere() -> Vec<Case> {
+    let end = |at| Ending::Vector { vector: 6, error: None, rip: Place::Offset(at) };
+    vec![
+        Case::long("exceptions/jump_to_where_nothing_is", |a| emit!(a; jmp(rax)))
+            .with(Rax, layout::MMIO)
+            .ends(end(layout::MMIO)),
+        Case::flat("exceptions/jump_to_where_nothing_is_without_paging", |a| emit!(a; jmp(eax)))
+            .with(Rax, layout::MMIO + 0xfff)
+            .ends(end(layout::MMIO + 0xfff)),
+    ]
 }
 
 fn privileged() -> Vec<Case> {
