@@ -248,7 +248,8 @@ fn disk(text: &str) -> Result<DiskPlan, UsageError> {
             }
             _ => {
                 let known = "format=raw, bus=virtio, readonly, ephemeral; a comma in a file's name is doubled";
-                return Err(value("--disk", format!("'{name}' is not one of {known}")));
+                let given = given.map_or_else(|| name.clone(), |given| format!("{name}={given}"));
+                return Err(value("--disk", format!("'{given}' is not one of {known}")));
             }
         }
     }
@@ -327,7 +328,7 @@ mod tests {
             assert_eq!(plan(arguments).unwrap_err().to_string(), expected);
         }
         let error = plan(&["--disk", "a,size=1"]).unwrap_err().to_string();
-        assert!(error.starts_with("--disk: 'size' is not one of format=raw"), "{error}");
+        assert!(error.starts_with("--disk: 'size=1' is not one of format=raw"), "{error}");
         assert!(Cli::try_parse_from(["lodge", "run", "--memory", "0"]).is_err());
         assert!(Cli::try_parse_from(["lodge", "run", "--cpus", "256"]).is_err());
         assert!(Cli::try_parse_from(["lodge", "run", "--initrd", "x"]).is_err(), "an initrd needs a kernel");
