@@ -160,6 +160,8 @@ fn damaged_files_are_refused() {
         (vec!["--kernel", kernel, "--initrd", "/no/such/initrd"], "'/no/such/initrd' does not exist"),
         (vec!["--kernel", kernel, "--initrd", &empty], "is empty"),
         (vec!["--kernel", kernel, "--initrd", initrd, "--memory", "8M"], "too little"),
+        // It unpacks itself to 16 MiB, though it can be relocated.
+        (vec!["--kernel", kernel, "--initrd", initrd, "--memory", "60M"], "too little"),
         (vec!["--kernel", kernel, "--disk", &empty], "is empty"),
         (vec!["--kernel", kernel, "--disk", &odd], "which is no multiple of 512"),
         (vec!["--kernel", kernel, "--disk", "/"], "the disk /"),
