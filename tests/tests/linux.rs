@@ -134,3 +134,51 @@ fn disks_keep_what_is_written_unless_they_must_not() {
     assert_eq!(start(&disks[1]), b"bbbbbbbb");
     assert_eq!(start(&disks[2]), b"cccccccc");
 }
+
+#[test]
+#[ignore = "boots a VM: run by `cargo xtask test`"]
+fn a_full_host_is_an_io_error_for_the_guest() {
+    const LIMIT: usize = 128 << 20;
+    let disk = write_file(b"");
+    disk.as_file().set_len(3 * LIMIT as u64 / 2).unwrap();
+    // What is there is written over; what lies beyond the limit stays a hole. `ulimit` counts blocks of 512 bytes.
+    let script = "yes lodge | head -c 4194304 | dd of=/dev/vda bs=4096 conv=fsync; echo first $?; \
+                  yes again | head -c 8388608 | dd of=/dev/vda bs=4096 seek=31744 conv=fsync; echo second $?; \
+                  yes third | head -c 4096 | dd of=/dev/vda bs=4096 seek=2048 conv=fsync; echo third $?";
+    let linux = linux("cloud-amd64", &format!("lodge.run=\"{script}\""));
+    let mut command = std::process::Command::new("sh");
+    command.args(["-c", &format!("ulimit -f {} && exec \"$@\"", LIMIT / 512), "sh"]);
+    command.arg(linux.get_program()).args(linux.get_args());
+    command.args(["--memory", "128M", "--disk"]).arg(disk.path());
+    let (status, output) = finish(&mut command);
+    assert_eq!(status, 0, "{output}");
+    for text in ["first 0\r\n", "second 1\r\n", "third 0\r\n", "I/O error, dev vda", "lodge: status 0"] {
+        assert!(output.contains(text), "{text:?}: {output}");
+    }
+    assert_eq!(output.matches("the host failed a disk request").count(), 1, "{output}");
+    let bytes = std::fs::read(disk.path()).unwrap();
+    let is = |range: std::ops::Range<usize>, text: &[u8]| {
+        bytes[range].iter().zip(text.iter().cycle()).all(|(got, want)| got == want)
+    };
+    assert!(is(0..4 << 20, b"lodge\n"), "what was made durable before is there");
+    assert!(is(8 << 20..(8 << 20) + 4096, b"third\n"), "and what was after");
+    assert!(is(LIMIT..bytes.len(), b"\0"), "nothing is beyond the limit");
+}
+
+#[test]
+#[ignore = "boots a VM: run by `cargo xtask test`"]
+fn a_virtio_console_reaches_a_file_or_standard_output() {
+    let log = write_file(b"");
+    let run = "lodge.run=\"for n in 1 2 3; do echo line $n; done > /dev/hvc0\"";
+    let mut command = linux("cloud-amd64", &format!("quiet {run}"));
+    let (status, output) = finish(command.arg("--virtio-console").arg(format!("file={}", log.path().display())));
+    assert_eq!(status, 0, "{output}");
+    assert_eq!(std::fs::read_to_string(log.path()).unwrap(), "line 1\r\nline 2\r\nline 3\r\n", "{output}");
+    // Both ways, in the place of the serial port on standard input and output.
+    let run = "lodge.run=\"exec 3<>/dev/hvc0; echo ready >&3; read line <&3; echo got $line >&3\"";
+    let mut vm = TestVm::start(linux("cloud-amd64", &format!("quiet {run}")).args(["--virtio-console", "stdio"]));
+    vm.expect("ready");
+    vm.send("a line\n");
+    vm.expect("got a line");
+    assert_eq!(vm.wait().0, 0);
+}

@@ -8,7 +8,7 @@ use std::process::{Child, Command};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
-use lodge_tests::{PATIENCE, lodge, multiboot};
+use lodge_tests::{PATIENCE, guest, lodge, multiboot};
 use rustix::fs::{Mode, OFlags, open};
 use rustix::process::{Pid, Signal, kill_process};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
@@ -59,6 +59,25 @@ impl Terminal {
             }
         }
         self.seen.clear();
+    }
+
+    /// What a shell says its kernel's time since start is, in seconds.
+    #[track_caller]
+    fn guest_seconds(&mut self) -> f64 {
+        self.press(b"echo up=$(cut -d' ' -f1 /proc/uptime)=\n");
+        let until = Instant::now() + PATIENCE;
+        loop {
+            // The echo of the command has no digit there.
+            let said = self.seen.split("up=").skip(1).find_map(|text| text.split_once('=')?.0.parse().ok());
+            if let Some(seconds) = said {
+                self.seen.clear();
+                return seconds;
+            }
+            match self.output.recv_timeout(until.saturating_duration_since(Instant::now())) {
+                Ok(bytes) => self.seen += &String::from_utf8_lossy(&bytes),
+                Err(_) => panic!("no time in {:?}", self.seen),
+            }
+        }
     }
 
     fn is_raw(&self) -> bool {
@@ -143,4 +162,38 @@ fn a_crash_leaves_the_terminal_as_it_was() {
     let kernel = multiboot(&[0x0f, 0x0b]);
     let terminal = Terminal::start(&["run", "--kernel", kernel.path().to_str().unwrap()]);
     terminal.ends_with(3);
+}
+
+#[test]
+#[ignore = "boots a VM: run by `cargo xtask test`"]
+fn a_pause_is_no_time_for_the_guest() {
+    let (kernel, initrd) = (guest("cloud-amd64/vmlinuz"), guest("cloud-amd64/initrd"));
+    let (kernel, initrd) = (kernel.to_str().unwrap(), initrd.to_str().unwrap());
+    for source in ["kvm-clock", "tsc"] {
+        let append = format!("console=ttyS0 quiet clocksource={source}");
+        let mut terminal =
+            Terminal::start(&["run", "--kernel", kernel, "--initrd", initrd, "--append", &append, "--cpus", "2"]);
+        terminal.expect("lodge: init");
+        terminal.expect("#");
+        let begin = Instant::now();
+        let first = terminal.guest_seconds();
+        terminal.press(b"\x01cpause\r\x01cstatus\r");
+        terminal.expect("paused for");
+        let pause = Instant::now();
+        std::thread::sleep(Duration::from_secs(3));
+        let paused = pause.elapsed().as_secs_f64();
+        terminal.press(b"\x01cresume\r\x01cstatus\r");
+        terminal.expect("running for");
+        let second = terminal.guest_seconds();
+        let host = begin.elapsed().as_secs_f64();
+        // The guest says hundredths.
+        let gone = second - first - 0.01;
+        assert!(gone >= -0.01 && gone <= host - paused, "{source}: {gone} s there, {host} s here, {paused} s of pause");
+        terminal.press(b"cat /sys/devices/system/clocksource/*/current_clocksource\n");
+        terminal.expect(&format!("\n{source}\r"));
+        terminal.press(b"echo bad=$(dmesg | grep -c -E 'stall|unstable|lockup|backwards')=\n");
+        terminal.expect("bad=0=");
+        terminal.press(b"\x01x");
+        terminal.ends_with(0);
+    }
 }

@@ -38,6 +38,7 @@ const VCPUS_MAX: u32 = 255;
 pub struct Backends {
     serials: Vec<Arc<dyn CharStream>>,
     disks: Vec<Arc<dyn Disk>>,
+    console: Option<Arc<dyn CharStream>>,
     first_output: Arc<OnceLock<Instant>>,
 }
 
@@ -45,9 +46,25 @@ impl Backends {
     /// Serial ports and disks, in order.
     pub fn new(serials: Vec<Arc<dyn CharStream>>, disks: Vec<Arc<dyn Disk>>) -> Self {
         let first_output = Arc::new(OnceLock::new());
-        let watch = |stream| Arc::new(Watched { stream, first_output: first_output.clone() }) as Arc<dyn CharStream>;
-        let serials = serials.into_iter().map(watch).collect();
-        Self { serials, disks, first_output }
+        let mut backends = Self { serials: Vec::new(), disks, console: None, first_output };
+        backends.serials = serials.into_iter().map(|stream| backends.watched(stream)).collect();
+        backends
+    }
+
+    /// With a virtio console in front of a stream.
+    #[must_use]
+    pub fn with_console(mut self, stream: Arc<dyn CharStream>) -> Self {
+        self.console = Some(self.watched(stream));
+        self
+    }
+
+    fn watched(&self, stream: Arc<dyn CharStream>) -> Arc<dyn CharStream> {
+        Arc::new(Watched { stream, first_output: self.first_output.clone() })
+    }
+
+    /// What stands behind the virtio console, if there is one.
+    pub(crate) fn console(&self) -> Option<&Arc<dyn CharStream>> {
+        self.console.as_ref()
     }
 
     /// The disks.
@@ -60,7 +77,7 @@ impl Backends {
         &self.serials
     }
 
-    /// When the guest first wrote to a serial port, since `start`.
+    /// When the guest first wrote to a serial port or console, since `start`.
     pub(crate) fn first_output(&self, start: Instant) -> Option<Duration> {
         self.first_output.get().map(|instant| instant.saturating_duration_since(start))
     }
@@ -68,7 +85,7 @@ impl Backends {
     /// Lets what the guest wrote reach the host, for at most so long.
     pub(crate) fn flush(&self, at_most: Duration) {
         let until = Instant::now() + at_most;
-        for stream in &self.serials {
+        for stream in self.serials.iter().chain(&self.console) {
             stream.flush(until.saturating_duration_since(Instant::now()));
         }
     }
@@ -231,8 +248,8 @@ impl Machine {
     /// Lets guest time and the processors go on.
     pub(crate) fn resume(&self) {
         self.clock.resume();
+        self.time.resume();
         self.timers.clock_changed();
-        self.time.resample();
         self.busy_devices().for_each(|device| device.resume());
         if let Some(processors) = &self.processors {
             processors.resume();
@@ -257,6 +274,7 @@ impl Machine {
     fn stop_world(&self) {
         self.busy_devices().for_each(|device| device.pause());
         self.clock.pause();
+        self.time.pause();
         self.timers.clock_changed();
     }
 

@@ -9,7 +9,7 @@ use lodge_bus::{IrqLine, IrqSink, PortDevice};
 use lodge_chipset::{Board as Ports, CmosConfig, Hpet, HpetWiring, I8042, Pit, Pm, Rtc, Uart, UartConfig};
 use lodge_pci::{Bridge, Router};
 
-use lodge_virtio::{Block, BlockConfig, Rng, VirtioDevice, VirtioPci, VirtioWiring};
+use lodge_virtio::{Block, BlockConfig, Console, Rng, VirtioDevice, VirtioPci, VirtioWiring};
 
 use crate::VmError;
 use crate::assembly::Board;
@@ -28,6 +28,7 @@ pub(crate) const DEVICES: &[Maker] = &[
     keyboard,
     serial_ports,
     disks,
+    console,
     entropy,
 ];
 
@@ -121,6 +122,13 @@ fn disks(board: &mut Board<'_>) -> Result<(), VmError> {
         board.attach_virtio(Block::new(config, disk.clone()))?;
     }
     Ok(())
+}
+
+fn console(board: &mut Board<'_>) -> Result<(), VmError> {
+    match board.backends.console().cloned() {
+        Some(stream) => board.attach_virtio(Console::new("console0", stream)),
+        None => Ok(()),
+    }
 }
 
 fn entropy(board: &mut Board<'_>) -> Result<(), VmError> {

@@ -8,13 +8,13 @@ use lodge_x86::cpuid::Missing;
 #[derive(Debug, thiserror::Error)]
 pub enum VmError {
     /// The memory asked for is too little or too much.
-    #[error("a machine can have {} MiB to {} GiB of memory, not {bytes} bytes", crate::MEMORY_MIN >> 20, crate::MEMORY_MAX >> 30)]
+    #[error("a machine can have {} MiB to {} GiB of memory, not {}; say for example --memory 512M", crate::MEMORY_MIN >> 20, crate::MEMORY_MAX >> 30, size(*.bytes))]
     MemorySize {
         /// Bytes asked for.
         bytes: u64,
     },
     /// The engine cannot run so many processors.
-    #[error("a machine can have 1 to {most} processors here, not {asked}")]
+    #[error("a machine can have 1 to {most} processors here, not {asked}; say --cpus {most} or less")]
     ProcessorCount {
         /// Asked for.
         asked: u32,
@@ -68,5 +68,16 @@ impl VmError {
     /// Whether the user's command or files are to blame, rather than the host or lodge.
     pub fn is_users(&self) -> bool {
         matches!(self, Self::MemorySize { .. } | Self::ProcessorCount { .. } | Self::Load(_))
+    }
+}
+
+/// Bytes in the largest unit that holds them whole.
+fn size(bytes: u64) -> String {
+    match bytes.trailing_zeros() {
+        _ if bytes == 0 => "none".into(),
+        30.. => format!("{} GiB", bytes >> 30),
+        20.. => format!("{} MiB", bytes >> 20),
+        10.. => format!("{} KiB", bytes >> 10),
+        _ => format!("{bytes} bytes"),
     }
 }

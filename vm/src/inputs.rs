@@ -196,6 +196,10 @@ impl CpuIo for Inputs {
         tsc::read()
     }
 
+    fn tsc_shift(&self) -> u64 {
+        self.world.time.shift()
+    }
+
     fn clock(&self) -> ClockSample {
         self.world.time.sample()
     }

@@ -97,7 +97,7 @@ pub struct Processors {
 
 impl Processors {
     /// Makes the threads, which bind their vCPUs and then wait for [`Processors::resume`]. vCPU 0 gets `boot` as its
-    /// state. What goes wrong on a thread arrives in `messages`, with `incarnation` so that late ones can be told.
+    /// state, and the others what firmware gives to all. What goes wrong on a thread arrives in `messages`, with `incarnation` so that late ones can be told.
     ///
     /// # Errors
     ///
@@ -114,7 +114,7 @@ impl Processors {
         for (vcpu, bell) in (0..).zip(bells.iter()) {
             let (partition, gate, bell) = (partition.clone(), processors.gate.clone(), bell.clone());
             let inputs = Inputs::new(vcpu, world.clone(), bell.clone());
-            let state = (vcpu == 0).then(|| boot.clone());
+            let boot = boot.clone();
             let messages = messages.clone();
             let work = move || {
                 let run = AssertUnwindSafe(|| {
@@ -122,9 +122,8 @@ impl Processors {
                         bell.tie(notifier);
                     }
                     let mut bound = partition.bind_vcpu(vcpu)?;
-                    if let Some(state) = &state {
-                        bound.set_state(state)?;
-                    }
+                    let state = if vcpu == 0 { boot } else { beside(&boot, bound.state()) };
+                    bound.set_state(&state)?;
                     serve(&mut *bound, &inputs, &gate, || bell.stopped())
                 });
                 let failure = match catch_unwind(run) {
@@ -179,6 +178,16 @@ impl Drop for Processors {
             }
         }
     }
+}
+
+/// The state of an application processor, which waits to be started: firmware has set its memory types as those of the
+/// boot processor (SDM 3A 11.11.8, MTRR considerations in MP systems), and INIT leaves them.
+fn beside(boot: &CpuState, mut state: CpuState) -> CpuState {
+    state.msrs.mtrr_def_type = boot.msrs.mtrr_def_type;
+    state.msrs.mtrr_fixed = boot.msrs.mtrr_fixed;
+    state.msrs.mtrr_variable = boot.msrs.mtrr_variable;
+    state.msrs.pat = boot.msrs.pat;
+    state
 }
 
 /// Runs a vCPU until the end; what crashed it, if anything did.

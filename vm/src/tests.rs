@@ -380,3 +380,42 @@ fn pci_functions_are_there_and_have_addresses() {
     });
     assert!(matches!(report.outcome, Outcome::Exited(1)), "{:?}", report.outcome);
 }
+
+#[test]
+fn a_pause_is_no_time_for_the_guest() {
+    let kernel = kernel();
+    let (sender, receiver) = channel();
+    let sender: parking_lot::Mutex<Sender<_>> = parking_lot::Mutex::new(sender);
+    let script = move |_: u32, io: &dyn CpuIo, stop: &AtomicBool| {
+        let tell = || {
+            let host = io.host_tsc();
+            sender.lock().send((host, host.wrapping_add(io.tsc_shift()), io.clock())).unwrap();
+        };
+        tell();
+        let exit = idle(io, stop);
+        tell();
+        Ok(exit)
+    };
+    let vm = Vm::start(config(&kernel), engine(script), Backends::default()).unwrap();
+    let handle = vm.handle();
+    let next = || receiver.recv_timeout(Duration::from_secs(20)).unwrap();
+    next();
+    for _ in 0..3 {
+        handle.pause();
+        let (host_before, before, clock_before) = next();
+        assert_eq!(handle.status().unwrap().phase, Phase::Paused);
+        let begin = tsc::read();
+        std::thread::sleep(Duration::from_millis(20));
+        let length = tsc::read() - begin;
+        handle.resume();
+        let (host_after, after, clock_after) = next();
+        let (host, machine) = (host_after - host_before, after.wrapping_sub(before));
+        assert!(machine <= host - length, "{machine} ticks passed in the machine, {host} on the host, {length} paused");
+        // The paravirtual clock still says how counter and time belong together, and the wall clock went on.
+        assert_eq!((clock_after.tsc, clock_after.monotonic_ns), (clock_before.tsc, clock_before.monotonic_ns));
+        assert!(clock_after.wall_ns >= clock_before.wall_ns + 20_000_000);
+    }
+    handle.quit();
+    next();
+    assert!(matches!(vm.wait().unwrap().outcome, Outcome::Quit));
+}

@@ -49,7 +49,7 @@ pub struct AccessError;
 /// How guest time relates to the host's time-stamp counter, at one instant (the terms of the KVM paravirtual clock).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ClockSample {
-    /// The guest's time-stamp counter at the instant.
+    /// The time-stamp counter at the instant.
     pub tsc: u64,
     /// Nanoseconds of guest monotonic time, zero at power-on.
     pub monotonic_ns: u64,
@@ -74,11 +74,11 @@ pub trait CpuIo {
     fn mmio_write(&self, address: u64, data: &[u8]);
 
     /// Reads an MSR that belongs to the interrupt controller: APIC base (0x1b), TSC deadline (0x6e0) and x2APIC
-    /// (0x800 to 0x8ff). A TSC deadline is in terms of the host's counter ([`CpuIo::host_tsc`]): the engine, which keeps
-    /// the guest's offset, adds it to what it shows the guest. Zero means "none" on both sides.
+    /// (0x800 to 0x8ff). A TSC deadline is in terms of the machine's counter ([`CpuIo::tsc_shift`]): the engine, which
+    /// keeps the guest's offset, adds it to what it shows the guest. Zero means "none" on both sides.
     fn apic_msr_read(&self, msr: u32) -> Result<u64, AccessError>;
 
-    /// Writes such an MSR; a TSC deadline in terms of the host's counter.
+    /// Writes such an MSR; a TSC deadline in terms of the machine's counter.
     fn apic_msr_write(&self, msr: u32, value: u64) -> Result<(), AccessError>;
 
     /// The task priority class, 0 to 15 (CR8).
@@ -94,11 +94,18 @@ pub trait CpuIo {
     /// Blocks until [`CpuIo::take_event`] would give something or the vCPU's [`crate::Notifier`] was used.
     fn halt(&self, interruptible: bool, nmi_open: bool);
 
-    /// The host's time-stamp counter, through the boundary. The guest's is this plus an offset that the engine keeps.
-    /// An engine may emit a fast form while nothing records.
+    /// The host's time-stamp counter, through the boundary. The guest's is this plus [`CpuIo::tsc_shift`] plus an offset
+    /// that the engine keeps. An engine may emit a fast form while nothing records.
     fn host_tsc(&self) -> u64;
 
-    /// Time for the paravirtual clock; `tsc` in it is the host's.
+    /// What makes of the host's time-stamp counter the machine's, which stands still while the machine is paused: it is
+    /// added to it. It changes only while no vCPU runs; an engine looks at the beginning of each run. A machine that is
+    /// never paused has none.
+    fn tsc_shift(&self) -> u64 {
+        0
+    }
+
+    /// Time for the paravirtual clock; `tsc` in it is the machine's.
     fn clock(&self) -> ClockSample;
 
     /// 64 random bits, for RDRAND and RDSEED.

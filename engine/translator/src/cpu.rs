@@ -146,7 +146,7 @@ pub struct Cpu {
     pub window_delta: u64,
     /// The FS base that Rust runs with.
     pub host_fs: u64,
-    /// RDTSC adds this.
+    /// RDTSC adds this: the guest's own offset, and [`Cpu::tsc_shift`].
     pub tsc_offset: u64,
     /// Guest MXCSR while Rust runs.
     pub mxcsr: u32,
@@ -180,6 +180,8 @@ pub struct Cpu {
     pub idtr: TableRegister,
     /// MSRs.
     pub msrs: Msrs,
+    /// What the host's counter lacks to the machine's, for the time that the machine was paused (`CpuIo::tsc_shift`).
+    pub tsc_shift: u64,
     /// Between an NMI and the next IRET.
     pub nmi_blocked: bool,
     /// The mode key under which blocks are now looked up ([`crate::mode::Mode`]).

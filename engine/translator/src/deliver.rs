@@ -327,10 +327,7 @@ impl Cpu {
             return self.return_real(bytes);
         }
         if self.is_v86() {
-            if self.iopl() < 3 {
-                return Err(Exception::general_protection(0));
-            }
-            return self.return_real(bytes);
+            return if self.virtualizes_flags(bytes)? { self.return_virtualized() } else { self.return_real(bytes) };
         }
         if self.system_flags & rflags::NT != 0 {
             if self.is_long() {
@@ -465,6 +462,20 @@ impl Cpu {
         self.load_real_segment(1, cs);
         self.refresh();
         self.set_rip(if bytes == 2 { ip & 0xffff } else { ip });
+        Ok(())
+    }
+
+    /// IRET of an 8086 program whose flags are virtualized.
+    fn return_virtualized(&mut self) -> Result<(), Exception> {
+        let mut stack = Stack::new(self, &self.segment[2].segment, self.gpr[4], 3);
+        let ip = stack.pop(self, 2)?;
+        let cs = stack.pop(self, 2)? as u16;
+        let flags = stack.pop(self, 2)?;
+        self.set_virtualized_flags(flags)?;
+        self.set_stack_pointer(stack.pointer);
+        self.load_real_segment(1, cs);
+        self.refresh();
+        self.set_rip(ip);
         Ok(())
     }
 

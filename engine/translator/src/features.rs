@@ -108,7 +108,11 @@ fn needs_of(code: Code) -> Needs {
         Code::Fxsave_m512byte | Code::Fxsave64_m512byte | Code::Fxrstor_m512byte | Code::Fxrstor64_m512byte => {
             return Needs::Fxsave;
         }
-        // Hints: they do nothing where there is nothing to do.
+        // PREFETCH and PREFETCHW of a register: AMD's processors, of whose vendor the profile is, raise #UD (APM 3,
+        // PREFETCH), Intel's do nothing.
+        Code::Reservednop_rm16_r16_0F0D | Code::Reservednop_rm32_r32_0F0D | Code::Reservednop_rm64_r64_0F0D => {
+            return Needs::Absent;
+        }
         Code::Ud0 | Code::Ud0_r16_rm16 | Code::Ud0_r32_rm32 | Code::Ud0_r64_rm64 | Code::Ud2 => return Needs::Absent,
         Code::Ud1_r16_rm16 | Code::Ud1_r32_rm32 | Code::Ud1_r64_rm64 => return Needs::Absent,
         _ => {}

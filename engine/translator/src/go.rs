@@ -84,7 +84,7 @@ impl Cpu {
     fn may_go(&mut self) -> bool {
         let plain = self.how == 0
             && self.latched == 0
-            && self.system_flags & rflags::TF == 0
+            && self.system_flags & (rflags::TF | rflags::VIP) == 0
             && self.dr[7] & 0xff == 0
             && (self.is_64() || self.segment[1].segment.limit == u32::MAX);
         let context = self.context();

@@ -50,6 +50,7 @@ mod tlb;
 mod transfer;
 mod translate;
 mod vcpu;
+mod virtual_flag;
 mod walk;
 
 use std::sync::Arc;

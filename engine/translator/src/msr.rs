@@ -119,7 +119,7 @@ fn read(cpu: &mut Cpu, number: u32) -> Result<u64, Exception> {
         msr::TSC => cpu.host_tsc().wrapping_add(cpu.tsc_offset),
         msr::TSC_DEADLINE => {
             let deadline = cpu.context().io().apic_msr_read(number).map_err(|_| GP)?;
-            if deadline == 0 { 0 } else { deadline.wrapping_add(cpu.tsc_offset) }
+            if deadline == 0 { 0 } else { deadline.wrapping_add(cpu.own_tsc_offset()) }
         }
         msr::KVM_WALL_CLOCK | msr::KVM_WALL_CLOCK_OLD => cpu.context().clock.wall_clock,
         msr::KVM_SYSTEM_TIME | msr::KVM_SYSTEM_TIME_OLD => cpu.context().clock.system_time,
@@ -172,7 +172,7 @@ fn write(cpu: &mut Cpu, number: u32, value: u64) -> Result<(), Exception> {
             cpu.msrs.tsc_adjust = value;
         }
         msr::TSC_DEADLINE => {
-            let deadline = if value == 0 { 0 } else { value.wrapping_sub(cpu.tsc_offset).max(1) };
+            let deadline = if value == 0 { 0 } else { value.wrapping_sub(cpu.own_tsc_offset()).max(1) };
             cpu.context().io().apic_msr_write(number, deadline).map_err(|_| GP)?;
         }
         msr::KVM_WALL_CLOCK | msr::KVM_WALL_CLOCK_OLD => write_wall_clock(cpu, value),
@@ -254,13 +254,24 @@ impl Cpu {
         }
     }
 
+    /// What the guest itself has added to the machine's counter.
+    fn own_tsc_offset(&self) -> u64 {
+        self.tsc_offset.wrapping_sub(self.tsc_shift)
+    }
+
+    /// Takes over what the machine's counter has fallen behind the host's by, from the input boundary.
+    pub fn shift_tsc(&mut self, shift: u64) {
+        self.tsc_offset = self.own_tsc_offset().wrapping_add(shift);
+        self.tsc_shift = shift;
+    }
+
     /// The paravirtual clock's reference, the same for all vCPUs.
     fn clock_reference(&mut self) -> ClockSample {
         let context = self.context();
         let mut reference = context.shared.clock.lock();
         let sample = *reference.get_or_insert_with(|| context.io().clock());
         drop(reference);
-        ClockSample { tsc: sample.tsc.wrapping_add(self.tsc_offset), ..sample }
+        ClockSample { tsc: sample.tsc.wrapping_add(self.own_tsc_offset()), ..sample }
     }
 
     /// Writes guest physical memory that may cross pages; what is not RAM is left alone.
@@ -286,7 +297,8 @@ fn write_system_time(cpu: &mut Cpu, value: u64) {
 
 fn write_wall_clock(cpu: &mut Cpu, value: u64) {
     cpu.context().clock.wall_clock = value;
-    let sample = cpu.clock_reference();
+    // Not the reference: the wall clock goes on while the machine is paused.
+    let sample = cpu.context().io().clock();
     let clock = cpu.context().clock.wall_clock(&sample);
     cpu.write_clock(value, &clock);
 }

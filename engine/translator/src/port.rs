@@ -2,6 +2,7 @@
 
 use iced_x86::{Instruction, Mnemonic, OpKind};
 use lodge_engine_api::Width;
+use lodge_x86::bits::rflags;
 use lodge_x86::descriptor::tss32;
 use lodge_x86::exception::Exception;
 
@@ -86,7 +87,7 @@ fn string(cpu: &mut Cpu, ins: &Instruction) -> Outcome {
         _ => u64::MAX,
     };
     let (index, segment) = if input { (7, 0) } else { (6, shape.segment) };
-    let step = if cpu.system_flags & lodge_x86::bits::rflags::DF != 0 { size.wrapping_neg() } else { size };
+    let step = if cpu.system_flags & rflags::DF != 0 { size.wrapping_neg() } else { size };
     for _ in 0..BATCH {
         if repeated && cpu.gpr[1] & mask == 0 {
             return Ok(Flow::Next);
@@ -106,6 +107,11 @@ fn string(cpu: &mut Cpu, ins: &Instruction) -> Outcome {
             return Ok(Flow::Next);
         }
         cpu.gpr[1] = merge(cpu.gpr[1], cpu.gpr[1].wrapping_sub(1), mask);
+        // What the port did may have raised an interrupt, and under TF each element is a step of its own.
+        let stepped = cpu.system_flags & rflags::TF != 0;
+        if stepped || cpu.pending.load(std::sync::atomic::Ordering::Relaxed) != 0 {
+            break;
+        }
     }
     // Once more from the top: interrupts get their chance.
     Ok(if cpu.gpr[1] & mask == 0 { Flow::Next } else { Flow::Jump })

@@ -12,12 +12,13 @@
 
 use iced_x86::{Instruction, Mnemonic, OpKind};
 use lodge_x86::bits::{cr0, cr4, rflags};
-use lodge_x86::exception::Exception;
+use lodge_x86::exception::{Exception, vector};
 
 use crate::context::After;
 use crate::cpu::Cpu;
 use crate::go::{LEAVE, STAY};
 use crate::mode::Mode;
+use crate::virtual_flag::InterruptFlag;
 
 /// Where control goes after an instruction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,9 +44,11 @@ pub extern "sysv64" fn system(cpu: &mut Cpu, place: u64, pointer: u64) -> u64 {
     run(cpu, place, |cpu| execute(cpu, &ins))
 }
 
-/// The helper that raises an exception.
-pub extern "sysv64" fn raise(cpu: &mut Cpu, place: u64, vector: u64) -> u64 {
-    run(cpu, place, |_| Err(Exception { vector: vector as u8, error_code: None, address: None }))
+/// The helper that raises an exception: #GP with an error code of zero, others without any.
+pub extern "sysv64" fn raise(cpu: &mut Cpu, place: u64, number: u64) -> u64 {
+    let vector = number as u8;
+    let error_code = (vector == vector::GENERAL_PROTECTION).then_some(0);
+    run(cpu, place, |_| Err(Exception { vector, error_code, address: None }))
 }
 
 /// Carries out `body` for the instruction at `place` (offset in the page, length in the high half); the helper's answer.
@@ -287,9 +290,9 @@ fn flags(cpu: &mut Cpu, ins: &Instruction) -> Outcome {
     use Mnemonic as M;
     match ins.mnemonic() {
         M::Cli | M::Sti => {
-            let free = cpu.is_real() || (cpu.cpl() <= cpu.iopl() && !cpu.is_v86()) || (cpu.is_v86() && cpu.iopl() == 3);
-            if !free {
-                return Err(Exception::general_protection(0));
+            if cpu.interrupt_flag_in_reach()? == InterruptFlag::Virtual {
+                cpu.set_virtual_flag(ins.mnemonic() == M::Sti)?;
+                return Ok(Flow::Next);
             }
             let before = cpu.interrupt_flag;
             cpu.interrupt_flag = u32::from(ins.mnemonic() == M::Sti);
@@ -320,19 +323,20 @@ fn flags(cpu: &mut Cpu, ins: &Instruction) -> Outcome {
             Ok(Flow::Next)
         }
         _ => {
-            if cpu.is_v86() && cpu.iopl() < 3 {
-                return Err(Exception::general_protection(0));
-            }
             let bytes = ins.stack_pointer_increment().unsigned_abs() as usize;
+            let virtualized = cpu.virtualizes_flags(bytes)?;
             if matches!(ins.mnemonic(), M::Pushf | M::Pushfd | M::Pushfq) {
-                let value = cpu.rflags() & !(rflags::RF | rflags::VM);
-                cpu.push_stack(bytes, value)?;
+                let value = if virtualized { cpu.virtualized_flags() } else { cpu.rflags() };
+                cpu.push_stack(bytes, value & !(rflags::RF | rflags::VM))?;
                 return Ok(Flow::Next);
             }
             let value = cpu.peek_stack(0, bytes)?;
+            if virtualized {
+                cpu.set_virtualized_flags(value)?;
+            } else {
+                cpu.set_flags_checked(value & !rflags::RF, bytes, cpu.cpl());
+            }
             cpu.set_stack_pointer(cpu.gpr[4].wrapping_add(bytes as u64));
-            let cpl = if cpu.is_v86() { 3 } else { cpu.cpl() };
-            cpu.set_flags_checked(value & !rflags::RF, bytes, cpl);
             cpu.system_flags &= !rflags::RF;
             cpu.sync_mode();
             let waits = cpu.latched != 0 && cpu.interrupt_flag != 0;

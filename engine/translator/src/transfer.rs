@@ -18,12 +18,7 @@ use crate::task::Switch;
 pub fn execute(cpu: &mut Cpu, ins: &Instruction) -> Outcome {
     use Mnemonic as M;
     match ins.mnemonic() {
-        M::Int => {
-            if cpu.is_v86() && cpu.iopl() < 3 {
-                return Err(Exception::general_protection(0));
-            }
-            software_interrupt(cpu, ins, ins.immediate8())
-        }
+        M::Int => software_interrupt(cpu, ins, ins.immediate8()),
         M::Int3 => software_interrupt(cpu, ins, vector::BREAKPOINT),
         M::Int1 => {
             cpu.lip = cpu.lip.wrapping_add(ins.len() as u64);
@@ -58,7 +53,11 @@ pub fn execute(cpu: &mut Cpu, ins: &Instruction) -> Outcome {
 fn software_interrupt(cpu: &mut Cpu, ins: &Instruction, number: u8) -> Outcome {
     let start = cpu.lip;
     cpu.lip = start.wrapping_add(ins.len() as u64);
-    match cpu.deliver(number, None, Source::Software) {
+    // INT3 and INTO always go through the IDT.
+    let redirects = cpu.is_v86() && ins.mnemonic() == Mnemonic::Int;
+    let redirected = if redirects { cpu.redirect_interrupt(number) } else { Ok(false) };
+    let delivered = redirected.and_then(|done| if done { Ok(()) } else { cpu.deliver(number, None, Source::Software) });
+    match delivered {
         Ok(()) => Ok(Flow::Jump),
         Err(exception) => {
             cpu.lip = start;

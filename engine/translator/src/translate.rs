@@ -508,7 +508,8 @@ fn pieces(block: &Block, second: Option<u64>) -> impl Iterator<Item = (u64, u64)
 fn decode(ram: &Ram, gpa: u64, mode: Mode, page_offset: u64, second: Option<u64>) -> Result<Vec<Instruction>, Trouble> {
     let single = mode.has(Mode::HOW);
     let want = if single { MAX_LENGTH } else { MAX_INSTRUCTIONS * MAX_LENGTH };
-    let mut bytes = [0u8; MAX_INSTRUCTIONS * MAX_LENGTH];
+    // Where there is no RAM an empty bus answers ones: FF FF is an undefined opcode.
+    let mut bytes = [0xffu8; MAX_INSTRUCTIONS * MAX_LENGTH];
     let here = want.min((PAGE - gpa % PAGE) as usize);
     // Watch before reading: a write from now on is seen.
     ram.watch(gpa, chunk_mask((gpa % PAGE) as usize, here));

@@ -563,6 +563,10 @@ impl TranslatorVcpu {
                 return false;
             }
         }
+        if self.cpu().owes_virtual_interrupt() {
+            self.context.after = After::Raise(Exception::general_protection(0));
+            return false;
+        }
         self.cpu().system_flags &= !rflags::RF;
         if self.cpu().is_near_code_end() {
             *how |= Mode::SINGLE;
@@ -610,6 +614,7 @@ impl Vcpu for TranslatorVcpu {
     fn run(&mut self, io: &dyn CpuIo) -> Result<Exit, EngineError> {
         // SAFETY: only the lifetime is erased; it is cleared before this returns.
         self.context.io = Some(unsafe { std::mem::transmute::<*const dyn CpuIo, *const (dyn CpuIo + 'static)>(io) });
+        self.cpu().shift_tsc(io.tsc_shift());
         if self.mailbox().notified.swap(false, Ordering::SeqCst) {
             self.cpu().pending.store(1, Ordering::SeqCst);
         }

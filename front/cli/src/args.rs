@@ -47,10 +47,10 @@ pub struct RunArgs {
     #[arg(long, value_name = "SPEC")]
     pub disk: Vec<String>,
     /// RAM, with suffix K, M, G or T; MiB without
-    #[arg(long, value_name = "SIZE", default_value = "512M", value_parser = values::size)]
+    #[arg(long, value_name = "SIZE", default_value = "512M", value_parser = values::size, allow_hyphen_values = true)]
     pub memory: u64,
     /// Number of virtual processors
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=255))]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = values::processors, allow_hyphen_values = true)]
     pub cpus: u32,
     /// Engine: auto, translator or kvm
     #[arg(long, value_name = "NAME", default_value = "auto")]
@@ -61,6 +61,9 @@ pub struct RunArgs {
     /// Serial port, repeatable: stdio, none, file=F or unix=F  [default: stdio]
     #[arg(long, value_name = "SPEC")]
     pub serial: Vec<String>,
+    /// Virtio console, which Linux calls hvc0: stdio, none, file=F or unix=F  [default: none]
+    #[arg(long, value_name = "SPEC")]
+    pub virtio_console: Option<String>,
     /// Display: none
     #[arg(long, value_name = "SPEC", default_value = "none")]
     pub display: String,
@@ -71,7 +74,7 @@ pub struct RunArgs {
     #[arg(long)]
     pub no_reboot: bool,
     /// End, with status 4, after so many seconds
-    #[arg(long, value_name = "SECONDS", value_parser = values::seconds)]
+    #[arg(long, value_name = "SECONDS", value_parser = values::seconds, allow_hyphen_values = true)]
     pub timeout: Option<Duration>,
     /// Write a report in JSON when the VM ends
     #[arg(long, value_name = "F.json")]
@@ -147,6 +150,8 @@ pub struct Plan {
     pub disks: Vec<DiskPlan>,
     /// The serial ports, in order; at most four.
     pub serials: Vec<SerialPlan>,
+    /// The virtio console.
+    pub console: SerialPlan,
 }
 
 /// Serial ports of a PC.
@@ -165,9 +170,12 @@ impl RunArgs {
             name @ ("translator" | "kvm") => Choice::Named(name.to_owned()),
             other => return Err(value("--engine", format!("'{other}' is not one of auto, translator, kvm"))),
         };
-        let mut serials: Vec<_> = self.serial.iter().map(|text| serial(text)).collect::<Result<_, _>>()?;
+        let mut serials: Vec<_> = self.serial.iter().map(|text| serial("--serial", text)).collect::<Result<_, _>>()?;
+        let console = self.virtio_console.as_deref().map(|text| serial("--virtio-console", text)).transpose()?;
+        let console = console.unwrap_or(SerialPlan::None);
         if serials.is_empty() {
-            serials.push(SerialPlan::Stdio);
+            // The port is always there: kernels look for it.
+            serials.push(if console == SerialPlan::Stdio { SerialPlan::None } else { SerialPlan::Stdio });
         }
         if serials.len() > SERIAL_PORTS {
             return Err(value("--serial", format!("a PC has at most {SERIAL_PORTS} serial ports")));
@@ -175,9 +183,12 @@ impl RunArgs {
         if serials.iter().filter(|plan| **plan == SerialPlan::Stdio).count() > 1 {
             return Err(value("--serial", "only one port can have stdio".into()));
         }
+        if console == SerialPlan::Stdio && serials.contains(&SerialPlan::Stdio) {
+            return Err(value("--virtio-console", "a serial port has stdio already; say --serial none".into()));
+        }
         let disks = self.disk.iter().map(|text| disk(text)).collect::<Result<_, _>>()?;
         let kernel = self.kernel.clone().ok_or(UsageError::NothingToBoot)?;
-        Ok(Plan { kernel, engine, disks, serials })
+        Ok(Plan { kernel, engine, disks, serials, console })
     }
 
     fn refuse_what_is_not_there(&self) -> Result<(), UsageError> {
@@ -209,13 +220,13 @@ fn value(option: &'static str, problem: String) -> UsageError {
     UsageError::Value { option, problem }
 }
 
-fn serial(text: &str) -> Result<SerialPlan, UsageError> {
+fn serial(option: &'static str, text: &str) -> Result<SerialPlan, UsageError> {
     match text.split_once('=') {
         None if text == "stdio" => Ok(SerialPlan::Stdio),
         None if text == "none" => Ok(SerialPlan::None),
         Some(("file", path)) if !path.is_empty() => Ok(SerialPlan::File(path.into())),
         Some(("unix", path)) if !path.is_empty() => Ok(SerialPlan::Unix(path.into())),
-        _ => Err(value("--serial", format!("'{text}' is not one of stdio, none, file=F, unix=F"))),
+        _ => Err(value(option, format!("'{text}' is not one of stdio, none, file=F, unix=F"))),
     }
 }
 
@@ -237,7 +248,8 @@ fn disk(text: &str) -> Result<DiskPlan, UsageError> {
             }
             _ => {
                 let known = "format=raw, bus=virtio, readonly, ephemeral; a comma in a file's name is doubled";
-                return Err(value("--disk", format!("'{name}' is not one of {known}")));
+                let given = given.map_or_else(|| name.clone(), |given| format!("{name}={given}"));
+                return Err(value("--disk", format!("'{given}' is not one of {known}")));
             }
         }
     }
@@ -279,7 +291,21 @@ mod tests {
                 .unwrap();
         let disk = |path: &str, readonly, ephemeral| DiskPlan { path: path.into(), readonly, ephemeral };
         assert_eq!(plan.disks, [disk("a.img", true, false), disk("b,c", false, true)]);
-        assert_eq!(plan.serials, [SerialPlan::None]);
+        assert_eq!((plan.serials, plan.console), (vec![SerialPlan::None], SerialPlan::None));
+    }
+
+    #[test]
+    fn a_console_on_stdio_takes_it_from_the_serial_port() {
+        let plan = plan(&["--virtio-console", "stdio"]).unwrap();
+        assert_eq!((plan.serials, plan.console), (vec![SerialPlan::None], SerialPlan::Stdio));
+    }
+
+    #[test]
+    fn negative_numbers_are_values() {
+        for option in ["--cpus", "--memory", "--timeout"] {
+            let error = Cli::try_parse_from(["lodge", "run", "--kernel", "k", option, "-1"]).unwrap_err().to_string();
+            assert!(error.contains("'-1' is not a"), "{error}");
+        }
     }
 
     #[test]
@@ -291,13 +317,18 @@ mod tests {
             (&["--net", "user"], "--net user is not available yet; use --net none"),
             (&["--cdrom", "x.iso"], "--cdrom is not available yet; boot a kernel with --kernel"),
             (&["--serial", "tcp=1"], "--serial: 'tcp=1' is not one of stdio, none, file=F, unix=F"),
+            (&["--virtio-console", "tty"], "--virtio-console: 'tty' is not one of stdio, none, file=F, unix=F"),
+            (
+                &["--virtio-console", "stdio", "--serial", "stdio"],
+                "--virtio-console: a serial port has stdio already; say --serial none",
+            ),
             (&["--engine", "hvf"], "--engine: 'hvf' is not one of auto, translator, kvm"),
             (&["--serial", "stdio", "--serial", "stdio"], "--serial: only one port can have stdio"),
         ] {
             assert_eq!(plan(arguments).unwrap_err().to_string(), expected);
         }
         let error = plan(&["--disk", "a,size=1"]).unwrap_err().to_string();
-        assert!(error.starts_with("--disk: 'size' is not one of format=raw"), "{error}");
+        assert!(error.starts_with("--disk: 'size=1' is not one of format=raw"), "{error}");
         assert!(Cli::try_parse_from(["lodge", "run", "--memory", "0"]).is_err());
         assert!(Cli::try_parse_from(["lodge", "run", "--cpus", "256"]).is_err());
         assert!(Cli::try_parse_from(["lodge", "run", "--initrd", "x"]).is_err(), "an initrd needs a kernel");

@@ -21,15 +21,25 @@ use crate::args::{Cli, Command};
 
 /// Exit status where a check found that lodge cannot run here.
 const CANNOT_RUN: u8 = 5;
+/// Exit status where the command line is wrong.
+const WRONG_USAGE: u8 = 2;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        // Help and version are no errors, and without arguments there is help.
+        Err(error) if !error.use_stderr() || std::env::args_os().len() == 1 => error.exit(),
+        Err(error) => {
+            eprintln!("lodge: {}", usage(&error.to_string()));
+            return ExitCode::from(WRONG_USAGE);
+        }
+    };
     let filter = EnvFilter::try_from_env("LODGE_LOG").unwrap_or_else(|_| EnvFilter::new("warn"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).without_time().init();
     let status = match cli.command {
         Command::Run(args) => run::run(&args).unwrap_or_else(|error| {
             terminal::restore();
-            eprintln!("lodge: {error}");
+            eprintln!("lodge: {}", without_numbers(&error.to_string()));
             error.status()
         }),
         Command::Engines => show(run::list_engines()),
@@ -38,7 +48,58 @@ fn main() -> ExitCode {
     ExitCode::from(status)
 }
 
+/// What clap says of a command line, in one line: its message and tips without the summary of the options.
+fn usage(text: &str) -> String {
+    let kept = text.lines().map(str::trim).take_while(|line| !line.starts_with("Usage:"));
+    let kept: Vec<_> = kept.filter(|line| !line.is_empty() && !line.starts_with("For more information")).collect();
+    let text = kept.join(" ");
+    format!("{}; `lodge run --help` lists the options", text.strip_prefix("error: ").unwrap_or(&text))
+}
+
+/// Leaves out the numbers of the host's errors, which say nothing beside the words.
+fn without_numbers(text: &str) -> String {
+    let mut rest = text;
+    let mut kept = String::new();
+    while let Some((before, after)) = rest.split_once(" (os error ") {
+        kept += before;
+        rest = after.split_once(')').map_or("", |(_, after)| after);
+    }
+    kept + rest
+}
+
 fn show((text, works): (String, bool)) -> u8 {
     print!("{text}");
     if works { 0 } else { CANNOT_RUN }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(arguments: &[&str]) -> String {
+        usage(&Cli::try_parse_from(arguments).unwrap_err().to_string())
+    }
+
+    #[test]
+    fn wrong_usage_is_one_line() {
+        for (arguments, expected) in [
+            (&["lodge", "run", "--frob"][..], "unexpected argument '--frob' found"),
+            (
+                &["lodge", "run", "--cpus", "-1"],
+                "invalid value '-1' for '--cpus <N>': '-1' is not a number from 1 to 255",
+            ),
+            (&["lodge", "run", "--initrd", "x"], "the following required arguments were not provided: --kernel <F>"),
+            (&["lodge", "run", "--kernel"], "a value is required for '--kernel <F>' but none was supplied"),
+            (&["lodge", "rum"], "unrecognized subcommand 'rum' tip: a similar subcommand exists: 'run'"),
+        ] {
+            assert_eq!(said(arguments), format!("{expected}; `lodge run --help` lists the options"));
+        }
+    }
+
+    #[test]
+    fn numbers_of_errors_are_left_out() {
+        let text = "'x': Permission denied (os error 13); use chmod (os error 2)";
+        assert_eq!(without_numbers(text), "'x': Permission denied; use chmod");
+        assert_eq!(without_numbers("plain"), "plain");
+    }
 }

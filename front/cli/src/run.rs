@@ -11,7 +11,7 @@ use std::time::Duration;
 use lodge_backend::{CharStream, Disk, DiskError, FdStream, NullStream, Overlay, RawDisk, SocketStream};
 use lodge_vm::engines::{self, Choice, Chosen, NoEngine};
 use lodge_vm::{Backends, Boot, Config, Handle, OnReboot, Outcome, Phase, Vm, VmError};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::iterator::Signals;
 
 use crate::args::{DiskPlan, RunArgs, SerialPlan, UsageError};
@@ -37,7 +37,7 @@ pub enum RunError {
     #[error(transparent)]
     Disk(#[from] DiskError),
     /// A file or socket that would be made.
-    #[error("{what} '{path}' cannot be made: {source}")]
+    #[error("the {what} '{path}' cannot be made: {source}{}", remedy(.source))]
     Output {
         /// What it is for.
         what: &'static str,
@@ -92,11 +92,15 @@ pub fn run(args: &RunArgs) -> Result<u8, RunError> {
     let signal = watch_signals(handle.clone()).map_err(RunError::Stdio)?;
     eprintln!("lodge: {} engine ({why}), {} CPU, {} MiB", engine.name(), config.vcpus, config.memory >> 20);
 
-    let uses_stdio = plan.serials.contains(&SerialPlan::Stdio);
+    let uses_stdio = plan.serials.iter().chain([&plan.console]).any(|plan| *plan == SerialPlan::Stdio);
     let raw = if uses_stdio { Raw::enter() } else { None };
     let serials =
         plan.serials.iter().map(|plan| open_serial(plan, raw.is_some(), &handle)).collect::<Result<_, _>>()?;
-    let vm = Vm::start(config, engine, Backends::new(serials, disks))?;
+    let mut backends = Backends::new(serials, disks);
+    if plan.console != SerialPlan::None {
+        backends = backends.with_console(open_serial(&plan.console, raw.is_some(), &handle)?);
+    }
+    let vm = Vm::start(config, engine, backends)?;
     // Set once, here; the signal and console threads look for it.
     let _ = handle.set(vm.handle());
     if signal.load(Ordering::SeqCst) != 0 {
@@ -120,6 +124,17 @@ pub fn run(args: &RunArgs) -> Result<u8, RunError> {
         report::write(file, &ended, status).map_err(|source| output("report", path, source))?;
     }
     Ok(status)
+}
+
+/// What to do about a file that cannot be made.
+fn remedy(source: &std::io::Error) -> &'static str {
+    match source.kind() {
+        std::io::ErrorKind::NotFound => "; make its folder first",
+        std::io::ErrorKind::PermissionDenied => "; name a place that you may write to",
+        std::io::ErrorKind::IsADirectory => "; name a file",
+        std::io::ErrorKind::AddrInUse => "; remove what is there, or name another place",
+        _ => "",
+    }
 }
 
 fn output(what: &'static str, path: &Path, source: std::io::Error) -> RunError {
@@ -220,6 +235,8 @@ impl Keyboard {
 /// second. The number of the signal that came, or zero.
 fn watch_signals(handle: Arc<OnceLock<Handle>>) -> std::io::Result<Arc<AtomicI32>> {
     let mut signals = Signals::new([SIGTERM, SIGHUP, SIGINT])?;
+    // A file that may not grow (`ulimit -f`) is an error of the write, for the guest to hear of, rather than lodge's end.
+    signal_hook::flag::register(SIGXFSZ, Arc::default())?;
     let came = Arc::new(AtomicI32::new(0));
     let noted = came.clone();
     let serve = move || {

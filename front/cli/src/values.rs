@@ -22,6 +22,18 @@ pub fn size(text: &str) -> Result<u64, String> {
     }
 }
 
+/// A number of processors.
+///
+/// # Errors
+///
+/// It is not a number from 1 to 255, the most that APIC IDs of 8 bits can name.
+pub fn processors(text: &str) -> Result<u32, String> {
+    match text.parse::<u32>() {
+        Ok(number @ 1..=255) => Ok(number),
+        _ => Err(format!("'{text}' is not a number from 1 to 255")),
+    }
+}
+
 /// A duration in seconds, with a fraction if need be.
 ///
 /// # Errors
@@ -73,6 +85,14 @@ mod tests {
         }
         for text in ["", "G", "x1G", "1X", "0", "-5M", "1.5G", "99999999999999999999", "17592186044416M"] {
             assert!(size(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn numbers_of_processors() {
+        assert_eq!((processors("1"), processors("255")), (Ok(1), Ok(255)));
+        for text in ["", "0", "256", "-1", "two", "1.5", "99999999999"] {
+            assert!(processors(text).is_err(), "{text}");
         }
     }
 

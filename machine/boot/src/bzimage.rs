@@ -1,7 +1,7 @@
 //! Linux bzImages (the kernel's Documentation/arch/x86/boot.rst), protocol 2.06 and later; memtest86+ is one too.
 //!
-//! The protected-mode part is placed where it prefers, or at the lowest place that suits if it can be relocated and
-//! the preferred one lies too high. The initial RAM disk goes as high below 3 GiB as the kernel permits.
+//! The protected-mode part is placed where it prefers: one that can be relocated may lie higher, but from below unpacks
+//! itself to the preferred place all the same ("init_size" there). The initial RAM disk goes as high below 3 GiB as the kernel permits.
 
 use std::ops::Range;
 
@@ -103,16 +103,12 @@ fn place(request: &Request<'_>, header: &setup_header, code: u64) -> Result<Rang
     let end = low_ram_end(request.memory);
     let modern = header.version >= 0x20a;
     let size = if modern { u64::from(header.init_size).max(code) } else { code };
-    let preferred = if modern && header.pref_address >= HIGH { header.pref_address } else { HIGH };
-    let relocatable = header.relocatable_kernel != 0;
-    let alignment = u64::from(header.kernel_alignment).checked_next_power_of_two().unwrap_or(1).max(0x1000);
-    let lowest = if relocatable { HIGH.next_multiple_of(alignment) } else { preferred };
-    let fits = |start: u64| start.checked_add(size).is_some_and(|last| last <= end);
-    match [preferred, lowest].into_iter().find(|&start| fits(start)) {
-        Some(start) => Ok(start..start + size),
-        None => Err(LoadError::MemoryTooSmall {
+    let start = if modern && header.pref_address >= HIGH { header.pref_address } else { HIGH };
+    match start.checked_add(size) {
+        Some(last) if last <= end => Ok(start..last),
+        _ => Err(LoadError::MemoryTooSmall {
             what: "kernel",
-            needed_mib: lowest.saturating_add(size).div_ceil(1 << 20),
+            needed_mib: start.saturating_add(size).div_ceil(1 << 20),
             available_mib: end >> 20,
         }),
     }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
     /// There is no such file.
-    #[error("the {what} '{}' does not exist", .path.display())]
+    #[error("the {what} '{}' does not exist; check the name", .path.display())]
     Missing {
         /// "kernel" or "initial RAM disk".
         what: &'static str,
@@ -14,7 +14,7 @@ pub enum LoadError {
         path: PathBuf,
     },
     /// The file is there and cannot be read.
-    #[error("the {what} '{}' cannot be read: {source}", .path.display())]
+    #[error("the {what} '{}' cannot be read: {source}{}", .path.display(), remedy(.source))]
     Unreadable {
         /// "kernel" or "initial RAM disk".
         what: &'static str,
@@ -24,7 +24,7 @@ pub enum LoadError {
         source: std::io::Error,
     },
     /// The file is empty.
-    #[error("the {what} '{}' is empty", .path.display())]
+    #[error("the {what} '{}' is empty; fetch or build it anew", .path.display())]
     Empty {
         /// "kernel" or "initial RAM disk".
         what: &'static str,
@@ -57,7 +57,9 @@ pub enum LoadError {
         detail: String,
     },
     /// The guest has too little memory.
-    #[error("{available_mib} MiB of memory are too little for the {what}; it needs {needed_mib} MiB")]
+    #[error(
+        "{available_mib} MiB of memory are too little for the {what}; it needs {needed_mib} MiB: say --memory {needed_mib}M or more"
+    )]
     MemoryTooSmall {
         /// What does not fit.
         what: &'static str,
@@ -85,4 +87,11 @@ pub enum LoadError {
         /// What the memory says.
         source: vm_memory::GuestMemoryError,
     },
+}
+
+fn remedy(source: &std::io::Error) -> &'static str {
+    match source.kind() {
+        std::io::ErrorKind::PermissionDenied => "; make it readable with chmod, or copy it to where it is",
+        _ => "",
+    }
 }

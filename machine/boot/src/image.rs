@@ -64,7 +64,7 @@ impl Image {
             (0, b"\x1f\x8b", "a gzip file"),
             (0, b"\xfd7zXZ", "an xz file"),
             (0, b"\x28\xb5\x2f\xfd", "a zstd file"),
-            (0, b"MZ", "an EFI program"),
+            (0, b"MZ", "an EFI or Windows program"),
             (0, b"QFI\xfb", "a qcow2 disk image"),
             (0, b"070701", "an initial RAM disk"),
             (0, b"!<arch>", "a Debian package"),
@@ -73,10 +73,27 @@ impl Image {
             (0x8001, b"CD001", "a CD image"),
             (0x1fe, b"\x55\xaa", "a boot sector or disk image"),
         ];
+        let machine = self.bytes.get(18..20).map(|bytes| u16::from_le_bytes([bytes[0], bytes[1]]));
+        if let (true, Some(machine)) = (self.bytes.starts_with(b"\x7fELF"), machine) {
+            match machine {
+                ELF_386 | ELF_X86_64 => {}
+                ELF_AARCH64 => return "an ELF file for another processor, AArch64",
+                _ => return "an ELF file for another processor",
+            }
+        }
+        let text = |byte: &u8| matches!(byte, b' '..=b'~' | b'\t' | b'\n' | b'\r') || *byte >= 0x80;
+        let start = &self.bytes[..self.bytes.len().min(512)];
+        let is_text = !start.is_empty() && start.iter().all(text);
         let holds = |&&(at, magic, _): &&(usize, &[u8], &str)| self.bytes.get(at..at + magic.len()) == Some(magic);
-        KINDS.iter().find(holds).map_or("something else", |kind| kind.2)
+        let otherwise = if is_text { "text" } else { "something else" };
+        KINDS.iter().find(holds).map_or(otherwise, |kind| kind.2)
     }
 }
+
+/// Machines of ELF files (gABI, e_machine).
+const ELF_386: u16 = 3;
+const ELF_X86_64: u16 = 62;
+const ELF_AARCH64: u16 = 183;
 
 /// Opens a regular file that is not empty.
 pub(crate) fn open(path: &Path, what: &'static str) -> Result<(File, u64), LoadError> {

@@ -117,6 +117,7 @@ const fn property(
 pub const FEATURES: &[Feature] = &[
     // Leaf 1 EDX: the base architecture.
     host("fpu", 1, Edx, 0),
+    engine("vme", 1, Edx, 1),
     engine("de", 1, Edx, 2),
     engine("pse", 1, Edx, 3),
     engine("tsc", 1, Edx, 4),

@@ -14,6 +14,7 @@ pub fn cases() -> Vec<Case> {
         all.extend(everywhere(mode));
     }
     all.extend(legacy_only());
+    all.extend(nowhere());
     all.extend(privileged());
     all.extend(double());
     all.extend(found());
@@ -40,6 +41,12 @@ fn everywhere(mode: Mode) -> Vec<Case> {
         case("breakpoint", |a| emit!(a; nop(); int3(); nop())).ends(trap(3, 2)),
         case("lock_without_memory", |a| emit!(a; nop(); db(&[0xf0, 0x01, 0xc8]); nop())).raises(6, None, 1),
         case("lock_of_what_cannot", |a| emit!(a; nop(); db(&[0xf0, 0x90]); nop())).raises(6, None, 1),
+        // There is no system-management mode to return from (SDM 2, RSM).
+        case("rsm", |a| emit!(a; nop(); db(&[0x0f, 0xaa]); nop())).raises(6, None, 1),
+        // APM 3, PREFETCH: the operand is a register. A register of PREFETCHh does nothing.
+        case("prefetch_of_a_register", |a| emit!(a; db(&[0x0f, 0x18, 0xc8]); nop(); db(&[0x0f, 0x0d, 0xc0]); nop()))
+            .ends(Ending::Vector { vector: 6, error: None, rip: Place::Offset(layout::CODE - mode.code_base() + 4) }),
+        case("prefetchw_of_a_register", |a| emit!(a; nop(); db(&[0x0f, 0x0d, 0xc8]); nop())).raises(6, None, 1),
         case("device_not_available", |a| emit!(a; nop(); fninit(); nop()))
             .tweak(|state| state.cr0 |= cr0::TS)
             .raises(7, None, 1),
@@ -89,6 +96,19 @@ fn legacy_only() -> Vec<Case> {
         );
     }
     all
+}
+
+/// Code where nobody answers: an empty bus reads as ones, which is no instruction.
+fn nowhere() -> Vec<Case> {
+    let end = |at| Ending::Vector { vector: 6, error: None, rip: Place::Offset(at) };
+    vec![
+        Case::long("exceptions/jump_to_where_nothing_is", |a| emit!(a; jmp(rax)))
+            .with(Rax, layout::MMIO)
+            .ends(end(layout::MMIO)),
+        Case::flat("exceptions/jump_to_where_nothing_is_without_paging", |a| emit!(a; jmp(eax)))
+            .with(Rax, layout::MMIO + 0xfff)
+            .ends(end(layout::MMIO + 0xfff)),
+    ]
 }
 
 fn privileged() -> Vec<Case> {

@@ -14,6 +14,7 @@ pub fn cases() -> Vec<Case> {
     all.extend(stack_pointer());
     all.extend(frames());
     all.extend(bits());
+    all.extend(extensions());
     all.extend(legacy());
     all.extend(branches());
     all
@@ -375,6 +376,40 @@ fn bits() -> Vec<Case> {
         .gives(Rcx, 0xf)
         .gives(R12, 0xff)
         .gives(R13, 4 << 0x30),
+    ]
+}
+
+fn extensions() -> Vec<Case> {
+    vec![
+        // 66 63 /r is MOVSXD of 16 bits, 63 /r of 32 to 32, and 48 63 /r of 32 to 64 (SDM 2, MOVSXD).
+        Case::long("integer/movsxd_of_all_widths", |a| {
+            emit!(a; db(&[0x66, 0x63, 0xc3]); db(&[0x63, 0xcb]); db(&[0x48, 0x63, 0xd3]); db(&[0x66, 0x45, 0x63, 0xd3]);
+                db(&[0x45, 0x63, 0xfb]); db(&[0x4d, 0x63, 0xc3]))
+        })
+        .with(Rax, u64::MAX)
+        .with(Rbx, 0x1_8765_4321)
+        .with(Rcx, u64::MAX)
+        .with(R10, u64::MAX)
+        .with(R11, 0x1_8765_4321)
+        .gives(Rax, 0xffff_ffff_ffff_4321)
+        .gives(Rcx, 0x8765_4321)
+        .gives(Rdx, 0xffff_ffff_8765_4321)
+        .gives(R10, 0xffff_ffff_ffff_4321)
+        .gives(R15, 0x8765_4321)
+        .gives(R8, 0xffff_ffff_8765_4321),
+        Case::long(
+            "integer/movsxd_of_memory",
+            |a| emit!(a; db(&[0x66, 0x63, 0x03]); db(&[0x63, 0x0b]); db(&[0x48, 0x63, 0x13]); db(&[0x44, 0x63, 0x1b])),
+        )
+        .with(Rax, u64::MAX)
+        .with(Rbx, DATA + 0xffd)
+        .with(Rcx, u64::MAX)
+        .with(R11, u64::MAX)
+        .poke(DATA + 0xffd, &0x8765_4321u32.to_le_bytes())
+        .gives(Rax, 0xffff_ffff_ffff_4321)
+        .gives(Rcx, 0x8765_4321)
+        .gives(Rdx, 0xffff_ffff_8765_4321)
+        .gives(R11, 0x8765_4321),
     ]
 }
 

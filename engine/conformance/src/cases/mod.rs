@@ -21,6 +21,7 @@ mod smp;
 mod states;
 mod strings;
 mod system;
+mod virtual_flag;
 mod walks;
 
 use crate::Case;
@@ -42,5 +43,6 @@ pub fn suite() -> Vec<Case> {
     all.extend(states::cases());
     all.extend(walks::cases());
     all.extend(smp::cases());
+    all.extend(virtual_flag::cases());
     all
 }

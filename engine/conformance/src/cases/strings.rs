@@ -1,11 +1,12 @@
 //! String instructions: widths, directions, address sizes, overlaps, page edges, and faults in the middle.
 
 use iced_x86::code_asm::*;
+use lodge_engine_api::Event;
 use lodge_x86::Gpr::*;
 use lodge_x86::bits::rflags;
 
-use crate::case::{Access, Case, Mode};
-use crate::layout::{DATA, PLAY, RAM, port};
+use crate::case::{Access, Case, Ending, Mode, Place};
+use crate::layout::{self, DATA, PLAY, RAM, port};
 use crate::tables::{P, RW};
 
 /// All cases on this subject.
@@ -15,6 +16,7 @@ pub fn cases() -> Vec<Case> {
     all.extend(faults());
     all.extend(narrow());
     all.extend(ports());
+    all.extend(port_checks());
     all
 }
 
@@ -332,5 +334,156 @@ fn ports() -> Vec<Case> {
             .accesses(Access::PortRead(port::DATA, 1))
             .accesses(Access::PortRead(port::DATA, 1))
             .page_fault(2, EDGE, 1),
+        Case::long("strings/rep_outsw_faults_in_the_middle", |a| emit!(a; nop(); rep().outsw()))
+            .map(PLAY, RAM, P | RW)
+            .poke(RAM + PAGE - 4, &[1, 2, 3, 4])
+            .with(Rdx, port::DATA.into())
+            .with(Rsi, EDGE - 4)
+            .with(Rcx, 9)
+            .gives(Rsi, EDGE)
+            .gives(Rcx, 7)
+            .accesses(Access::PortWrite(port::DATA, 2, 0x0201))
+            .accesses(Access::PortWrite(port::DATA, 2, 0x0403))
+            .page_fault(0, EDGE, 1),
+        // The element that crosses into the missing page is neither read from the port nor stored in part.
+        Case::long("strings/rep_insd_faults_across_the_edge", |a| emit!(a; nop(); rep().insd()))
+            .map(PLAY, RAM, P | RW)
+            .with(Rdx, port::DATA.into())
+            .with(Rdi, EDGE - 6)
+            .with(Rcx, 2)
+            .gives(Rdi, EDGE - 2)
+            .gives(Rcx, 1)
+            .leaves(RAM + PAGE - 6, &[0xef, 0xcd, 0xab, 0x89, 0, 0])
+            .accesses(Access::PortRead(port::DATA, 4))
+            .page_fault(2, EDGE, 1),
+        Case::long("strings/rep_outsb_down", |a| emit!(a; std(); rep().outsb(); insw(); cld()))
+            .with(Rdx, port::DATA.into())
+            .with(Rsi, DATA + 1)
+            .with(Rdi, DATA + 0x100)
+            .with(Rcx, 3)
+            .poke(DATA - 1, &[1, 2, 3])
+            .gives(Rcx, 0)
+            .gives(Rsi, DATA - 2)
+            .gives(Rdi, DATA + 0xfe)
+            .leaves(DATA + 0x100, &[0xef, 0xcd])
+            .accesses(Access::PortWrite(port::DATA, 1, 3))
+            .accesses(Access::PortWrite(port::DATA, 1, 2))
+            .accesses(Access::PortWrite(port::DATA, 1, 1))
+            .accesses(Access::PortRead(port::DATA, 2)),
+        Case::long("strings/rep_outsb_with_32_bit_addresses", |a| emit!(a; db(&[0x67]); rep().outsb()))
+            .with(Rdx, port::DATA.into())
+            .with(Rsi, 0x5_0000_0000 + DATA)
+            .with(Rcx, 0x1_0000_0002)
+            .poke(DATA, &[7, 8])
+            .gives(Rcx, 0)
+            .gives(Rsi, DATA + 2)
+            .accesses(Access::PortWrite(port::DATA, 1, 7))
+            .accesses(Access::PortWrite(port::DATA, 1, 8)),
+        Case::flat("strings/rep_insb_with_16_bit_addresses_wraps", |a| emit!(a; db(&[0x67]); rep().insb()))
+            .tweak(|state| state.segment[0].base = DATA)
+            .with(Rdx, port::DATA.into())
+            .with(Rdi, 0x1234_ffff)
+            .with(Rcx, 0x5678_0002)
+            .gives(Rdi, 0x1234_0001)
+            .gives(Rcx, 0x5678_0000)
+            .leaves(DATA, &[0xef, 0])
+            .leaves(DATA + 0xffff, &[0xef])
+            .accesses(Access::PortRead(port::DATA, 1))
+            .accesses(Access::PortRead(port::DATA, 1)),
+        // OUTS takes another segment, INS does not.
+        Case::flat(
+            "strings/outs_with_segment_override",
+            |a| emit!(a; db(&[0x64]); outsb(); db(&[0x65, 0xf3]); outsw(); db(&[0x64]); insb()),
+        )
+        .tweak(|state| {
+            state.segment[4].base = DATA;
+            state.segment[5].base = DATA + 0x100;
+        })
+        .with(Rdx, port::DATA.into())
+        .with(Rsi, 0)
+        .with(Rdi, DATA + 0x200)
+        .with(Rcx, 1)
+        .poke(DATA, &[1])
+        .poke(DATA + 0x101, &[2, 3])
+        .gives(Rsi, 3)
+        .gives(Rdi, DATA + 0x201)
+        .gives(Rcx, 0)
+        .leaves(DATA + 0x200, &[0xef])
+        .accesses(Access::PortWrite(port::DATA, 1, 1))
+        .accesses(Access::PortWrite(port::DATA, 2, 0x0302))
+        .accesses(Access::PortRead(port::DATA, 1)),
+        Case::real("strings/outs_and_ins_in_real_mode", |a| emit!(a; db(&[0x26]); rep().outsb(); rep().insw()))
+            .with(Rdx, port::DATA.into())
+            .with(Rsi, 0xffff)
+            .with(Rdi, 0x100)
+            .with(Rcx, 2)
+            .poke(DATA, &[2])
+            .poke(DATA + 0xffff, &[1])
+            .gives(Rsi, 1)
+            .gives(Rcx, 0)
+            .accesses(Access::PortWrite(port::DATA, 1, 1))
+            .accesses(Access::PortWrite(port::DATA, 1, 2)),
     ]
+}
+
+fn port_checks() -> Vec<Case> {
+    vec![
+        // The map is looked at before memory is.
+        with_map(Case::long("strings/outsw_of_a_port_half_of_which_is_refused", |a| emit!(a; outsb(); outsw())), 0b10)
+            .with(Rsi, DATA)
+            .poke(DATA, &[5])
+            .gives(Rsi, DATA + 1)
+            .accesses(Access::PortWrite(port::DATA, 1, 5))
+            .raises(13, Some(0), 1),
+        with_map(Case::long("strings/rep_insb_of_a_port_that_is_refused", |a| emit!(a; nop(); rep().insb())), 0b01)
+            .with(Rdi, PLAY)
+            .with(Rcx, 5)
+            .raises(13, Some(0), 1),
+        with_map(Case::long("strings/rep_insb_by_io_map", |a| emit!(a; rep().insb())), 0b10)
+            .with(Rdi, DATA)
+            .with(Rcx, 2)
+            .gives(Rdi, DATA + 2)
+            .gives(Rcx, 0)
+            .leaves(DATA, &[0xef, 0xef, 0])
+            .accesses(Access::PortRead(port::DATA, 1))
+            .accesses(Access::PortRead(port::DATA, 1)),
+        // What the first element does raises an interrupt, which comes before the second.
+        Case::long("strings/rep_outsb_is_interrupted_between_elements", |a| emit!(a; sti(); nop(); rep().outsb()))
+            .event(Event::Interrupt(0x40))
+            .with(Rdx, port::EVENT.into())
+            .with(Rsi, DATA)
+            .with(Rcx, 3)
+            .poke(DATA, &[0, 0xee, 0xee])
+            .gives(Rsi, DATA + 1)
+            .gives(Rcx, 2)
+            .ends(Ending::Vector { vector: 0x40, error: None, rip: Place::Instruction(2) }),
+        // With interrupts off it goes on.
+        Case::long("strings/rep_outsb_with_interrupts_off", |a| emit!(a; rep().outsb()))
+            .event(Event::Interrupt(0x40))
+            .with(Rdx, port::EVENT.into())
+            .with(Rsi, DATA)
+            .with(Rcx, 3)
+            .poke(DATA, &[0, 0xee, 0xee])
+            .gives(Rsi, DATA + 3)
+            .gives(Rcx, 0),
+        Case::long("strings/rep_insb_is_stepped_by_element", |a| emit!(a; push(0x102); popfq(); rep().insb()))
+            .with(Rdx, port::DATA.into())
+            .with(Rdi, DATA)
+            .with(Rcx, 3)
+            .gives(Rdi, DATA + 1)
+            .gives(Rcx, 2)
+            .accesses(Access::PortRead(port::DATA, 1))
+            .ends(Ending::Vector { vector: 1, error: None, rip: Place::Instruction(2) }),
+    ]
+}
+
+/// At CPL 3 with an I/O permission map that lets everything through but, of the byte for [`port::DATA`] and its
+/// neighbours, what `refused` names from that port on.
+fn with_map(case: Case, refused: u8) -> Case {
+    const MAP: u64 = 0x68;
+    case.user()
+        .tweak(|state| state.tr.limit = 0x200)
+        .with(Rdx, port::DATA.into())
+        .poke(layout::TSS + 102, &(MAP as u16).to_le_bytes())
+        .poke(layout::TSS + MAP + u64::from(port::DATA) / 8, &[refused << (port::DATA % 8)])
 }

@@ -333,6 +333,26 @@ fn vectors() -> Vec<Case> {
         Case::long("system/ldmxcsr_reserved", |a| emit!(a; nop(); ldmxcsr(dword_ptr(DATA))))
             .poke(DATA, &[0, 0, 0, 0x80])
             .raises(13, Some(0), 1),
+        // Some processors have bit 17; MXCSR_MASK, as FXSAVE stores it, says that the guest's has not.
+        Case::long("system/ldmxcsr_beyond_the_mask", |a| {
+            emit!(a; stc(); ldmxcsr(dword_ptr(DATA + 4)); setc(al); ldmxcsr(dword_ptr(DATA)))
+        })
+            .with(Rax, 0)
+            .poke(DATA, &0x2_1f80u32.to_le_bytes())
+            .poke(DATA + 4, &0xffbfu32.to_le_bytes())
+            .gives(Rax, 1)
+            .raises(13, Some(0), 3),
+        with(Case::long("system/vldmxcsr_beyond_the_mask", |a| emit!(a; nop(); vldmxcsr(dword_ptr(DATA)))))
+            .poke(DATA, &0x2_1f80u32.to_le_bytes())
+            .raises(13, Some(0), 1),
+        with(Case::long("system/ldmxcsr_and_stmxcsr", |a| {
+            emit!(a; ldmxcsr(dword_ptr(DATA)); stmxcsr(dword_ptr(DATA + 4)); vldmxcsr(dword_ptr(DATA + 0xffe));
+                vstmxcsr(dword_ptr(DATA + 0x1ffe)))
+        }))
+        .poke(DATA, &0xffffu32.to_le_bytes())
+        .poke(DATA + 0xffe, &0x1fc0u32.to_le_bytes())
+        .leaves(DATA + 4, &0xffffu32.to_le_bytes())
+        .leaves(DATA + 0x1ffe, &0x1fc0u32.to_le_bytes()),
         Case::long("system/fnstenv_masks_and_stores", |a| {
             emit!(a; fldcw(word_ptr(DATA)); fnstenv(ptr(DATA + 0x40)); fnstcw(word_ptr(DATA + 0x20)))
         })

@@ -476,8 +476,12 @@ impl<'a> Emitter<'a> {
                 self.rdtsc();
                 true
             }
-            Mnemonic::Inc | Mnemonic::Dec => {
-                self.plain(&long_form(ins));
+            Mnemonic::Inc | Mnemonic::Dec | Mnemonic::Movsxd => {
+                self.plain(&other_form(ins));
+                true
+            }
+            Mnemonic::Ldmxcsr | Mnemonic::Vldmxcsr => {
+                self.load_mxcsr(ins);
                 true
             }
             Mnemonic::Clflush | Mnemonic::Clflushopt => {
@@ -513,10 +517,14 @@ impl<'a> Emitter<'a> {
         }
     }
 
-    /// RCX for helpers: the instruction's place and length.
+    /// What helpers are told in RCX: the instruction's place and length.
+    fn place_and_length(&self) -> u64 {
+        self.offset & 0xffff_ffff | (self.next - self.offset) << 32
+    }
+
     fn place(&mut self) {
-        let length = self.next - self.offset;
-        self.asm.mov_imm(RCX, self.offset & 0xffff_ffff | length << 32);
+        let place = self.place_and_length();
+        self.asm.mov_imm(RCX, place);
     }
 
     fn raise(&mut self, vector: u8) {
@@ -736,14 +744,17 @@ fn may_leave_flags(ins: &Instruction) -> bool {
     }
 }
 
-/// INC and DEC of one byte have a form in 64-bit mode that is longer.
-fn long_form(ins: &Instruction) -> Instruction {
+/// The form that is emitted in an instruction's place: INC and DEC of one byte have another meaning in 64-bit mode, and
+/// MOVSXD without REX.W extends nothing, but reads four bytes on some processors even for two (SDM 2, MOVSXD).
+fn other_form(ins: &Instruction) -> Instruction {
     let mut ins = *ins;
     let code = match ins.code() {
         Code::Inc_r16 => Code::Inc_rm16,
         Code::Inc_r32 => Code::Inc_rm32,
         Code::Dec_r16 => Code::Dec_rm16,
         Code::Dec_r32 => Code::Dec_rm32,
+        Code::Movsxd_r16_rm16 => Code::Mov_r16_rm16,
+        Code::Movsxd_r32_rm32 => Code::Mov_r32_rm32,
         other => other,
     };
     ins.set_code(code);

@@ -288,6 +288,24 @@ impl Emitter<'_> {
         }
     }
 
+    /// LDMXCSR: bits that the guest's MXCSR_MASK does not have raise #GP(0), whatever the host's has (SDM 1 11.6.6).
+    pub(super) fn load_mxcsr(&mut self, ins: &Instruction) {
+        const _: () = assert!(crate::fpu::MXCSR_MASK == 0xffff);
+        self.probe(&Ea::of(ins), 4, false);
+        // What was looked at is loaded, not memory once more: another processor may write it in between.
+        self.fetch(4, RCX);
+        self.asm.store(gs(off::spill(1)), RCX);
+        self.asm.rorx(RCX, RCX, 16);
+        self.asm.movzx16(RCX, RCX);
+        let (place, stub) = (self.place_and_length(), self.stubs.raise);
+        self.asm.unless_rcx_zero(|asm| {
+            asm.mov_imm(RCX, place);
+            asm.mov_imm32(R11, lodge_x86::exception::vector::GENERAL_PROTECTION.into());
+            asm.call_to(stub);
+        });
+        self.asm.ldmxcsr(gs(off::spill(1)));
+    }
+
     /// Loads guest register `number` whole into `to`. No flags.
     pub(super) fn read_gpr(&mut self, number: u8, to: Reg) {
         match host(number) {

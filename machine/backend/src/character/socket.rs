@@ -3,6 +3,7 @@
 //! [`SocketStream`] drops what the guest sends while nobody is connected, so that a guest never waits for a peer.
 
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -60,9 +61,10 @@ impl SocketStream {
     }
 }
 
-/// Whether `path` is a socket that refuses connections.
+/// Whether `path` is a socket that refuses connections; files that are no sockets refuse them too, and are the user's.
 fn is_stale(path: &Path) -> bool {
-    UnixStream::connect(path).is_err_and(|error| error.kind() == std::io::ErrorKind::ConnectionRefused)
+    let is_socket = std::fs::symlink_metadata(path).is_ok_and(|metadata| metadata.file_type().is_socket());
+    is_socket && UnixStream::connect(path).is_err_and(|error| error.kind() == std::io::ErrorKind::ConnectionRefused)
 }
 
 fn serve(shared: &Shared, listener: &UnixListener) {
@@ -156,6 +158,19 @@ mod tests {
             stream.map_or(0, |stream| stream.send(data))
         }
         fn room_to_send(&self) {}
+    }
+
+    #[test]
+    fn a_dead_socket_is_replaced_and_a_file_is_not() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("serial");
+        drop(UnixListener::bind(&path).unwrap());
+        assert!(path.exists());
+        drop(SocketStream::listen(&path).unwrap());
+        std::fs::write(&path, "precious").unwrap();
+        let error = SocketStream::listen(&path).err().unwrap();
+        assert_eq!(error.kind(), std::io::ErrorKind::AddrInUse);
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "precious");
     }
 
     #[test]

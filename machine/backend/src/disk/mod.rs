@@ -20,7 +20,7 @@ pub const SECTOR: u64 = 512;
 #[derive(Debug, thiserror::Error)]
 pub enum DiskError {
     /// It can't be opened.
-    #[error("the disk {path} can't be opened: {source}")]
+    #[error("the disk {path} can't be opened: {source}{}", remedy(.source, .path))]
     Open {
         /// The file.
         path: PathBuf,
@@ -28,7 +28,7 @@ pub enum DiskError {
         source: std::io::Error,
     },
     /// It is neither a regular file nor a block device.
-    #[error("the disk {path} is neither a file nor a block device")]
+    #[error("the disk {path} is neither a file nor a block device; give the file of a disk image")]
     Kind {
         /// The file.
         path: PathBuf,
@@ -51,7 +51,9 @@ pub enum DiskError {
         size: u64,
     },
     /// Another process has it open for writing, or (if this one would write) has it open at all.
-    #[error("the disk {path} is in use by another process; stop it, or use `readonly` in both")]
+    #[error(
+        "the disk {path} is in use already, by another process or as another disk; stop that, or use `readonly` in both"
+    )]
     InUse {
         /// The file.
         path: PathBuf,
@@ -64,6 +66,16 @@ pub enum DiskError {
         /// The host's answer.
         source: std::io::Error,
     },
+}
+
+/// What to do about a disk that can't be opened.
+fn remedy(source: &std::io::Error, path: &std::path::Path) -> String {
+    match source.kind() {
+        std::io::ErrorKind::NotFound => format!("; make one with `truncate -s 8G {}`", path.display()),
+        std::io::ErrorKind::PermissionDenied => "; change its permissions with chmod, or add `,readonly`".into(),
+        std::io::ErrorKind::IsADirectory => "; give the file of a disk image".into(),
+        _ => String::new(),
+    }
 }
 
 /// Bytes at offsets. Offsets and lengths are in bytes; an access beyond the end is an error, and touches nothing.

@@ -12,7 +12,7 @@ mod tests;
 
 use std::io::{IoSlice, IoSliceMut};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use lodge_backend::{Disk, SECTOR};
 use registers::*;
@@ -45,6 +45,8 @@ pub struct Block {
     disk: Arc<dyn Disk>,
     // volatile
     features: AtomicU64,
+    /// The user was told that the host failed a request.
+    told: AtomicBool,
 }
 
 /// A request's outcome: what the driver wrote wrong, or a status and the bytes filled before it.
@@ -54,7 +56,7 @@ impl Block {
     /// A device in front of `disk`.
     pub fn new(mut config: BlockConfig, disk: Arc<dyn Disk>) -> Arc<Self> {
         config.queues = config.queues.clamp(1, 16);
-        Arc::new(Self { config, disk, features: AtomicU64::new(0) })
+        Arc::new(Self { config, disk, features: AtomicU64::new(0), told: AtomicBool::new(false) })
     }
 
     /// The first byte of a range of `length` bytes at `sector`, if the disk has it.
@@ -68,7 +70,13 @@ impl Block {
         match result {
             Ok(()) => OK,
             Err(error) => {
-                tracing::warn!(device = self.config.name, what, %error, "the host failed a disk request");
+                // A guest that goes on trying shall not fill the user's screen.
+                if !self.told.swap(true, Ordering::Relaxed) {
+                    tracing::warn!(
+                        device = self.config.name, what, %error,
+                        "the host failed a disk request, of which the guest is told; more of these are not shown"
+                    );
+                }
                 IOERR
             }
         }
