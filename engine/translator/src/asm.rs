@@ -85,32 +85,63 @@ impl Size {
     }
 }
 
-const UNBOUND: u32 = u32::MAX;
+const UNBOUND: u64 = u64::MAX;
 
-/// Emits machine code into a buffer that will run at `base`.
+/// Where code goes: what runs often lies apart from what runs rarely, so that the processor's caches hold the former.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Section {
+    Hot,
+    Cold,
+}
+
+/// Emits machine code into two buffers, each of which will run at an address of its own.
 pub struct Asm {
+    /// The section that is being emitted into.
     code: Vec<u8>,
     base: u64,
-    labels: Vec<u32>,
-    /// (offset of a rel32, label).
-    fixups: Vec<(u32, Label)>,
+    /// The other one.
+    other: (Vec<u8>, u64),
+    section: Section,
+    /// Addresses.
+    labels: Vec<u64>,
+    /// (section and offset of a rel32, label).
+    fixups: Vec<(Section, u32, Label)>,
 }
 
 impl Asm {
-    /// Code that will run at `base`.
+    /// Code that will run at `base`, none of it cold.
     pub fn new(base: u64) -> Self {
-        Self { code: Vec::with_capacity(1024), base, labels: Vec::new(), fixups: Vec::new() }
+        Self {
+            code: Vec::with_capacity(1024),
+            base,
+            other: (Vec::with_capacity(1024), 0),
+            section: Section::Hot,
+            labels: Vec::new(),
+            fixups: Vec::new(),
+        }
     }
 
-    /// Starts over at another address, keeping the buffers.
-    pub fn restart(&mut self, base: u64) {
+    /// Starts over at other addresses, keeping the buffers.
+    pub fn restart(&mut self, hot: u64, cold: u64) {
+        self.switch(Section::Hot);
         self.code.clear();
+        self.other.0.clear();
         self.labels.clear();
         self.fixups.clear();
-        self.base = base;
+        self.base = hot;
+        self.other.1 = cold;
     }
 
-    /// Offset of the next byte.
+    /// Goes on in `section`.
+    pub fn switch(&mut self, section: Section) {
+        if self.section != section {
+            std::mem::swap(&mut self.code, &mut self.other.0);
+            std::mem::swap(&mut self.base, &mut self.other.1);
+            self.section = section;
+        }
+    }
+
+    /// Offset of the next byte in its section.
     pub fn offset(&self) -> usize {
         self.code.len()
     }
@@ -120,15 +151,21 @@ impl Asm {
         self.base + self.code.len() as u64
     }
 
-    /// The code, with all labels resolved.
-    pub fn finish(&mut self) -> &[u8] {
-        for (at, label) in self.fixups.drain(..) {
+    /// The code of both sections, hot and cold, with all labels resolved.
+    pub fn finish(&mut self) -> (&[u8], &[u8]) {
+        self.switch(Section::Hot);
+        for (section, at, label) in self.fixups.drain(..) {
             let target = self.labels[label.0 as usize];
             assert_ne!(target, UNBOUND, "a label is used but never bound");
-            let rel = (target as i32) - (at as i32 + 4);
-            self.code[at as usize..at as usize + 4].copy_from_slice(&rel.to_le_bytes());
+            let (code, base) = match section {
+                Section::Hot => (&mut self.code, self.base),
+                Section::Cold => (&mut self.other.0, self.other.1),
+            };
+            let from = base + u64::from(at) + 4;
+            let rel = target.wrapping_sub(from) as i64 as i32;
+            code[at as usize..at as usize + 4].copy_from_slice(&rel.to_le_bytes());
         }
-        &self.code
+        (&self.code, &self.other.0)
     }
 
     pub fn label(&mut self) -> Label {
@@ -137,7 +174,7 @@ impl Asm {
     }
 
     pub fn bind(&mut self, label: Label) {
-        self.labels[label.0 as usize] = self.code.len() as u32;
+        self.labels[label.0 as usize] = self.here();
     }
 
     pub fn byte(&mut self, byte: u8) {
@@ -499,7 +536,7 @@ impl Asm {
     }
 
     fn rel32_label(&mut self, label: Label) {
-        self.fixups.push((self.code.len() as u32, label));
+        self.fixups.push((self.section, self.code.len() as u32, label));
         self.bytes(&[0; 4]);
     }
 
@@ -588,7 +625,7 @@ mod tests {
     fn text(emit: impl FnOnce(&mut Asm)) -> String {
         let mut asm = Asm::new(0x1000);
         emit(&mut asm);
-        let code = asm.finish().to_vec();
+        let code = asm.finish().0.to_vec();
         let mut decoder = Decoder::with_ip(64, &code, 0x1000, DecoderOptions::NONE);
         let mut out = Vec::new();
         let mut formatter = IntelFormatter::new();
@@ -635,5 +672,21 @@ mod tests {
             a.unless_rcx_zero(|a| a.ret());
         });
         assert_eq!(code, "ja 000000000000100Bh; jmp 0000000000001000h; jrcxz 000000000000100Eh; ret");
+    }
+
+    #[test]
+    fn resolves_labels_between_sections() {
+        let mut asm = Asm::new(0);
+        asm.restart(0x1000, 0x9000);
+        let (cold, back) = (asm.label(), asm.label());
+        asm.jmp(cold);
+        asm.bind(back);
+        asm.switch(Section::Cold);
+        asm.bind(cold);
+        assert_eq!(asm.here(), 0x9000);
+        asm.jmp(back);
+        let (hot, cold) = asm.finish();
+        assert_eq!(hot, [0xe9, 0xfb, 0x7f, 0, 0]);
+        assert_eq!(cold, [0xe9, 0x00, 0x80, 0xff, 0xff]);
     }
 }

@@ -36,20 +36,22 @@ const ROOM: usize = 64 << 10;
 struct Block {
     /// Guest physical address of its first byte.
     gpa: u64,
-    /// Where its code begins, from the start of the cache.
+    /// Where its hot and its cold code begin, from the start of the cache.
     host: u32,
+    cold: u32,
     /// Its mode.
     mode: Mode,
     /// Bytes of guest code.
     length: u16,
-    /// Offsets in its code.
+    /// Offset in its hot code.
+    entry: u16,
+    /// Offsets in its cold code.
     indirect_entry: u16,
     parked_entry: u16,
-    poll_entry: u16,
-    entry: u16,
     dead_end: u16,
     map: u16,
-    map_entries: u16,
+    /// Entries of the map, for hot and for cold code.
+    map_entries: [u16; 2],
     /// Part of it lies on a second, unrelated page ([`Code::seconds`]).
     crosses: bool,
     /// It has not been dropped.
@@ -151,7 +153,7 @@ impl Code {
     /// Makes an empty table with stubs that call `helpers`.
     pub fn new(size: usize, helpers: &Helpers) -> std::io::Result<Self> {
         let mut cache = CodeCache::new(size.max(8 * ROOM))?;
-        let mut asm = Asm::new(cache.next());
+        let mut asm = Asm::new(cache.next().0);
         let avx = std::arch::is_x86_feature_detected!("avx");
         let stubs = Stubs::emit(&mut asm, helpers, avx);
         cache.push(asm.finish());
@@ -201,21 +203,27 @@ impl Code {
         self.counts.resets += 1;
     }
 
-    /// The block whose code holds host address `pc`. Code is handed out front to back, so blocks lie in their order.
-    fn block_at(&self, pc: u64) -> Option<&Block> {
+    /// The block whose code holds host address `pc`, and whether that is cold code. Both kinds are handed out front to
+    /// back, so blocks lie in their order.
+    fn block_at(&self, pc: u64) -> Option<(&Block, bool)> {
         let offset = pc.checked_sub(self.cache.range().start)? as u32;
-        let after = self.blocks.partition_point(|block| block.host <= offset);
-        self.blocks[..after].last()
+        let is_cold = pc >= self.cache.cold_start();
+        let begins = |block: &Block| if is_cold { block.cold } else { block.host };
+        let after = self.blocks.partition_point(|block| begins(block) <= offset);
+        Some((self.blocks[..after].last()?, is_cold))
     }
 
     /// The guest instruction, as an offset in its page, that the code at host address `pc` belongs to.
     pub fn instruction_at(&self, pc: u64) -> Option<u64> {
-        let block = self.block_at(pc)?;
-        let start = self.cache.range().start + u64::from(block.host);
-        let length = usize::from(block.map_entries) * MapEntry::SIZE;
-        let map = self.cache.read(start + u64::from(block.map), length);
-        let offset = (pc - start) as u16;
+        let (block, is_cold) = self.block_at(pc)?;
+        let base = self.cache.range().start;
+        let [hot_entries, cold_entries] = block.map_entries.map(usize::from);
+        let length = (hot_entries + cold_entries) * MapEntry::SIZE;
+        let map = self.cache.read(base + u64::from(block.cold) + u64::from(block.map), length);
         let (entries, _) = map.as_chunks::<{ MapEntry::SIZE }>();
+        let (hot, cold) = entries.split_at(hot_entries);
+        let (entries, begin) = if is_cold { (cold, block.cold) } else { (hot, block.host) };
+        let offset = (pc - base - u64::from(begin)) as u16;
         let after = entries.partition_point(|&entry| MapEntry::from_bytes(entry).host <= offset);
         let guest = entries[..after].last().map_or(0, |&entry| MapEntry::from_bytes(entry).guest);
         Some(block.page_offset() + u64::from(guest))
@@ -223,12 +231,13 @@ impl Code {
 
     fn found(&self, id: u32) -> Found {
         let block = &self.blocks[id as usize];
-        let start = self.cache.range().start + u64::from(block.host);
+        let base = self.cache.range().start;
+        let (hot, cold) = (base + u64::from(block.host), base + u64::from(block.cold));
         Found {
-            indirect_entry: start + u64::from(block.indirect_entry),
-            parked_entry: start + u64::from(block.parked_entry),
-            poll_entry: start + u64::from(block.poll_entry),
-            entry: start + u64::from(block.entry),
+            indirect_entry: cold + u64::from(block.indirect_entry),
+            parked_entry: cold + u64::from(block.parked_entry),
+            poll_entry: hot,
+            entry: hot + u64::from(block.entry),
             second: if block.crosses { self.seconds.get(&id).copied() } else { None },
             mode: block.mode.0,
         }
@@ -242,7 +251,7 @@ impl Code {
 
     /// Whether what a lookup found has not been dropped since.
     pub fn is_current(&self, found: &Found) -> bool {
-        self.block_at(found.entry).is_some_and(|block| block.live)
+        self.block_at(found.entry).is_some_and(|(block, _)| block.live)
     }
 
     /// A mode's own stubs, if it has any block.
@@ -281,7 +290,8 @@ impl Code {
     /// Code that goes to a place in the current page by way of the jump cache.
     fn emit_far(&mut self, target: i64, mode: Mode) -> Option<u64> {
         let own = self.mode_stubs(mode)?;
-        self.asm.restart(self.cache.next());
+        let (hot, cold) = self.cache.next();
+        self.asm.restart(hot, cold);
         let stub = self.asm.here();
         emit_linear(&mut self.asm, target, mode);
         self.asm.jmp_to(own.indirect);
@@ -306,7 +316,8 @@ impl Code {
         let own = match self.indirect.get(&mode.without_page().0) {
             Some(own) => *own,
             None => {
-                self.asm.restart(self.cache.next());
+                let (hot, cold) = self.cache.next();
+                self.asm.restart(hot, cold);
                 let salt = salt.wrapping_mul(1031) & 0x1fff;
                 let indirect = self.stubs.emit_indirect(&mut self.asm, salt);
                 let underflow = self.stubs.emit_underflow(&mut self.asm, indirect);
@@ -318,8 +329,8 @@ impl Code {
         };
         let instructions = decode(ram, gpa, mode, page_offset, second)?;
         let length = instructions.last().map_or(1, |last| last.next_ip() - page_offset);
-        let host = self.cache.next();
-        self.asm.restart(host);
+        let (host, cold) = self.cache.next();
+        self.asm.restart(host, cold);
         let tools = Tools { asm: &mut self.asm, encoder: &mut self.encoder, info: &mut self.info, stubs: &self.stubs };
         let emitted = Emitter::block(tools, mode, own, &instructions);
         if !self.cache.push(self.asm.finish()) {
@@ -332,12 +343,12 @@ impl Code {
         let block = Block {
             gpa,
             host: (host - self.cache.range().start) as u32,
+            cold: (cold - self.cache.range().start) as u32,
             mode,
             length: length as u16,
+            entry: emitted.entry,
             indirect_entry: emitted.indirect_entry,
             parked_entry: emitted.parked_entry,
-            poll_entry: emitted.poll_entry,
-            entry: emitted.entry,
             dead_end: emitted.dead_end,
             map: emitted.map,
             map_entries: emitted.map_entries,
@@ -429,13 +440,15 @@ impl Code {
         block.live = false;
         self.counts.dropped += 1;
         let key = block.key();
-        let start = self.cache.range().start + u64::from(block.host);
-        for place in [block.parked_entry, block.poll_entry, block.entry] {
-            let mut bytes = self.cache.peek(start + u64::from(place));
+        let base = self.cache.range().start;
+        let (hot, cold) = (base + u64::from(block.host), base + u64::from(block.cold));
+        let dead_end = cold + u64::from(block.dead_end);
+        for place in [cold + u64::from(block.parked_entry), hot, hot + u64::from(block.entry)] {
+            let mut bytes = self.cache.peek(place);
             bytes[0] = 0xe9;
-            let relative = u32::from(block.dead_end) - u32::from(place) - 5;
+            let relative = dead_end.wrapping_sub(place + 5) as u32;
             bytes[1..5].copy_from_slice(&relative.to_le_bytes());
-            self.cache.patch(start + u64::from(place), bytes);
+            self.cache.patch(place, bytes);
         }
         if let Ok(entry) = self.by_key.find_entry(hash(key), |&other| other == id) {
             entry.remove();

@@ -6,13 +6,15 @@
 //! ([`string`]) are written by hand; system instructions become a call into [`crate::system`].
 //!
 //! ```text
-//! poll entry:   is something pending? -> cold
-//! entry:        5-byte NOP, 8-aligned     (becomes a jump when the block dies or is replaced)
-//!               instruction ...           each recorded in the map: host offset -> guest offset
-//!               exits                     rel32 in one aligned 8-byte cell each, first to a cold stub
-//! indirect:     the page, from the address in R11
-//! parked entry: flags that were put aside come back, if they are live; then to the poll
-//! cold:         TLB misses, chain stubs, the poll's exit
+//! hot section    poll entry:   is something pending? -> cold
+//!                entry:        5-byte NOP, 8-aligned     (becomes a jump when the block dies or is replaced)
+//!                              instruction ...           each recorded in the map: host offset -> guest offset
+//!                              exits                     rel32 in one aligned 8-byte cell each, first to a cold stub
+//! cold section   indirect:     the page, from the address in R11
+//!                parked entry: flags that were put aside come back, if they are live; then to the poll
+//!                              TLB misses, chain stubs, the poll's exit
+//!                dead end:     asks for the block at the same address
+//!                              records of exits, the map
 //! ```
 //!
 //! Flags that are live only because the block does not overwrite them are *parked* at the first probe: put aside in
@@ -33,7 +35,7 @@ use iced_x86::{
     Code, Encoder, FlowControl, Instruction, InstructionInfoFactory, Mnemonic, OpKind, Register, RflagsBits,
 };
 
-use crate::asm::{Asm, Label, R11, RCX, cond, gs};
+use crate::asm::{Asm, Label, R11, RCX, Section, cond, gs};
 use crate::cpu::{Cpu, off};
 use crate::features::{self, Obstacle};
 use crate::mode::Mode;
@@ -140,22 +142,20 @@ impl MapEntry {
     }
 }
 
-/// What came of a block.
+/// What came of a block. The polling entry is where its hot code begins.
 pub struct Emitted {
-    /// Offset of the entry with the linear address in R11.
-    pub indirect_entry: u16,
-    /// Offset of the entry where flags may be parked.
-    pub parked_entry: u16,
-    /// Offset of the polling entry.
-    pub poll_entry: u16,
-    /// Offset of the entry.
+    /// Offset in the hot code of the entry.
     pub entry: u16,
-    /// Offset of what the entry becomes when the block dies.
+    /// Offset in the cold code of the entry with the linear address in R11.
+    pub indirect_entry: u16,
+    /// Offset in the cold code of the entry where flags may be parked.
+    pub parked_entry: u16,
+    /// Offset in the cold code of what the entry becomes when the block dies.
     pub dead_end: u16,
-    /// Offset of the map from host to guest, which lies behind the code.
+    /// Offset in the cold code of the map from host to guest, which lies behind it.
     pub map: u16,
-    /// Its entries.
-    pub map_entries: u16,
+    /// Its entries for hot code, and those for cold code behind them.
+    pub map_entries: [u16; 2],
     /// Instructions that emitted code points at.
     #[expect(clippy::vec_box, reason = "emitted code holds their addresses")]
     pub system: Vec<Box<Instruction>>,
@@ -177,6 +177,7 @@ pub struct Emitter<'a> {
     start: u64,
     exits: Vec<Exit>,
     map: Vec<MapEntry>,
+    cold_map: Vec<MapEntry>,
     cold: Vec<Cold>,
     #[expect(clippy::vec_box, reason = "emitted code holds their addresses")]
     system: Vec<Box<Instruction>>,
@@ -225,6 +226,7 @@ impl<'a> Emitter<'a> {
             start,
             exits: Vec::new(),
             map: Vec::new(),
+            cold_map: Vec::new(),
             cold: Vec::new(),
             system: Vec::new(),
             guest: 0,
@@ -241,13 +243,12 @@ impl<'a> Emitter<'a> {
         let live = liveness(instructions);
         let live_in = live.first().copied().unwrap_or(ARITHMETIC) != 0;
         // A cell of its own, as at the entry: when the block dies its poll, which may write flags, must not be run.
-        emitter.asm.align(8, 0);
-        let poll_entry = emitter.asm.offset() as u32;
+        let poll_entry = emitter.asm.here();
         if !single {
             emitter.poll(live_in);
         }
         emitter.asm.align(8, 0);
-        let entry = emitter.asm.offset() as u32;
+        let entry = emitter.asm.offset() as u16;
         emitter.asm.bytes(&[0x0f, 0x1f, 0x44, 0x00, 0x00]);
         let mut open = true;
         let passes = flags_pass(instructions);
@@ -262,6 +263,7 @@ impl<'a> Emitter<'a> {
             let next = emitter.next;
             emitter.exit_direct(next as i64, false);
         }
+        emitter.asm.switch(Section::Cold);
         let (indirect_entry, parked_entry) = emitter.outer_entries(live_in, poll_entry);
         let records = emitter.cold_code();
         let dead_end = emitter.asm.offset() as u16;
@@ -272,33 +274,31 @@ impl<'a> Emitter<'a> {
             emitter.asm.bytes(&exit.record());
         }
         let map = emitter.asm.offset() as u16;
-        for entry in &emitter.map {
+        for entry in emitter.map.iter().chain(&emitter.cold_map) {
             emitter.asm.bytes(&entry.host.to_le_bytes());
             emitter.asm.bytes(&entry.guest.to_le_bytes());
         }
         Emitted {
+            entry,
             indirect_entry,
             parked_entry,
-            poll_entry: poll_entry as u16,
-            entry: entry as u16,
             dead_end,
             map,
-            map_entries: emitter.map.len() as u16,
+            map_entries: [emitter.map.len() as u16, emitter.cold_map.len() as u16],
             system: emitter.system,
         }
     }
 
     /// The entries that are taken less often than the block is run, behind it: with the address in R11, and with flags
     /// perhaps parked.
-    fn outer_entries(&mut self, live_in: bool, poll_entry: u32) -> (u16, u16) {
-        let start = self.asm.here() - self.asm.offset() as u64;
+    fn outer_entries(&mut self, live_in: bool, poll_entry: u64) -> (u16, u16) {
         let indirect = self.asm.offset() as u16;
         self.asm.lea(RCX, crate::asm::at(R11, -(self.start as i32)));
         self.asm.store(gs(off::CODE_BASE), RCX);
         self.asm.align(8, 0);
         let parked = self.asm.offset() as u16;
         self.unpark(live_in);
-        self.asm.jmp_to(start + u64::from(poll_entry));
+        self.asm.jmp_to(poll_entry);
         (indirect, parked)
     }
 
@@ -563,7 +563,7 @@ impl<'a> Emitter<'a> {
             let host = self.asm.offset() as u16;
             match cold {
                 Cold::Memory { enter, back, ea, argument, guest, saved } => {
-                    self.map.push(MapEntry { host, guest });
+                    self.cold_map.push(MapEntry { host, guest });
                     self.asm.bind(enter);
                     self.restore_flags(saved);
                     self.address_for_slow_path(&ea);
@@ -587,7 +587,7 @@ impl<'a> Emitter<'a> {
                     self.asm.jmp_to(self.stubs.leave_poll);
                 }
                 Cold::System { enter, back, instruction, guest } => {
-                    self.map.push(MapEntry { host, guest });
+                    self.cold_map.push(MapEntry { host, guest });
                     self.asm.bind(enter);
                     self.offset = self.start + u64::from(guest);
                     self.next = self.system[instruction].next_ip();
