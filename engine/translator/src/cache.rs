@@ -46,7 +46,8 @@ impl CodeCache {
             let execute = if sized { map(libc::PROT_READ | libc::PROT_EXEC) } else { libc::MAP_FAILED };
             let error = io::Error::last_os_error();
             libc::close(fd);
-            let cache = Self { execute: execute.cast(), write: write.cast(), size, used: 0, used_cold: split, split, kept: 0 };
+            let cache =
+                Self { execute: execute.cast(), write: write.cast(), size, used: 0, used_cold: split, split, kept: 0 };
             if write == libc::MAP_FAILED || execute == libc::MAP_FAILED {
                 return Err(error);
             }

@@ -36,6 +36,7 @@ mod mode;
 mod msr;
 mod operand;
 mod partition;
+mod perf;
 mod port;
 mod segment;
 mod signal;

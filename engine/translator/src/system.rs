@@ -38,12 +38,15 @@ pub type Outcome = Result<Flow, Exception>;
 pub extern "sysv64" fn system(cpu: &mut Cpu, place: u64, pointer: u64) -> u64 {
     // SAFETY: emitted code passes the address of an instruction that its block owns.
     let ins = unsafe { *(pointer as *const Instruction) };
-    cpu.context().counts.system += 1;
+    let context = cpu.context();
+    context.counts.system += 1;
+    context.helped.count(ins.mnemonic());
     run(cpu, place, |cpu| execute(cpu, &ins))
 }
 
 /// The helper that raises an exception.
 pub extern "sysv64" fn raise(cpu: &mut Cpu, place: u64, vector: u64) -> u64 {
+    cpu.context().counts.raised += 1;
     run(cpu, place, |_| Err(Exception { vector: vector as u8, error_code: None, address: None }))
 }
 
