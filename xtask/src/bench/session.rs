@@ -30,7 +30,22 @@ pub struct Session {
     input: ChildStdin,
     lines: Receiver<(Instant, String)>,
     last: VecDeque<String>,
-    errors: PathBuf,
+    errors: Errors,
+}
+
+/// Where its errors go, and how much others have written there before.
+struct Errors {
+    path: PathBuf,
+    before: u64,
+}
+
+impl Errors {
+    /// What it wrote.
+    fn text(&self) -> String {
+        let bytes = fs::read(&self.path).unwrap_or_default();
+        let before = usize::try_from(self.before).unwrap_or(usize::MAX);
+        String::from_utf8_lossy(bytes.get(before..).unwrap_or_default()).into_owned()
+    }
 }
 
 /// How a work went.
@@ -48,8 +63,10 @@ impl Session {
         if let Some(folder) = log.parent() {
             fs::create_dir_all(folder)?;
         }
-        let errors = log.with_extension("errors");
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(File::create(&errors)?);
+        let path = log.with_extension("errors");
+        let to = File::options().create(true).append(true).open(&path)?;
+        let errors = Errors { before: to.metadata()?.len(), path };
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(to);
         let mut child = command.spawn().with_context(|| format!("cannot run {:?}", command.get_program()))?;
         let input = child.stdin.take().context("no input")?;
         let output = child.stdout.take().context("no output")?;
@@ -83,7 +100,8 @@ impl Session {
     /// Has it do a work's `setup` or `run`.
     pub fn order(&mut self, verb: &str, key: &str, limit: Duration) -> Result<Reply> {
         let deadline = Instant::now() + limit;
-        writeln!(self.input, "{verb} {key}").context("its console is closed")?;
+        // If it has ended, what is expected next says so, and how.
+        let _ = writeln!(self.input, "{verb} {key}");
         let (begin, _) = self.expect("bench: begin", deadline)?;
         let (end, status) = self.expect("bench: end ", deadline)?;
         let mut said = Vec::new();
@@ -129,7 +147,7 @@ impl Session {
 
     /// What it said last, on its console and as errors.
     fn last_words(&self) -> String {
-        let errors = fs::read_to_string(&self.errors).unwrap_or_default();
+        let errors = self.errors.text();
         let lines: Vec<_> = self.last.iter().map(String::as_str).chain(errors.lines().take(REMEMBERED)).collect();
         if lines.is_empty() { String::new() } else { format!("; last words: {}", lines.join(" | ")) }
     }
