@@ -48,7 +48,7 @@ pub struct Options {
     /// Only works whose name or class holds this
     #[arg(long)]
     only: Option<String>,
-    /// Ten minutes' worth: one work or two of each row, two warm runs
+    /// Ten minutes' worth: one work or two of each row, two warm runs, but one for who is slow
     #[arg(long)]
     quick: bool,
     /// Leave QEMU out
@@ -147,6 +147,8 @@ struct Bench {
     sessions: BTreeMap<(Contender, u32), Session>,
     runs: u32,
     limit: Duration,
+    /// Who takes longer than this, in seconds, gets one warm run only.
+    patience: Option<f64>,
     /// The host's processor that works for one run on.
     pin: Option<u32>,
     /// Seconds over which idling is measured.
@@ -173,6 +175,7 @@ impl Bench {
             sessions: BTreeMap::new(),
             runs,
             limit: Duration::from_secs(options.limit),
+            patience: options.quick.then_some(3.0),
             pin,
             idle: if options.quick { 10 } else { 30 },
             about,
@@ -207,7 +210,8 @@ impl Bench {
         let mut expected: Option<(Contender, String)> = None;
         for run in 0..=self.runs {
             for (&contender, measured) in &mut row.by {
-                if measured.failure.is_some() {
+                let is_slow = measured.cold.zip(self.patience).is_some_and(|(cold, patience)| cold > patience);
+                if measured.failure.is_some() || (is_slow && !measured.warm.is_empty()) {
                     continue;
                 }
                 let ran = self.session(contender, work.cpus).and_then(|(session, limit)| {
