@@ -277,14 +277,19 @@ impl Bench {
             }
             session.quit()?;
             let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-            Ok(serde_json::from_str::<Value>(&text)?["counters"].take())
+            Ok(serde_json::from_str(&text)?)
         };
         let (few, many) = (report(1)?, report(3)?);
-        let counters = many.as_object().context("the report has no counters")?.iter().map(|(name, many)| {
-            let less = few[name].as_f64().unwrap_or(0.0);
-            (name.clone(), json!((many.as_f64().unwrap_or(0.0) - less) / 2.0))
-        });
-        Ok(Some(Value::Object(counters.collect())))
+        let per_run = |group: &str| -> Result<Value> {
+            let counters = many[group].as_object().with_context(|| format!("the report has no {group}"))?;
+            let difference = counters.iter().map(|(name, many)| {
+                let few = few[group][name].as_f64().unwrap_or(0.0);
+                (name.clone(), json!((many.as_f64().unwrap_or(0.0) - few) / 2.0))
+            });
+            Ok(Value::Object(difference.collect()))
+        };
+        const HELPED: &str = "helped_instructions";
+        Ok(Some(json!({"counters": per_run("counters")?, HELPED: per_run(HELPED)?})))
     }
 
     fn json_path(&self, options: &Options) -> PathBuf {
