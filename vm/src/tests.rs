@@ -62,7 +62,7 @@ impl Partition for ScriptedPartition {
         Some(self.flags.get(index as usize)?.clone())
     }
     fn statistics(&self) -> Statistics {
-        Statistics { counters: vec![("runs", 7)], code_bytes: 0 }
+        Statistics { counters: vec![("runs", 7)], ..Statistics::default() }
     }
 }
 

@@ -93,6 +93,8 @@ pub enum Exit {
 pub struct Statistics {
     /// Named counts, in a fixed order.
     pub counters: Vec<(&'static str, u64)>,
+    /// How often the engine carried out each kind of instruction by hand, the most frequent first.
+    pub helped: Vec<(String, u64)>,
     /// Bytes of generated code now held.
     pub code_bytes: u64,
 }

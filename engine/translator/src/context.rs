@@ -5,6 +5,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use iced_x86::Mnemonic;
 use lodge_engine_api::CpuIo;
 use lodge_x86::exception::Exception;
 use lodge_x86::paging::PagingContext;
@@ -78,6 +79,30 @@ pub struct Context {
     pub exceptions: VecDeque<(u64, Exception)>,
     /// Counters.
     pub counts: Counts,
+    /// How often a helper carried out each kind of instruction, by its number in iced.
+    pub helped: Helped,
+}
+
+/// Counts of instructions by mnemonic.
+pub struct Helped(Box<[u64]>);
+
+impl Default for Helped {
+    fn default() -> Self {
+        Self(vec![0; Mnemonic::values().len()].into())
+    }
+}
+
+impl Helped {
+    /// Counts one.
+    pub fn count(&mut self, mnemonic: Mnemonic) {
+        self.0[mnemonic as usize] += 1;
+    }
+
+    /// Gives what was counted, and starts over.
+    pub fn take(&mut self) -> impl Iterator<Item = (Mnemonic, u64)> {
+        let counts = Mnemonic::values().zip(self.0.iter_mut());
+        counts.filter(|(_, count)| **count != 0).map(|(mnemonic, count)| (mnemonic, std::mem::take(count)))
+    }
 }
 
 /// Counters of one vCPU.
@@ -101,6 +126,16 @@ pub struct Counts {
     pub interrupts: u64,
     /// Exits that asked for a block by address.
     pub lookups: u64,
+    /// Exits that were not chained yet.
+    pub unchained: u64,
+    /// Exits at a safepoint.
+    pub polls: u64,
+    /// Exits on behalf of a helper.
+    pub helper_exits: u64,
+    /// Exits by a signal of the host.
+    pub host_faults: u64,
+    /// Exceptions that emitted code raised by itself.
+    pub raised: u64,
     /// Stores into pages that hold translated code.
     pub code_writes: u64,
 }

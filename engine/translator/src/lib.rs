@@ -39,6 +39,7 @@ mod mode;
 mod msr;
 mod operand;
 mod partition;
+mod perf;
 mod port;
 mod segment;
 mod signal;

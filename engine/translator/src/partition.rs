@@ -10,8 +10,10 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use iced_x86::Mnemonic;
 use lodge_engine_api::{CpuidTable, EngineError, Notifier, Partition, PartitionSpec, Statistics, Vcpu};
 use parking_lot::{Mutex, RwLock};
+use rustc_hash::FxHashMap;
 
 use crate::cpu::Cpu;
 use crate::memory::Ram;
@@ -72,12 +74,15 @@ pub struct Shared {
 pub struct Counters {
     /// In the order of [`COUNTER_NAMES`].
     pub values: [AtomicU64; COUNTER_NAMES.len()],
+    /// Instructions that helpers carried out.
+    pub helped: Mutex<FxHashMap<Mnemonic, u64>>,
 }
 
 /// Names of the per-vCPU counters.
-pub const COUNTER_NAMES: [&str; 10] = [
+pub const COUNTER_NAMES: [&str; 18] = [
     "entries", "memory_slow", "page_walks", "bounced", "system", "strings", "exceptions", "interrupts", "lookups",
-    "code_writes",
+    "code_writes", "unchained", "polls", "helper_exits", "host_faults", "raised", "space_switches", "space_flushes",
+    "page_flushes",
 ];
 
 impl Shared {
@@ -225,12 +230,16 @@ impl Partition for TranslatorPartition {
             ("translated_instructions", code.counts.instructions),
             ("chained", code.counts.chained),
             ("dropped", code.counts.dropped),
+            ("tired_pages", code.counts.tired),
             ("cache_resets", code.counts.resets),
         ];
         for (name, value) in COUNTER_NAMES.iter().zip(&self.shared.counters.values) {
             counters.push((name, value.load(Ordering::Relaxed)));
         }
-        Statistics { counters, code_bytes: code.bytes() as u64 }
+        let helped = self.shared.counters.helped.lock();
+        let mut helped: Vec<_> = helped.iter().map(|(name, count)| (format!("{name:?}"), *count)).collect();
+        helped.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+        Statistics { counters, helped, code_bytes: code.bytes() as u64 }
     }
 }
 

@@ -21,7 +21,9 @@ const BATCH: u64 = 64 << 10;
 pub extern "sysv64" fn string(cpu: &mut Cpu, place: u64, pointer: u64) -> u64 {
     // SAFETY: emitted code passes the address of an instruction that its block owns.
     let ins = unsafe { *(pointer as *const Instruction) };
-    cpu.context().counts.strings += 1;
+    let context = cpu.context();
+    context.counts.strings += 1;
+    context.helped.count(ins.mnemonic());
     run(cpu, place, |cpu| repeat(cpu, &ins))
 }
 

@@ -40,12 +40,15 @@ pub type Outcome = Result<Flow, Exception>;
 pub extern "sysv64" fn system(cpu: &mut Cpu, place: u64, pointer: u64) -> u64 {
     // SAFETY: emitted code passes the address of an instruction that its block owns.
     let ins = unsafe { *(pointer as *const Instruction) };
-    cpu.context().counts.system += 1;
+    let context = cpu.context();
+    context.counts.system += 1;
+    context.helped.count(ins.mnemonic());
     run(cpu, place, |cpu| execute(cpu, &ins))
 }
 
 /// The helper that raises an exception: #GP with an error code of zero, others without any.
 pub extern "sysv64" fn raise(cpu: &mut Cpu, place: u64, number: u64) -> u64 {
+    cpu.context().counts.raised += 1;
     let vector = number as u8;
     let error_code = (vector == vector::GENERAL_PROTECTION).then_some(0);
     run(cpu, place, |_| Err(Exception { vector, error_code, address: None }))

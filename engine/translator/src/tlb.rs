@@ -179,6 +179,19 @@ pub struct Regions {
     meta: Vec<Meta>,
     /// The code that a jump-cache entry which is empty leads to.
     miss: u64,
+    /// Counters.
+    pub counts: Counts,
+}
+
+/// Counters of one vCPU's address spaces.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Counts {
+    /// Changes of address space.
+    pub switches: u64,
+    /// Regions flushed, in whole or but for global pages.
+    pub flushes: u64,
+    /// Pages flushed.
+    pub page_flushes: u64,
 }
 
 /// A tag that no access asked of this slot matches: zero where page 0 and accesses that reach it do not belong. Page 0
@@ -233,7 +246,7 @@ impl Regions {
                     fetch: Box::new([None; FETCH]),
                 })
                 .collect();
-            let mut regions = Self { base: base.cast(), current: 0, clock: 0, meta, miss };
+            let mut regions = Self { base: base.cast(), current: 0, clock: 0, meta, miss, counts: Counts::default() };
             regions.prepare(0);
             regions.meta[0].pcid = Some(0);
             Ok(regions)
@@ -472,6 +485,7 @@ impl Regions {
     }
 
     fn flush_region(&mut self, n: usize, globals: bool) {
+        self.counts.flushes += 1;
         self.flush_where(n, |_, global| globals || !global);
         if globals {
             self.flush_jumps(n);
@@ -484,6 +498,7 @@ impl Regions {
     /// CR3 was written: goes to the region for `pcid`, and drops what it holds beyond global pages unless `keep`.
     pub fn switch(&mut self, pcid: u64, keep: bool) {
         self.clock += 1;
+        self.counts.switches += 1;
         let known = self.meta.iter().position(|meta| meta.pcid == Some(pcid));
         let n = known.unwrap_or_else(|| {
             let oldest = (0..REGIONS).min_by_key(|&n| self.meta[n].used).unwrap_or(0);
@@ -524,6 +539,7 @@ impl Regions {
             Some(pcid) => self.meta.iter().position(|meta| meta.pcid == Some(pcid)),
         };
         let page = linear & !4095;
+        self.counts.page_flushes += 1;
         for n in 0..REGIONS {
             if !self.meta[n].ready {
                 continue;

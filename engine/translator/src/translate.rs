@@ -20,6 +20,7 @@ use crate::cache::CodeCache;
 use crate::emit::{Emitter, Exit, MapEntry, Tools};
 use crate::memory::{PAGE, Ram};
 use crate::mode::Mode;
+use crate::perf::PerfMap;
 use crate::stubs::{Helpers, Stubs};
 use lodge_engine_api::chunk_mask;
 
@@ -107,6 +108,8 @@ pub struct Counts {
     pub chained: u64,
     /// Blocks dropped because their code was written.
     pub dropped: u64,
+    /// Times that a page's code was dropped because data beside it are written too often.
+    pub tired: u64,
     /// Times the cache was emptied.
     pub resets: u64,
 }
@@ -147,6 +150,7 @@ pub struct Code {
     pub generation: u64,
     /// Counters.
     pub counts: Counts,
+    perf_map: Option<PerfMap>,
     asm: Asm,
     encoder: Encoder,
     info: InstructionInfoFactory,
@@ -160,6 +164,7 @@ impl Code {
         let avx = std::arch::is_x86_feature_detected!("avx");
         let stubs = Stubs::emit(&mut asm, helpers, avx);
         cache.push(asm.finish());
+        let perf_map = PerfMap::wanted(cache.range().start..cache.next().0);
         cache.keep();
         Ok(Self {
             cache,
@@ -173,6 +178,7 @@ impl Code {
             indirect: Map::default(),
             generation: 0,
             counts: Counts::default(),
+            perf_map,
             asm,
             encoder: Encoder::new(64),
             info: InstructionInfoFactory::new(),
@@ -204,6 +210,9 @@ impl Code {
         self.indirect.clear();
         self.generation += 1;
         self.counts.resets += 1;
+        if let Some(map) = &mut self.perf_map {
+            map.restart();
+        }
     }
 
     /// The block whose code holds host address `pc`, and whether that is cold code. Both kinds are handed out front to
@@ -388,6 +397,14 @@ impl Code {
         Ok(self.found(id))
     }
 
+    /// Tells a profiler of the block that was just made, whose linear address is `lip`.
+    pub fn name_last(&mut self, lip: u64) {
+        let (Some(map), Some(block)) = (&mut self.perf_map, self.blocks.last()) else { return };
+        let base = self.cache.range().start;
+        let (hot, cold) = self.cache.next();
+        map.note(base + u64::from(block.host)..hot, base + u64::from(block.cold)..cold, block.mode, lip, block.gpa);
+    }
+
     /// Counts a store into a page that holds code, beside the code; whether to drop the page's code rather than go on
     /// seeing each store. Code that is still run comes back, and is then kept for longer.
     pub fn tires_of(&mut self, gpa: u64) -> bool {
@@ -397,6 +414,7 @@ impl Code {
         *count += 1;
         let tired = *count >= *most;
         if tired {
+            self.counts.tired += 1;
             *count = 0;
             *most = (*most * 4).min(LAST);
         }

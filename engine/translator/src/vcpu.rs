@@ -72,6 +72,7 @@ impl TranslatorVcpu {
             plain_msrs: Vec::new(),
             exceptions: Default::default(),
             counts: Counts::default(),
+            helped: Default::default(),
         });
         let cpu = context.regions.cpu();
         // SAFETY: the regions are mapped and zeroed, which is a valid state; this thread owns them.
@@ -281,7 +282,13 @@ impl TranslatorVcpu {
                 let mut code = shared.code.lock();
                 match code.find(gpa, mode) {
                     Some(found) if found.second.is_none() => Ok(found),
-                    _ => code.translate(&shared.ram, gpa, mode, lip & (page - 1), second),
+                    _ => {
+                        let made = code.translate(&shared.ram, gpa, mode, lip & (page - 1), second);
+                        if made.is_ok() {
+                            code.name_last(lip);
+                        }
+                        made
+                    }
                 }
             };
             match result {
@@ -486,12 +493,19 @@ impl TranslatorVcpu {
 
     fn publish_counts(&mut self) {
         let counts = std::mem::take(&mut self.context.counts);
+        let regions = std::mem::take(&mut self.context.regions.counts);
         let values = [
             counts.entries, counts.memory, counts.walks, counts.bounced, counts.system, counts.strings,
-            counts.exceptions, counts.interrupts, counts.lookups, counts.code_writes,
+            counts.exceptions, counts.interrupts, counts.lookups, counts.code_writes, counts.unchained, counts.polls,
+            counts.helper_exits, counts.host_faults, counts.raised, regions.switches, regions.flushes,
+            regions.page_flushes,
         ];
         for (sum, value) in self.shared.counters.values.iter().zip(values) {
             sum.fetch_add(value, Ordering::Relaxed);
+        }
+        let mut helped = self.shared.counters.helped.lock();
+        for (mnemonic, count) in self.context.helped.take() {
+            *helped.entry(mnemonic).or_default() += count;
         }
     }
 
@@ -527,11 +541,19 @@ impl TranslatorVcpu {
             let entry = if how == 0 { found.poll_entry } else { found.entry };
             let Some(reason) = self.enter(entry, Mode(found.mode)) else { continue };
             how = 0;
+            let counts = &mut self.context.counts;
             match reason {
-                ExitReason::Lookup => self.context.counts.lookups += 1,
-                ExitReason::Poll | ExitReason::Helper => {}
-                ExitReason::Chain => how = self.chain(),
-                ExitReason::Fault => self.fault(),
+                ExitReason::Lookup => counts.lookups += 1,
+                ExitReason::Poll => counts.polls += 1,
+                ExitReason::Helper => counts.helper_exits += 1,
+                ExitReason::Chain => {
+                    counts.unchained += 1;
+                    how = self.chain();
+                }
+                ExitReason::Fault => {
+                    counts.host_faults += 1;
+                    self.fault();
+                }
             }
             let done = matches!(self.context.after, After::Continue | After::Halt);
             let no_step = std::mem::take(&mut self.context.no_step);

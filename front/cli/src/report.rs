@@ -23,6 +23,8 @@ fn value(report: &Report, status: u8) -> Value {
     let seconds = |time: Option<Duration>| time.map(|time| time.as_secs_f64());
     let counters: Map<String, Value> =
         report.statistics.counters.iter().map(|(name, count)| ((*name).to_owned(), json!(count))).collect();
+    let helped: Map<String, Value> =
+        report.statistics.helped.iter().map(|(name, count)| (name.clone(), json!(count))).collect();
     json!({
         "lodge": env!("CARGO_PKG_VERSION"),
         "engine": report.engine,
@@ -35,6 +37,7 @@ fn value(report: &Report, status: u8) -> Value {
         },
         "resets": report.resets,
         "counters": counters,
+        "helped_instructions": helped,
         "code_bytes": report.statistics.code_bytes,
         "peak_memory_bytes": report.peak_memory,
     })
@@ -63,7 +66,11 @@ mod tests {
             engine: "translator",
             times: Times { kernel: Some(Duration::from_millis(5)), first_output: None, exit: Duration::from_secs(2) },
             resets: 1,
-            statistics: lodge_engine_api::Statistics { counters: vec![("translations", 7)], code_bytes: 9 },
+            statistics: lodge_engine_api::Statistics {
+                counters: vec![("translations", 7)],
+                helped: vec![("Wrmsr".into(), 3)],
+                code_bytes: 9,
+            },
             peak_memory: 4096,
         };
         let value = value(&report, 4);
@@ -72,6 +79,7 @@ mod tests {
         assert_eq!(value["seconds"]["kernel"], 0.005);
         assert_eq!(value["seconds"]["first_output"], Value::Null);
         assert_eq!(value["counters"]["translations"], 7);
+        assert_eq!(value["helped_instructions"]["Wrmsr"], 3);
         assert_eq!(value["peak_memory_bytes"], 4096);
     }
 }

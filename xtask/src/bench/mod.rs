@@ -1,189 +1,344 @@
 //! `cargo xtask bench`: the same work on the bare host, under QEMU's TCG and under lodge, in turn.
 //!
-//! Each run of a work boots a machine with Debian's cloud kernel and our root file system and measures, on the host's
-//! clock, the time between two lines that the guest prints around it. The bare host runs it in a chroot of the same
-//! tree. Runs of the three are interleaved, so that a drifting machine troubles all alike; medians are compared.
-//! Results go to `cache/bench.json` and into the table in `docs/performance.md`.
+//! Each contender is started once ([`contender`]) and then waits on its console for the name of a work ([`session`]).
+//! So runs of the three are interleaved, a drifting machine troubling all alike, and no run pays for a boot. A work's
+//! first run is its cold one and is kept apart; medians of the others are compared ([`results`]). What a work prints has
+//! to be the same for all: a fast wrong answer is a failure. A contender that fails, crashes or does not answer in time
+//! is started anew for the next work.
+//!
+//! Works are described in [`suite`], and listed in [`full`] and [`small`]; what they need is built by [`root`].
+//! [`machines`] measures what has no script: booting and idling. Results go to `cache/bench/*.json`, and, if the
+//! measurement was a whole one, into `docs/performance.md` ([`page`]).
 
-mod works;
+mod contender;
+mod full;
+mod machines;
+mod page;
+mod results;
+mod root;
+mod session;
+mod small;
+mod suite;
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::{guests, shell};
-use works::WORKS;
+use crate::{shell, test};
+use contender::{Boots, Contender, Start};
+use results::{Measured, Row};
+use root::Files;
+use session::Session;
+use suite::{Doing, Suite, Work};
 
 /// Options of `bench`.
 #[derive(Args)]
 pub struct Options {
-    /// Runs of each work on each contender
-    #[arg(long, default_value_t = 5)]
-    runs: u32,
-    /// Only works whose name holds this
+    /// Which works
+    #[arg(long, value_enum, default_value = "full")]
+    suite: Suite,
+    /// Warm runs of each work on each contender, after a cold one [default: 5; 2 with --quick]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
+    runs: Option<u32>,
+    /// Only works whose name or class holds this
     #[arg(long)]
     only: Option<String>,
+    /// Ten minutes' worth: one work or two of each row, two warm runs, but one for who is slow
+    #[arg(long)]
+    quick: bool,
     /// Leave QEMU out
     #[arg(long)]
     no_qemu: bool,
+    /// Also tell lodge's counters for one run of each work, in the JSON
+    #[arg(long)]
+    counters: bool,
     /// Give up on a run after so many seconds
-    #[arg(long, default_value_t = 300)]
+    #[arg(long, default_value_t = 180)]
     limit: u64,
 }
 
-/// Who runs a work.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Contender {
-    Native,
-    Qemu,
-    Lodge,
-}
-
-impl Contender {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Native => "native",
-            Self::Qemu => "qemu-tcg",
-            Self::Lodge => "lodge",
-        }
-    }
-}
-
-/// Printed by the guest around the work; the kernel's and init's first words stand for the boot itself.
-const BEGIN: &str = "bench: begin";
-const END: &str = "bench: end";
-const KERNEL: &str = "Linux version";
-const INIT: &str = "lodge: init";
-
-/// A work's name for the boot itself.
-const BOOT: &str = "kernel start to init";
-
-/// Seconds of every run.
-type Results = BTreeMap<(&'static str, Contender), Vec<f64>>;
+/// Runs that make a measurement fit for the page.
+const ENOUGH_RUNS: u32 = 5;
+/// Longest boot.
+const BOOT: Duration = Duration::from_secs(120);
 
 /// Measures, and writes what came out.
 pub fn run(options: &Options) -> Result<()> {
-    guests::run(true)?;
-    let root = crate::root();
-    shell::run(shell::command("cargo", ["build", "--quiet", "--release", "--package", "lodge"]).current_dir(&root))?;
-    let mut contenders = vec![Contender::Lodge];
-    if !options.no_qemu {
-        install_qemu()?;
-        contenders.insert(0, Contender::Qemu);
+    test::install_what_is_needed()?;
+    let contenders = contenders(options)?;
+    let works = wanted(options)?;
+    let files = root::build(&works)?;
+    let mut bench = Bench::new(options, contenders, files)?;
+    let mut rows = Vec::new();
+    for work in &works {
+        let row = bench.measure(work);
+        print!("{}", page::line(&row));
+        for (contender, measured) in &row.by {
+            if let Some(why) = &measured.failure {
+                eprintln!("bench: {} on {}: {why}", work.key, contender.name());
+            }
+        }
+        rows.push(row);
+        // As it goes: what is there is not lost if somebody stops it.
+        bench.write_json(options, &rows)?;
     }
-    if shell::is_root() {
-        contenders.insert(0, Contender::Native);
+    bench.sessions.clear();
+    if options.counters {
+        for row in &mut rows {
+            row.counters = bench.counters(&row.work).unwrap_or_else(|error| Some(json!(format!("{error:#}"))));
+        }
+        bench.write_json(options, &rows)?;
+    }
+    rows.sort_by_key(|row| row.work.row);
+    let tables = page::tables(options.suite, &rows);
+    println!("\n{tables}\nbench: {}", bench.json_path(options).display());
+    let whole = options.only.is_none() && !options.quick && bench.runs >= ENOUGH_RUNS && bench.contenders.len() == 3;
+    if whole {
+        let page = crate::root().join("docs/performance.md");
+        page::write(&page, options.suite, &format!("{}\n{tables}", bench.introduction()))?;
+        println!("bench: the tables are in {}", page.display());
     } else {
-        eprintln!("bench: the bare host is left out: its chroot needs root");
+        println!("bench: docs/performance.md stays as it is: it takes whole measurements of {ENOUGH_RUNS} runs only");
     }
-    let wanted = |name: &str| options.only.as_ref().is_none_or(|part| name.contains(part.as_str()));
-    let limit = Duration::from_secs(options.limit);
-    let mut results = Results::new();
-    for (name, script) in WORKS.iter().filter(|(name, _)| wanted(name)) {
-        for _ in 0..options.runs {
-            for &contender in &contenders {
-                let times =
-                    once(contender, script, limit).with_context(|| format!("{name} on {}", contender.name()))?;
-                results.entry((name, contender)).or_default().push(times.work);
-                if let Some(boot) = times.boot {
-                    results.entry((BOOT, contender)).or_default().push(boot);
-                }
+    Ok(())
+}
+
+/// Who takes part.
+fn contenders(options: &Options) -> Result<Vec<Contender>> {
+    let mut contenders = Vec::new();
+    for contender in Contender::ALL {
+        match contender {
+            Contender::Native if !shell::is_root() => {
+                eprintln!("bench: the bare host is left out: its chroot needs root");
             }
+            Contender::Qemu if options.no_qemu => {}
+            Contender::Qemu => {
+                install_qemu()?;
+                contenders.push(contender);
+            }
+            Contender::Native | Contender::Lodge => contenders.push(contender),
         }
-        print!("{}", table(&results, Some(name)));
     }
-    write(&root, &results)
+    Ok(contenders)
 }
 
-/// What one run took, in seconds.
-struct Times {
-    work: f64,
-    boot: Option<f64>,
-}
-
-fn once(contender: Contender, script: &str, limit: Duration) -> Result<Times> {
-    let script = format!("echo {BEGIN}; {script}; echo {END}");
-    let folder = guests::folder();
-    let (kernel, initrd) = (folder.join("cloud-amd64/vmlinuz"), folder.join("cloud-amd64/initrd"));
-    let image = guests::root_image();
-    let append =
-        format!("console=ttyS0 earlyprintk=serial loglevel=4 panic=-1 lodge.root=/dev/vda lodge.run=\"{script}\"");
-    let mut command = match contender {
-        Contender::Native => {
-            let mut command = Command::new("chroot");
-            command.arg(guests::root_tree()).args(["/bin/sh", "-c", &script]);
-            command
-        }
-        Contender::Qemu => {
-            let mut command = Command::new("qemu-system-x86_64");
-            command.args(["-accel", "tcg", "-cpu", "max", "-m", "2048", "-nographic", "-no-reboot", "-nodefaults"]);
-            command.args(["-serial", "stdio", "-append", &append]);
-            command.arg("-kernel").arg(kernel).arg("-initrd").arg(initrd).arg("-drive");
-            command.arg(format!("file={},format=raw,if=virtio,snapshot=on", image.display()));
-            command
-        }
-        Contender::Lodge => {
-            let mut command = Command::new(crate::root().join("target/release/lodge"));
-            command.args(["run", "--engine", "translator", "--memory", "2G", "--no-reboot", "--append", &append]);
-            command.arg("--kernel").arg(kernel).arg("--initrd").arg(initrd).arg("--disk");
-            command.arg(format!("{},format=raw,bus=virtio,ephemeral", image.display()));
-            command
-        }
+/// The works that are asked for: those for one processor first, so that few machines run at a time.
+fn wanted(options: &Options) -> Result<Vec<Work>> {
+    let is_wanted = |work: &&Work| {
+        (work.quick || !options.quick) && options.only.as_ref().is_none_or(|part| work.is_meant_by(part))
     };
-    let mut moments = moments(&mut command, limit)?;
-    let mut take = |text| moments.remove(text);
-    let (begin, end) = (take(BEGIN), take(END));
-    let boot = take(KERNEL).zip(take(INIT)).map(|(kernel, init)| init - kernel);
-    match begin.zip(end) {
-        Some((begin, end)) => Ok(Times { work: end - begin, boot }),
-        None => bail!("it ended before the work did"),
+    let mut works: Vec<_> = options.suite.works().iter().filter(is_wanted).copied().collect();
+    if works.is_empty() {
+        bail!("no work of the {} suite is meant by that", options.suite.name());
+    }
+    works.sort_by_key(|work| (!matches!(work.doing, Doing::Script { .. }), work.cpus, work.row));
+    Ok(works)
+}
+
+/// A bench under way.
+struct Bench {
+    contenders: Vec<Contender>,
+    files: Files,
+    sessions: BTreeMap<(Contender, u32), Session>,
+    runs: u32,
+    limit: Duration,
+    /// Who takes longer than this, in seconds, gets one warm run only.
+    patience: Option<f64>,
+    /// The host's processor that works for one run on.
+    pin: Option<u32>,
+    /// Seconds over which idling is measured.
+    idle: u64,
+    about: Value,
+}
+
+impl Bench {
+    fn new(options: &Options, contenders: Vec<Contender>, files: Files) -> Result<Self> {
+        let processors = contender::processors();
+        let pin = processors.last().copied();
+        if let Some(pin) = pin {
+            contender::keep_off(&processors, pin)?;
+        }
+        let consoles = files.folder.join("console");
+        if consoles.exists() {
+            fs::remove_dir_all(&consoles)?;
+        }
+        let runs = options.runs.unwrap_or(if options.quick { 2 } else { ENOUGH_RUNS });
+        let about = about(&contenders, &files, runs, processors.len(), pin)?;
+        Ok(Self {
+            contenders,
+            files,
+            sessions: BTreeMap::new(),
+            runs,
+            limit: Duration::from_secs(options.limit),
+            patience: options.quick.then_some(3.0),
+            pin,
+            idle: if options.quick { 10 } else { 30 },
+            about,
+        })
+    }
+
+    /// Runs one work as often as it takes.
+    fn measure(&mut self, work: &Work) -> Row {
+        self.sessions.retain(|(_, cpus), _| *cpus == work.cpus && matches!(work.doing, Doing::Script { .. }));
+        let mut row = Row::new(*work);
+        let takes_part = |contender: &Contender| work.native || *contender != Contender::Native;
+        for contender in self.contenders.clone().into_iter().filter(takes_part) {
+            row.by.insert(contender, Measured::default());
+        }
+        match work.doing {
+            Doing::Script { .. } => self.scripts(work, &mut row),
+            Doing::Boot { to_end } => self.boots(to_end, &mut row),
+            Doing::Idle { append } => self.idles(append, &mut row),
+        }
+        row
+    }
+
+    /// The runs of a script, in turn.
+    fn scripts(&mut self, work: &Work, row: &mut Row) {
+        for (&contender, measured) in &mut row.by {
+            let set_up = self.session(contender, work.cpus).and_then(|(session, limit)| {
+                session.order("setup", work.key, limit)?;
+                Ok(())
+            });
+            self.note(contender, work.cpus, set_up, measured);
+        }
+        let mut expected: Option<(Contender, String)> = None;
+        for run in 0..=self.runs {
+            for (&contender, measured) in &mut row.by {
+                let is_slow = measured.cold.zip(self.patience).is_some_and(|(cold, patience)| cold > patience);
+                if measured.failure.is_some() || (is_slow && !measured.warm.is_empty()) {
+                    continue;
+                }
+                let ran = self.session(contender, work.cpus).and_then(|(session, limit)| {
+                    let reply = session.order("run", work.key, limit)?;
+                    let (who, answer) = expected.get_or_insert_with(|| (contender, reply.answer.clone()));
+                    if *answer != reply.answer {
+                        bail!("wrong answer: checksum {}, and {} on {}", reply.answer, answer, who.name());
+                    }
+                    if run == 0 {
+                        measured.cold = Some(reply.seconds);
+                    } else {
+                        measured.warm.push(reply.seconds);
+                    }
+                    Ok(())
+                });
+                self.note(contender, work.cpus, ran, measured);
+            }
+        }
+    }
+
+    /// After a failure the contender is not to be trusted: it is started anew when it is next wanted.
+    fn note(&mut self, contender: Contender, cpus: u32, result: Result<()>, measured: &mut Measured) {
+        if let Err(error) = result {
+            measured.failure = Some(format!("{error:#}"));
+            self.sessions.remove(&(contender, cpus));
+        }
+    }
+
+    /// A contender that waits for orders, and how long it may take over one.
+    fn session(&mut self, contender: Contender, cpus: u32) -> Result<(&mut Session, Duration)> {
+        if !self.sessions.contains_key(&(contender, cpus)) {
+            let session = self.start_serving(contender, cpus, None)?;
+            self.sessions.insert((contender, cpus), session);
+        }
+        let session = self.sessions.get_mut(&(contender, cpus)).context("it was just started")?;
+        Ok((session, self.limit))
+    }
+
+    fn start_serving(&self, contender: Contender, cpus: u32, report: Option<PathBuf>) -> Result<Session> {
+        let pin = self.pin.filter(|_| cpus == 1);
+        let start = Start { cpus, pin, boots: Boots::Serve, append: "", report };
+        let mut session = Session::start(start.command(contender, &self.files), &self.log(contender))?;
+        session.ready(BOOT)?;
+        Ok(session)
+    }
+
+    fn log(&self, contender: Contender) -> PathBuf {
+        self.files.folder.join(format!("console/{}.log", contender.name()))
+    }
+
+    /// lodge's counters for one warm run: of a machine that does the work three times, less those of one that does it
+    /// once, by two.
+    fn counters(&self, work: &Work) -> Result<Option<Value>> {
+        if !matches!(work.doing, Doing::Script { .. }) {
+            return Ok(None);
+        }
+        let report = |runs: u32| -> Result<Value> {
+            let path = self.files.folder.join("report.json");
+            let mut session = self.start_serving(Contender::Lodge, work.cpus, Some(path.clone()))?;
+            session.order("setup", work.key, self.limit)?;
+            for _ in 0..runs {
+                session.order("run", work.key, self.limit)?;
+            }
+            session.quit()?;
+            let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+            Ok(serde_json::from_str(&text)?)
+        };
+        let (few, many) = (report(1)?, report(3)?);
+        let per_run = |group: &str| -> Result<Value> {
+            let counters = many[group].as_object().with_context(|| format!("the report has no {group}"))?;
+            let difference = counters.iter().map(|(name, many)| {
+                let few = few[group][name].as_f64().unwrap_or(0.0);
+                (name.clone(), json!((many.as_f64().unwrap_or(0.0) - few) / 2.0))
+            });
+            Ok(Value::Object(difference.collect()))
+        };
+        const HELPED: &str = "helped_instructions";
+        Ok(Some(json!({"counters": per_run("counters")?, HELPED: per_run(HELPED)?})))
+    }
+
+    fn json_path(&self, options: &Options) -> PathBuf {
+        let part = if options.quick { "-quick" } else { "" };
+        self.files.folder.join(format!("{}{part}.json", options.suite.name()))
+    }
+
+    fn write_json(&self, options: &Options, rows: &[Row]) -> Result<()> {
+        let text = serde_json::to_string_pretty(&results::json(rows, &self.about))? + "\n";
+        let path = self.json_path(options);
+        fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))
+    }
+
+    /// What stands before the tables: on what they were measured.
+    fn introduction(&self) -> String {
+        let about = |name: &str| self.about[name].as_str().unwrap_or("unknown").to_owned();
+        format!(
+            "Measured on {}, on {} ({} processors, Linux {}), with {}; medians of {} warm runs.\n",
+            about("date"),
+            about("processor"),
+            self.about["processors"],
+            about("kernel"),
+            about("qemu"),
+            self.runs
+        )
     }
 }
 
-/// Runs a command, and tells when each marker was first printed, in seconds since its start.
-fn moments(command: &mut Command, limit: Duration) -> Result<BTreeMap<&'static str, f64>> {
-    let start = Instant::now();
-    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
-    let output = child.stdout.take().context("no output")?;
-    let (sender, receiver) = std::sync::mpsc::channel();
-    let reader = std::thread::spawn(move || {
-        for line in BufReader::new(output).split(b'\n').map_while(Result::ok) {
-            let now = start.elapsed().as_secs_f64();
-            if sender.send((now, String::from_utf8_lossy(&line).into_owned())).is_err() {
-                return;
-            }
-        }
-    });
-    let mut found = BTreeMap::new();
-    while let Ok((now, line)) = receiver.recv_timeout(limit.saturating_sub(start.elapsed())) {
-        // The kernel echoes its command line, which holds the markers too.
-        if line.contains("lodge.run=") {
-            continue;
-        }
-        for marker in [BEGIN, END, KERNEL, INIT] {
-            if line.contains(marker) {
-                found.entry(marker).or_insert(now);
-            }
-        }
-        if found.contains_key(END) {
-            break;
-        }
-    }
-    // It may have ended by itself.
-    let _ = child.kill();
-    child.wait()?;
-    drop(receiver);
-    if reader.join().is_err() {
-        bail!("the reader of its output failed");
-    }
-    Ok(found)
+/// What is to be known of the host and the contenders.
+fn about(contenders: &[Contender], files: &Files, runs: u32, processors: usize, pin: Option<u32>) -> Result<Value> {
+    let first = |path: &str, name: &str| {
+        let text = fs::read_to_string(path).unwrap_or_default();
+        let line = text.lines().find(|line| line.starts_with(name)).unwrap_or_default();
+        line.rsplit_once(": ").map_or(line, |(_, value)| value).to_owned()
+    };
+    let git = shell::output(shell::command("git", ["describe", "--always", "--dirty"]).current_dir(crate::root()));
+    let qemu = contenders.contains(&Contender::Qemu).then(|| contender::version(Path::new("qemu-system-x86_64")));
+    Ok(json!({
+        "date": shell::output(&mut shell::command("date", ["--utc", "+%Y-%m-%d"]))?.trim(),
+        "processor": first("/proc/cpuinfo", "model name"),
+        "processors": processors,
+        "kernel": first("/proc/sys/kernel/osrelease", ""),
+        "load_before": first("/proc/loadavg", ""),
+        "pinned_to": pin,
+        "runs": runs,
+        "qemu": qemu,
+        "lodge": contender::version(&files.lodge),
+        "source": git.unwrap_or_default().trim(),
+    }))
 }
 
 /// Debian's QEMU. Where parts of it come from backports already, the rest has to as well.
@@ -200,87 +355,4 @@ fn install_qemu() -> Result<()> {
         shell::run(&mut command)
     };
     install(&[]).or_else(|_| install(&["-t", "bookworm-backports"]))
-}
-
-fn median(values: &[f64]) -> f64 {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    match sorted.len() {
-        0 => f64::NAN,
-        length if length % 2 == 1 => sorted[length / 2],
-        length => (sorted[length / 2 - 1] + sorted[length / 2]) / 2.0,
-    }
-}
-
-/// Rows of the table: all, or those of one work.
-fn table(results: &Results, only: Option<&str>) -> String {
-    let mut names: Vec<_> = results.keys().map(|(name, _)| *name).collect();
-    names.dedup();
-    let mut text = String::new();
-    for name in names.into_iter().filter(|name| only.is_none_or(|only| only == *name)) {
-        let of = |contender| results.get(&(name, contender)).map(|values| median(values));
-        let (native, qemu, lodge) = (of(Contender::Native), of(Contender::Qemu), of(Contender::Lodge));
-        let seconds = |value: Option<f64>| value.map_or("-".into(), |value| format!("{value:.3}"));
-        let ratio = |a: Option<f64>, b: Option<f64>| a.zip(b).map_or("-".into(), |(a, b)| format!("{:.2}", a / b));
-        text += &format!(
-            "| {name} | {} | {} | {} | {} | {} |\n",
-            seconds(native),
-            seconds(qemu),
-            seconds(lodge),
-            ratio(lodge, native),
-            ratio(qemu, lodge)
-        );
-    }
-    text
-}
-
-/// Writes the JSON, and the table between its marks.
-fn write(root: &Path, results: &Results) -> Result<()> {
-    const FROM: &str = "<!-- table -->\n";
-    const TO: &str = "<!-- end of table -->";
-    let runs: Vec<_> = results
-        .iter()
-        .map(|((name, contender), seconds)| {
-            json!({"work": name, "on": contender.name(), "seconds": seconds, "median": median(seconds)})
-        })
-        .collect();
-    let path: PathBuf = root.join("cache/bench.json");
-    fs::write(&path, serde_json::to_string_pretty(&runs)? + "\n")?;
-    let page = root.join("docs/performance.md");
-    let text = fs::read_to_string(&page).with_context(|| format!("cannot read {}", page.display()))?;
-    let Some((before, rest)) = text.split_once(FROM) else { bail!("{} has no mark for the table", page.display()) };
-    let Some((_, after)) = rest.split_once(TO) else { bail!("{} has no mark for the table's end", page.display()) };
-    let head =
-        "| work | native s | QEMU TCG s | lodge s | lodge / native | QEMU / lodge |\n|---|--:|--:|--:|--:|--:|\n";
-    fs::write(&page, format!("{before}{FROM}{head}{}{TO}{after}", table(results, None)))?;
-    println!("bench: {} and the table in {}", path.display(), page.display());
-    Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn medians() {
-        assert_eq!(median(&[3.0, 1.0, 2.0]), 2.0);
-        assert_eq!(median(&[4.0, 1.0, 2.0, 3.0]), 2.5);
-        assert!(median(&[]).is_nan());
-    }
-
-    #[test]
-    fn rows_have_ratios_where_both_sides_ran() {
-        let mut results = Results::new();
-        results.insert(("w", Contender::Lodge), vec![2.0]);
-        results.insert(("w", Contender::Qemu), vec![8.0]);
-        assert_eq!(table(&results, None), "| w | - | 8.000 | 2.000 | - | 4.00 |\n");
-    }
-
-    #[test]
-    fn moments_are_taken_from_lines_but_not_from_the_echoed_command() {
-        let script = format!("echo lodge.run={END}; echo {BEGIN}; sleep 0.05; echo {END}; exec sleep 60");
-        let found = moments(&mut shell::command("sh", ["-c", &script]), Duration::from_secs(30)).unwrap();
-        let took = found[END] - found[BEGIN];
-        assert!((0.05..20.0).contains(&took), "{took}");
-    }
 }

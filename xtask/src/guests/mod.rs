@@ -14,14 +14,15 @@
 mod apt;
 mod cpio;
 mod initramfs;
+mod root;
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 
-use crate::shell;
 use apt::Apt;
+pub use root::{Extras, PROGRAMS as ROOT_PROGRAMS, Recipe};
 
 /// A Linux guest: the folder's name, the package that depends on the kernel's, and the architecture.
 const LINUX: &[(&str, &str, &str)] = &[
@@ -37,22 +38,19 @@ const ROOT_PACKAGES: &str = "systemd-sysv,udev,dbus,iproute2,procps,kmod,python3
 /// Bytes of the root file system's image.
 const ROOT_SIZE: &str = "2G";
 
-/// Programs that build the root file system, and the packages that bring them.
-pub const ROOT_PROGRAMS: &[(&str, &str)] = &[("mmdebstrap", "mmdebstrap"), ("mke2fs", "e2fsprogs")];
-
 /// Where guests are.
 pub fn folder() -> PathBuf {
     crate::root().join("cache/guests")
 }
 
-/// The root file system as an image.
-pub fn root_image() -> PathBuf {
-    crate::root().join("cache/root/root.img")
+/// The root file system that whole-VM tests boot.
+fn recipe() -> Recipe<'static> {
+    Recipe { folder: crate::root().join("cache/root"), packages: ROOT_PACKAGES, size: ROOT_SIZE, extras: None }
 }
 
-/// The root file system as a tree, for the bare host to chroot into.
-pub fn root_tree() -> PathBuf {
-    crate::root().join("cache/root/tree")
+/// That as an image.
+pub fn root_image() -> PathBuf {
+    recipe().image()
 }
 
 /// Fetches and builds the cloud guest alone; its folder, which holds `vmlinuz` and `initrd`.
@@ -73,7 +71,7 @@ pub fn run(root: bool) -> Result<()> {
     }
     memtest(&apt, &folder.join("memtest86+")).context("guest memtest86+")?;
     if root {
-        build_root().context("the root file system")?;
+        recipe().build().context("the root file system")?;
     }
     println!("guests: all are in {}", folder.display());
     Ok(())
@@ -111,37 +109,5 @@ fn memtest(apt: &Apt, folder: &Path) -> Result<()> {
         let program = fs::read(package.join(format!("boot/memtest86+{name}.bin")))?;
         replace(&folder.join(format!("{name}.bin")), &program)?;
     }
-    Ok(())
-}
-
-/// A raw ext4 image of a minimal Debian, made without mounting anything.
-fn build_root() -> Result<()> {
-    let (image, tree) = (root_image(), root_tree());
-    // Says what the image was made with: another list of packages makes another image.
-    let stamp = image.with_extension("packages");
-    if image.is_file() && tree.is_dir() && fs::read_to_string(&stamp).is_ok_and(|text| text == ROOT_PACKAGES) {
-        return Ok(());
-    }
-    for (program, package) in ROOT_PROGRAMS {
-        if !shell::has(program) {
-            bail!("{program} is missing; `sudo apt-get install {package}` brings it");
-        }
-    }
-    if let Some(folder) = image.parent() {
-        fs::create_dir_all(folder)?;
-    }
-    if tree.exists() {
-        fs::remove_dir_all(&tree)?;
-    }
-    let mut debootstrap = shell::command("mmdebstrap", ["--variant=minbase"]);
-    debootstrap.arg(format!("--include={ROOT_PACKAGES}"));
-    debootstrap.args(["--customize-hook=echo lodge > \"$1/etc/hostname\""]);
-    debootstrap.args(["--customize-hook=chroot \"$1\" passwd --delete root"]);
-    shell::run(debootstrap.arg("bookworm").arg(&tree))?;
-    let partial = image.with_extension("partial");
-    let mut mke2fs = shell::command("mke2fs", ["-q", "-t", "ext4", "-L", "root", "-d"]);
-    shell::run(mke2fs.arg(&tree).arg(&partial).arg(ROOT_SIZE))?;
-    fs::rename(&partial, image)?;
-    fs::write(stamp, ROOT_PACKAGES)?;
     Ok(())
 }
