@@ -444,6 +444,11 @@ impl Asm {
     }
 
     /// Writes flags.
+    pub fn cmp32(&mut self, a: Reg, b: Reg) {
+        self.rr(false, &[0x39], b, a);
+    }
+
+    /// Writes flags.
     pub fn test32(&mut self, a: Reg, b: Reg) {
         self.rr(false, &[0x85], a, b);
     }

@@ -15,7 +15,7 @@ use crate::asm::{Asm, Label, Mem, R11, RAX, RBX, RCX, RDI, RDX, RSI, RSP, Reg, a
 use crate::cpu::{Cpu, ExitReason, GS_BIAS, JUMP_OFFSET, TLB_OFFSET, off};
 use crate::emit::probe::argument;
 use crate::emit::registers::pinned;
-use crate::tlb::{HOST_OFFSET, JUMP_HASH, JUMP_WAY, TLB_ENTRIES};
+use crate::tlb::{HOST_OFFSET, JUMP_ENTRIES, JUMP_HASH, JUMP_WAY, JumpEntry, TLB_ENTRIES};
 
 /// A function that emitted code calls: the state and two arguments; an answer of [`crate::go`].
 pub type Helper = extern "sysv64" fn(&mut Cpu, u64, u64) -> u64;
@@ -224,8 +224,8 @@ impl Stubs {
 /// RCX = where the jump cache's `way` says that the block for the linear address in R11 is entered; to `miss` where it
 /// does not know. Keeps R11, which the block's entry wants. No flags.
 pub fn probe_jumps(asm: &mut Asm, salt: u32, way: i32, miss: Label) {
-    const NEGATED: i32 = JUMP_OFFSET as i32;
-    const HOST: i32 = NEGATED + 8;
+    const LINEAR: i32 = JUMP_OFFSET as i32;
+    const HOST: i32 = LINEAR + 8;
     asm.store(gs(off::spill(0)), RDX);
     let (rotate, shift) = JUMP_HASH[usize::from(way != 0)];
     asm.rorx(RDX, R11, rotate);
@@ -233,14 +233,28 @@ pub fn probe_jumps(asm: &mut Asm, salt: u32, way: i32, miss: Label) {
     // The slot times 8 in 16 bits, then times 2 by the scale: 16 bytes an entry.
     asm.lea32(RDX, Mem { gs: false, base: None, index: Some((RDX, 3)), disp: 0 });
     asm.movzx16(RDX, RDX);
-    asm.load(RCX, gs_index(RDX, 1, NEGATED + way));
-    asm.lea(RCX, Mem { gs: false, base: Some(RCX), index: Some((R11, 0)), disp: 0 });
+    asm.load(RCX, gs_index(RDX, 1, LINEAR + way));
+    asm.not(RCX);
+    asm.lea(RCX, Mem { gs: false, base: Some(RCX), index: Some((R11, 0)), disp: 1 });
     asm.unless_rcx_zero(|asm| {
         asm.load(RDX, gs(off::spill(0)));
         asm.jmp(miss);
     });
     asm.load(RCX, gs_index(RDX, 1, HOST + way));
     asm.load(RDX, gs(off::spill(0)));
+}
+
+/// The same where flags may be written: the operand that says where the block is entered. Writes RCX.
+pub fn probe_jumps_freely(asm: &mut Asm, salt: u32, miss: Label) -> Mem {
+    const _: () = assert!(JUMP_ENTRIES == 1 << 13 && size_of::<JumpEntry>() == 16);
+    let (rotate, shift) = JUMP_HASH[0];
+    asm.rorx(RCX, R11, rotate);
+    asm.lea32(RCX, Mem { gs: false, base: Some(RCX), index: Some((R11, shift)), disp: salt as i32 });
+    asm.shl32_imm(RCX, 4);
+    asm.and32_imm(RCX, ((JUMP_ENTRIES - 1) << 4) as i32);
+    asm.cmp_mem(R11, gs_at(RCX, JUMP_OFFSET as i32));
+    asm.jcc(cond::NE, miss);
+    gs_at(RCX, JUMP_OFFSET as i32 + 8)
 }
 
 /// Has the stack window show nothing, as is due whenever mode or mappings may have changed. The FS base may stay: what

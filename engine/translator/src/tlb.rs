@@ -55,8 +55,8 @@ pub const GLOBAL: u64 = 1;
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub struct JumpEntry {
-    /// The negated linear address.
-    pub negated: u64,
+    /// The linear address.
+    pub linear: u64,
     /// The block's entry for indirect branches.
     pub host: u64,
 }
@@ -300,7 +300,7 @@ impl Regions {
     fn clear_jump(&self, n: usize, slot: usize) {
         // Address 0 may match this; it leads to where a miss does.
         for way in 0..2 {
-            *self.jump(n, slot, way) = JumpEntry { negated: 0, host: self.miss };
+            *self.jump(n, slot, way) = JumpEntry { linear: 0, host: self.miss };
         }
     }
 
@@ -362,16 +362,14 @@ impl Regions {
     /// `crosses`: its code goes on in the next page, whose mapping it therefore depends on, too.
     pub fn fill_jump(&mut self, linear: u64, salt: u32, host: u64, crosses: bool) {
         let slots = [0, 1].map(|way| jump_slot(linear, way, salt));
-        let negated = linear.wrapping_neg();
         let first = slots[0];
         let old = *self.jump(self.current, first.into(), 0);
-        if old.negated != negated && old.host != self.miss {
+        if old.linear != linear && old.host != self.miss {
             // The slot says what the salt was.
-            let address = old.negated.wrapping_neg();
-            let salt = u32::from(first).wrapping_sub(jump_slot(address, 0, 0).into());
-            *self.jump(self.current, jump_slot(address, 1, salt).into(), 1) = old;
+            let salt = u32::from(first).wrapping_sub(jump_slot(old.linear, 0, 0).into());
+            *self.jump(self.current, jump_slot(old.linear, 1, salt).into(), 1) = old;
         }
-        *self.jump(self.current, first.into(), 0) = JumpEntry { negated, host };
+        *self.jump(self.current, first.into(), 0) = JumpEntry { linear, host };
         let global = !crosses && self.fetch(linear).is_some_and(|translation| translation.global);
         let meta = &mut self.meta[self.current];
         for page in linear >> 12..=(linear >> 12) + u64::from(crosses) {

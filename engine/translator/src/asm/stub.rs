@@ -25,6 +25,12 @@ impl Asm {
         self.bytes(&imm.to_le_bytes());
     }
 
+    /// Writes flags.
+    pub fn shl32_imm(&mut self, reg: Reg, count: u8) {
+        self.rr(false, &[0xc1], Reg(4), reg);
+        self.byte(count);
+    }
+
     pub fn cmp32_imm(&mut self, reg: Reg, imm: i32) {
         self.rr(false, &[0x81], Reg(7), reg);
         self.bytes(&imm.to_le_bytes());

@@ -8,7 +8,7 @@ use super::{Cold, Emitter};
 use crate::asm::{Mem, R10, R11, RCX, RSP, Size, at, cond, gs};
 use crate::cpu::off;
 use crate::mode::Mode;
-use crate::stubs::probe_jumps;
+use crate::stubs::{probe_jumps, probe_jumps_freely};
 
 impl Emitter<'_> {
     /// Emits a branch; whether control may go on behind it (never: the block ends).
@@ -26,13 +26,8 @@ impl Emitter<'_> {
                 if self.mode.has(Mode::HOW) {
                     self.jump_indirect(operand_size(ins));
                 } else {
-                    // A lookup of its own, so that the processor predicts each such jump by itself.
                     self.narrow(operand_size(ins));
-                    let miss = self.asm.label();
-                    probe_jumps(self.asm, self.salt, 0, miss);
-                    self.asm.jmp_reg(RCX);
-                    self.asm.bind(miss);
-                    self.asm.jmp_to(self.indirect);
+                    self.look_up_and_jump();
                 }
             }
             FlowControl::Return => self.ret(ins),
@@ -42,6 +37,31 @@ impl Emitter<'_> {
             }
         }
         false
+    }
+
+    /// To the block for the linear address in R11, by a lookup of its own, so that the processor predicts each such jump
+    /// by itself.
+    fn look_up_and_jump(&mut self) {
+        let miss = self.asm.label();
+        let remat = self.let_go.take();
+        if remat.is_none() && !self.parked {
+            probe_jumps(self.asm, self.salt, 0, miss);
+            self.asm.jmp_reg(RCX);
+        } else {
+            // Flags may be written until they are made again, which takes RCX.
+            let entry = probe_jumps_freely(self.asm, self.salt, miss);
+            if remat.is_none() {
+                self.asm.jmp_mem(entry);
+            } else {
+                self.asm.load(RCX, entry);
+                self.asm.store(gs(off::spill(1)), RCX);
+                self.make_flags(remat);
+                self.asm.jmp_mem(gs(off::spill(1)));
+            }
+        }
+        self.asm.bind(miss);
+        self.make_flags(remat);
+        self.asm.jmp_to(self.indirect);
     }
 
     /// A near branch's target relative to the page. Decoding wrapped it to the operand's width.
@@ -59,6 +79,7 @@ impl Emitter<'_> {
         match target {
             Target::Page(offset) => self.exit_direct(offset, offset <= self.offset as i64),
             Target::Wrapping(offset) => {
+                self.settle_flags();
                 self.wrapped(offset);
                 self.asm.jmp_to(self.indirect);
             }
@@ -84,6 +105,7 @@ impl Emitter<'_> {
 
     /// Jumps to the instruction pointer in R11, of `size` bytes.
     fn jump_indirect(&mut self, size: usize) {
+        self.settle_flags();
         self.narrow(size);
         self.asm.jmp_to(self.indirect);
     }
@@ -137,9 +159,9 @@ impl Emitter<'_> {
                     Target::Page(offset) if self.chains_to(offset) => {
                         let backward = offset <= self.offset as i64;
                         let enter = self.chain(offset, backward);
-                        self.asm.align(8, 2);
+                        self.align_displacement(2);
                         self.asm.bytes(&[0x0f, 0x80 | condition]);
-                        self.patchable(enter, backward);
+                        self.patchable(enter);
                     }
                     Target::Page(offset) => {
                         let enter = self.asm.label();
@@ -197,6 +219,7 @@ impl Emitter<'_> {
     /// Pushes the address of the next instruction.
     fn push_return(&mut self, size: usize) {
         let place = self.stack_place(-(size as i64), size, true);
+        self.settle_flags();
         // Before anything has changed: the push may find the stack full, and the instruction is begun again.
         self.expect_return();
         if self.mode.is_64() {
@@ -263,9 +286,9 @@ impl Emitter<'_> {
             Target::Page(offset) if self.chains_to(offset) => {
                 let backward = offset <= self.offset as i64;
                 let enter = self.chain(offset, backward);
-                self.asm.align(8, 3);
+                self.align_displacement(1);
                 self.asm.byte(0xe8);
-                self.patchable(enter, backward);
+                self.patchable(enter);
             }
             Target::Page(offset) => {
                 self.linear(offset);
@@ -322,6 +345,7 @@ impl Emitter<'_> {
             return self.jump_indirect(size);
         }
         self.narrow(size);
+        self.settle_flags();
         self.asm.ret();
     }
 }

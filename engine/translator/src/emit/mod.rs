@@ -30,6 +30,7 @@ pub mod plan;
 pub mod probe;
 pub mod reach;
 pub mod registers;
+pub mod remat;
 pub mod stack;
 pub mod state;
 pub mod string;
@@ -48,6 +49,7 @@ use crate::translate::ModeStubs;
 use lodge_x86::exception::vector;
 use plan::Plan;
 use probe::Ea;
+use remat::Remat;
 
 /// The flags that arithmetic writes, as `iced-x86` names them.
 const ARITHMETIC: u32 =
@@ -118,6 +120,8 @@ enum Cold {
         guest: u16,
         /// Live flags are not in the flags but put aside, and a fault must show them.
         saved: bool,
+        /// They have been let go.
+        remat: Option<Remat>,
     },
     Chain {
         enter: Label,
@@ -131,6 +135,7 @@ enum Cold {
         argument: u32,
         exit: usize,
         guest: u16,
+        remat: Option<Remat>,
     },
     /// The stack is not where the window is.
     Window {
@@ -140,6 +145,7 @@ enum Cold {
         length: u32,
         exit: usize,
         guest: u16,
+        remat: Option<Remat>,
     },
     /// To a target outside the page.
     Far {
@@ -231,6 +237,10 @@ pub struct Emitter<'a> {
     may_park: bool,
     /// They have been.
     parked: bool,
+    /// How they can be made again instead.
+    remat: Option<Remat>,
+    /// They have been let go, to be made again.
+    let_go: Option<Remat>,
     /// They have been put aside and are yet to be brought back.
     flags_saved: bool,
     /// The instruction's memory operand must be aligned.
@@ -284,6 +294,8 @@ impl<'a> Emitter<'a> {
             keep_flags: true,
             may_park: false,
             parked: false,
+            remat: None,
+            let_go: None,
             flags_saved: false,
             aligned: false,
             masked: false,
@@ -303,6 +315,7 @@ impl<'a> Emitter<'a> {
         let passes = flags_pass(instructions);
         let free: Vec<bool> = live.iter().zip(&passes).map(|(&live, &passes)| live == 0 || passes).collect();
         emitter.plan = Plan::of(mode, instructions, &free, emitter.info);
+        emitter.remat = Remat::of(instructions, &passes, &emitter.plan.written);
         for (n, instruction) in instructions.iter().enumerate() {
             emitter.number = n;
             emitter.begin(instruction, live[n] != 0, passes[n] && !single);
@@ -364,7 +377,7 @@ impl<'a> Emitter<'a> {
         self.offset = instruction.ip();
         self.next = instruction.next_ip();
         self.guest = (self.offset - self.start) as u16;
-        self.keep_flags = keep_flags && !self.parked;
+        self.keep_flags = keep_flags && !self.parked && self.let_go.is_none();
         self.may_park = may_park;
         self.aligned = operands::must_be_aligned(instruction);
         self.masked = operands::is_masked(instruction);
@@ -389,6 +402,16 @@ impl<'a> Emitter<'a> {
             asm.load(RAX, gs(off::spill(6)));
             asm.store_imm32(gs(off::PARKED), 0);
         });
+    }
+
+    /// Lets probes from here on write flags that are live, but only behind the block.
+    fn release_flags(&mut self) {
+        if self.remat.is_some() {
+            self.let_go = self.remat;
+            self.keep_flags = false;
+        } else {
+            self.park();
+        }
     }
 
     /// Puts live flags aside until the next block: probes from here on may write them.
@@ -585,11 +608,12 @@ impl<'a> Emitter<'a> {
 
     /// Leaves for a place in or near the page: an exit to patch, or by address where it is another page.
     fn exit_direct(&mut self, target: i64, backward: bool) {
+        self.settle_flags();
         if self.chains_to(target) {
             let enter = self.chain(target, backward);
-            self.asm.align(8, 3);
+            self.align_displacement(1);
             self.asm.byte(0xe9);
-            self.patchable(enter, backward);
+            self.patchable(enter);
         } else {
             self.asm.store_imm32(gs(off::SOURCE), self.source(target));
             self.linear(target);
@@ -614,10 +638,18 @@ impl<'a> Emitter<'a> {
         enter
     }
 
+    /// Has the displacement of a jump with an opcode of `opcode` bytes lie in one aligned cell of eight.
+    pub(super) fn align_displacement(&mut self, opcode: u64) {
+        let at = (self.asm.here() + opcode) % 8;
+        if at > 4 {
+            self.asm.align(8, (8 - opcode) % 8);
+        }
+    }
+
     /// The displacement of a jump whose opcode was just emitted.
-    fn patchable(&mut self, enter: Label, _polled: bool) {
+    fn patchable(&mut self, enter: Label) {
         let site = self.asm.here();
-        debug_assert!(site.is_multiple_of(4));
+        debug_assert!(site % 8 <= 4, "a displacement lies in one cell");
         if let Some(exit) = self.exits.last_mut() {
             exit.site = site;
         }
@@ -631,10 +663,11 @@ impl<'a> Emitter<'a> {
         while let Some(cold) = all.pop_front() {
             let host = self.asm.offset() as u16;
             match cold {
-                Cold::Memory { enter, back, ea, argument, guest, saved } => {
+                Cold::Memory { enter, back, ea, argument, guest, saved, remat } => {
                     self.cold_map.push(MapEntry { host, guest });
                     self.asm.bind(enter);
                     self.restore_flags(saved);
+                    self.make_flags(remat);
                     self.address_for_slow_path(&ea);
                     self.asm.mov_imm32(RCX, argument);
                     self.asm.call_to(self.stubs.memory);
@@ -645,7 +678,7 @@ impl<'a> Emitter<'a> {
                     self.asm.lea_label(RCX, records[exit]);
                     self.asm.jmp_to(self.stubs.leave_chain);
                 }
-                Cold::Group { enter, back, from, argument, exit, guest } => {
+                Cold::Group { enter, back, from, argument, exit, guest, remat } => {
                     self.cold_map.push(MapEntry { host, guest });
                     self.asm.bind(enter);
                     self.address_for_slow_path(&from);
@@ -656,9 +689,10 @@ impl<'a> Emitter<'a> {
                     self.asm.jcc(cond::E, plain);
                     self.asm.jmp(back);
                     self.asm.bind(plain);
+                    self.make_flags(remat);
                     all.push_back(self.plain_exit_code(exit));
                 }
-                Cold::Window { enter, back, low, length, exit, guest } => {
+                Cold::Window { enter, back, low, length, exit, guest, remat } => {
                     self.cold_map.push(MapEntry { host, guest });
                     self.asm.bind(enter);
                     self.asm.lea(R11, crate::asm::at(R15, low));
@@ -669,6 +703,7 @@ impl<'a> Emitter<'a> {
                     self.asm.jcc(cond::NE, plain);
                     self.asm.jmp(back);
                     self.asm.bind(plain);
+                    self.make_flags(remat);
                     all.push_back(self.plain_exit_code(exit));
                 }
                 Cold::Far { enter, target } => {

@@ -72,6 +72,8 @@ pub struct Plan {
     pub reaches: Vec<Reaches>,
     /// In the order of the instructions.
     pub checks: Vec<Check>,
+    /// The general-purpose registers that each instruction may write, a bit each.
+    pub written: Vec<u32>,
 }
 
 /// One access that may share a check.
@@ -137,11 +139,12 @@ struct Planner<'a> {
 impl Plan {
     /// Decides for a block. `free[n]`: flags may be written before instruction `n`.
     pub fn of(mode: Mode, instructions: &[Instruction], free: &[bool], info: &mut InstructionInfoFactory) -> Self {
-        let plan = Self { reaches: vec![Reaches::default(); instructions.len()], checks: Vec::new() };
+        let mut plan = Self { reaches: vec![Reaches::default(); instructions.len()], ..Self::default() };
         let sharing = mode.is_64() && !mode.has(Mode::HOW | Mode::PLAIN | Mode::ALIGN);
         if !sharing {
             return plan;
         }
+        plan.written = instructions.iter().map(|ins| written_registers(ins, info)).collect();
         let (groups, decided, window) = (Vec::new(), Vec::new(), Window::new(0));
         let mut planner = Planner { plan, free, groups, decided, window, written: [0; 16], fence: 0 };
         for (n, ins) in instructions.iter().enumerate() {
@@ -195,7 +198,7 @@ impl Planner<'_> {
             FlowControl::ConditionalBranch => self.fence = n + 1,
             _ => return self.close_all(n + 1),
         }
-        let written = written_registers(ins, info);
+        let written = self.plan.written[n];
         if written != 0 {
             let uses = |group: &Group| {
                 let used = |number: Option<u8>| number.is_some_and(|number| written & 1 << number != 0);

@@ -209,7 +209,7 @@ impl Emitter<'_> {
             return;
         }
         if self.keep_flags && self.may_park {
-            self.park();
+            self.release_flags();
         }
         let (enter, back) = (self.asm.label(), self.asm.label());
         self.effective(ea);
@@ -255,7 +255,7 @@ impl Emitter<'_> {
         }
         self.asm.bind(back);
         let saved = self.flags_saved;
-        self.cold.push(Cold::Memory { enter, back, ea: *ea, argument, guest: self.guest, saved });
+        self.cold.push(Cold::Memory { enter, back, ea: *ea, argument, guest: self.guest, saved, remat: self.let_go });
     }
 
     /// From the linear address in R11 to the host address, where `size` bytes in one page are known; else to `enter`.

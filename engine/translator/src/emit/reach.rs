@@ -23,7 +23,7 @@ impl Emitter<'_> {
         {
             self.checked += 1;
             if self.keep_flags && self.may_park {
-                self.park();
+                self.release_flags();
             }
             debug_assert!(!self.keep_flags, "a check stands where flags are free");
             match check.covers {
@@ -44,7 +44,7 @@ impl Emitter<'_> {
         self.asm.bind(back);
         self.was_held = None;
         let exit = self.plain_exit();
-        self.cold.push(Cold::Window { enter, back, low, length, exit, guest: self.guest });
+        self.cold.push(Cold::Window { enter, back, low, length, exit, guest: self.guest, remat: self.let_go });
     }
 
     fn check_group(&mut self, number: u8, from: &Ea, length: u32, write: bool, keep: bool) {
@@ -59,7 +59,7 @@ impl Emitter<'_> {
         }
         self.was_held = Some(number);
         let exit = self.plain_exit();
-        self.cold.push(Cold::Group { enter, back, from: *from, argument, exit, guest: self.guest });
+        self.cold.push(Cold::Group { enter, back, from: *from, argument, exit, guest: self.guest, remat: self.let_go });
     }
 
     /// An exit to the current instruction, without shared checks.
@@ -79,7 +79,7 @@ impl Emitter<'_> {
     /// The jump of such an exit, and what it leads to at first.
     pub(super) fn plain_exit_code(&mut self, exit: usize) -> Cold {
         let enter = self.asm.label();
-        self.asm.align(8, 3);
+        self.align_displacement(1);
         self.asm.byte(0xe9);
         self.exits[exit].site = self.asm.here();
         self.asm.displacement(enter);
