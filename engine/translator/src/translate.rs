@@ -45,6 +45,8 @@ struct Block {
     mode: Mode,
     /// Bytes of guest code.
     length: u16,
+    /// Where its polling entry is, from the start of the cache.
+    poll: u32,
     /// Offset in its hot code.
     entry: u16,
     /// Offsets in its cold code.
@@ -256,7 +258,7 @@ impl Code {
         Found {
             indirect_entry: cold + u64::from(block.indirect_entry),
             parked_entry: cold + u64::from(block.parked_entry),
-            poll_entry: hot,
+            poll_entry: base + u64::from(block.poll),
             entry: hot + u64::from(block.entry),
             second: if block.crosses { self.seconds.get(&id).copied() } else { None },
             mode: block.mode.0,
@@ -373,6 +375,7 @@ impl Code {
             cold: (cold - self.cache.range().start) as u32,
             mode,
             length: length as u16,
+            poll: (emitted.poll_entry - self.cache.range().start) as u32,
             entry: emitted.entry,
             indirect_entry: emitted.indirect_entry,
             parked_entry: emitted.parked_entry,
@@ -482,7 +485,7 @@ impl Code {
         let indirect = cold + u64::from(block.indirect_entry);
         for (place, to) in [
             (cold + u64::from(block.parked_entry), dead_end),
-            (hot, dead_end),
+            (base + u64::from(block.poll), dead_end),
             (hot + u64::from(block.entry), dead_end),
             (indirect, self.stubs.leave_lookup),
         ] {

@@ -6,12 +6,13 @@
 //! ([`string`]) are written by hand; system instructions become a call into [`crate::system`].
 //!
 //! ```text
-//! hot section    poll entry:   is something pending? -> cold
+//! hot section    poll entry:   is something pending? -> cold   (in a block that loops to itself)
 //!                entry:        5-byte NOP, 8-aligned     (becomes a jump when the block dies or is replaced)
 //!                              instruction ...           each recorded in the map: host offset -> guest offset
 //!                              exits                     rel32 in one aligned 8-byte cell each, first to a cold stub
 //! cold section   indirect:     the page, from the address in R11
-//!                parked entry: flags that were put aside come back, if they are live; then to the poll
+//!                parked entry: flags that were put aside come back, if they are live
+//!                poll entry:   the poll, in all other blocks; then to the entry
 //!                              TLB misses, chain stubs, the poll's exit
 //!                dead end:     asks for the block at the same address
 //!                              records of exits, the map
@@ -175,8 +176,10 @@ impl MapEntry {
     }
 }
 
-/// What came of a block. The polling entry is where its hot code begins.
+/// What came of a block.
 pub struct Emitted {
+    /// Address of the polling entry.
+    pub poll_entry: u64,
     /// Offset in the hot code of the entry.
     pub entry: u16,
     /// Offset in the cold code of the entry with the linear address in R11.
@@ -303,12 +306,15 @@ impl<'a> Emitter<'a> {
         };
         let live = liveness(instructions);
         let live_in = live.first().copied().unwrap_or(ARITHMETIC) != 0;
-        // A cell of its own, as at the entry: when the block dies its poll, which may write flags, must not be run.
-        let poll_entry = emitter.asm.here();
-        if !single {
+        // A block that loops to itself polls where it begins; others are mostly entered by no loop.
+        let loops = !single && instructions.last().is_some_and(|last| loops_to(last, start));
+        let mut poll_entry = emitter.asm.here();
+        if loops {
             emitter.poll(live_in);
         }
+        // A cell of its own for each entry: when the block dies its poll, which may write flags, must not be run.
         emitter.asm.align(8, 0);
+        let entry_address = emitter.asm.here();
         let entry = emitter.asm.offset() as u16;
         emitter.asm.bytes(&[0x0f, 0x1f, 0x44, 0x00, 0x00]);
         let mut open = true;
@@ -329,7 +335,17 @@ impl<'a> Emitter<'a> {
             emitter.exit_direct(next as i64, false);
         }
         emitter.asm.switch(Section::Cold);
-        let (indirect_entry, parked_entry) = emitter.outer_entries(live_in, poll_entry);
+        let (indirect_entry, parked_entry) = emitter.outer_entries(live_in);
+        if loops {
+            emitter.asm.jmp_to(poll_entry);
+        } else {
+            emitter.asm.align(8, 0);
+            poll_entry = emitter.asm.here();
+            if !single {
+                emitter.poll(live_in);
+            }
+            emitter.asm.jmp_to(entry_address);
+        }
         let records = emitter.cold_code();
         let dead_end = emitter.asm.offset() as u16;
         emitter.linear(start as i64);
@@ -345,6 +361,7 @@ impl<'a> Emitter<'a> {
             emitter.asm.bytes(&entry.guest.to_le_bytes());
         }
         Emitted {
+            poll_entry,
             entry,
             indirect_entry,
             parked_entry,
@@ -355,9 +372,9 @@ impl<'a> Emitter<'a> {
         }
     }
 
-    /// The entries that are taken less often than the block is run, behind it: with the address in R11, and with flags
-    /// perhaps parked.
-    fn outer_entries(&mut self, live_in: bool, poll_entry: u64) -> (u16, u16) {
+    /// The entries that are taken less often than the block is run: with the address in R11, and with flags perhaps
+    /// parked. The poll follows.
+    fn outer_entries(&mut self, live_in: bool) -> (u16, u16) {
         self.asm.align(8, 0);
         let indirect = self.asm.offset() as u16;
         if self.start <= 128 {
@@ -369,7 +386,6 @@ impl<'a> Emitter<'a> {
         self.asm.align(8, 0);
         let parked = self.asm.offset() as u16;
         self.unpark(live_in);
-        self.asm.jmp_to(poll_entry);
         (indirect, parked)
     }
 
@@ -728,6 +744,12 @@ impl<'a> Emitter<'a> {
         }
         records
     }
+}
+
+/// Whether the instruction branches to offset `start` in its page.
+fn loops_to(ins: &Instruction, start: u64) -> bool {
+    let near = matches!(ins.op0_kind(), OpKind::NearBranch16 | OpKind::NearBranch32 | OpKind::NearBranch64);
+    near && !ins.is_call_near() && ins.near_branch_target() == start
 }
 
 /// For each instruction, the flags that are live before it.
