@@ -187,6 +187,11 @@ impl Asm {
         self.code.extend_from_slice(bytes);
     }
 
+    /// Replaces bytes at an offset in the section that is being emitted into.
+    pub fn replace(&mut self, offset: usize, bytes: &[u8]) {
+        self.code[offset..offset + bytes.len()].copy_from_slice(bytes);
+    }
+
     /// Pads with multi-byte NOPs until the next byte's address is `offset` modulo `alignment`.
     pub fn align(&mut self, alignment: u64, offset: u64) {
         const NOPS: [&[u8]; 8] = [

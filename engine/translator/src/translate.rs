@@ -17,7 +17,7 @@ use rustc_hash::FxHasher;
 
 use crate::asm::Asm;
 use crate::cache::CodeCache;
-use crate::emit::{Emitter, Exit, MapEntry, Tools};
+use crate::emit::{Emitter, Exit, Header, MapEntry, Pointed, Tools};
 use crate::memory::{PAGE, Ram};
 use crate::mode::Mode;
 use crate::perf::PerfMap;
@@ -33,43 +33,50 @@ pub const MAX_LENGTH: usize = 15;
 /// Code that one block may need at most, cold parts included.
 const ROOM: usize = 64 << 10;
 
-/// One translation.
+/// One translation. There are many, so what is seldom asked for is in a [`Header`] in the code cache.
 #[derive(Clone, Copy)]
 struct Block {
-    /// Guest physical address of its first byte.
-    gpa: u64,
-    /// Where its hot and its cold code begin, from the start of the cache.
-    host: u32,
-    cold: u32,
+    /// Guest physical address of its first byte: number of the page, offset in it.
+    page: u32,
+    offset: u16,
+    /// Bytes of guest code, with [`Block::CROSSES`] and [`Block::DROPPED`].
+    length: u16,
     /// Its mode.
     mode: Mode,
-    /// Bytes of guest code.
-    length: u16,
-    /// Where its polling entry is, from the start of the cache.
-    poll: u32,
-    /// Offset in its hot code.
-    entry: u16,
-    /// Offsets in its cold code.
-    indirect_entry: u16,
-    parked_entry: u16,
-    dead_end: u16,
-    map: u16,
-    /// Entries of the map, for hot and for cold code.
-    map_entries: [u16; 2],
-    /// Part of it lies on a second, unrelated page ([`Code::seconds`]).
-    crosses: bool,
-    /// It has not been dropped.
-    live: bool,
+    /// Where its hot and its cold code begin, from the start of the cache. The cold code's header comes first.
+    host: u32,
+    cold: u32,
 }
 
 impl Block {
+    /// Part of it lies on a second, unrelated page ([`Code::seconds`]).
+    const CROSSES: u16 = 1 << 15;
+    /// It is not to be used any more.
+    const DROPPED: u16 = 1 << 14;
+
+    fn gpa(&self) -> u64 {
+        u64::from(self.page) * PAGE + u64::from(self.offset)
+    }
+
     fn key(&self) -> (u64, u32) {
-        (self.gpa, self.mode.0)
+        (self.gpa(), self.mode.0)
+    }
+
+    fn length(&self) -> u64 {
+        u64::from(self.length & !(Self::CROSSES | Self::DROPPED))
+    }
+
+    fn crosses(&self) -> bool {
+        self.length & Self::CROSSES != 0
+    }
+
+    fn live(&self) -> bool {
+        self.length & Self::DROPPED == 0
     }
 
     /// Offset of its first byte in its page: small pages and large ones are aligned alike in both address spaces.
     fn page_offset(&self) -> u64 {
-        self.gpa % if self.mode.has(Mode::LARGE) { 2 << 20 } else { PAGE }
+        self.gpa() % if self.mode.has(Mode::LARGE) { 2 << 20 } else { PAGE }
     }
 }
 
@@ -141,8 +148,7 @@ pub struct Code {
     /// Second pages of blocks that have one.
     seconds: Map<u32, u64>,
     /// Instructions that emitted code points at.
-    #[expect(clippy::vec_box, reason = "emitted code holds their addresses")]
-    system: Vec<Box<Instruction>>,
+    system: Pointed,
     /// Pages whose data are written beside code: how often since their code was last dropped, and how often before it
     /// is dropped again.
     mixed: Map<u64, (u32, u32)>,
@@ -231,9 +237,10 @@ impl Code {
     pub fn instruction_at(&self, pc: u64) -> Option<u64> {
         let (block, is_cold) = self.block_at(pc)?;
         let base = self.cache.range().start;
-        let [hot_entries, cold_entries] = block.map_entries.map(usize::from);
+        let header = self.header(block);
+        let [hot_entries, cold_entries] = header.map_entries.map(usize::from);
         let length = (hot_entries + cold_entries) * MapEntry::SIZE;
-        let map = self.cache.read(base + u64::from(block.cold) + u64::from(block.map), length);
+        let map = self.cache.read(base + u64::from(block.cold) + u64::from(header.map), length);
         let (entries, _) = map.as_chunks::<{ MapEntry::SIZE }>();
         let (hot, cold) = entries.split_at(hot_entries);
         let (entries, begin) = if is_cold { (cold, block.cold) } else { (hot, block.host) };
@@ -251,16 +258,23 @@ impl Code {
         start.iter().take_while(|byte| matches!(**byte, FS | 0x66 | 0xf2 | 0xf3)).any(|&byte| byte == FS)
     }
 
+    /// What is kept of a block in its cold code.
+    fn header(&self, block: &Block) -> Header {
+        let bytes = self.cache.read(self.cache.range().start + u64::from(block.cold), Header::SIZE);
+        Header::from_bytes(bytes).unwrap_or_default()
+    }
+
     fn found(&self, id: u32) -> Found {
         let block = &self.blocks[id as usize];
+        let header = self.header(block);
         let base = self.cache.range().start;
         let (hot, cold) = (base + u64::from(block.host), base + u64::from(block.cold));
         Found {
-            indirect_entry: cold + u64::from(block.indirect_entry),
-            parked_entry: cold + u64::from(block.parked_entry),
-            poll_entry: base + u64::from(block.poll),
-            entry: hot + u64::from(block.entry),
-            second: if block.crosses { self.seconds.get(&id).copied() } else { None },
+            indirect_entry: cold + u64::from(header.indirect_entry),
+            parked_entry: cold + u64::from(header.parked_entry),
+            poll_entry: header.poll_entry(hot, cold),
+            entry: hot + u64::from(header.entry),
+            second: if block.crosses() { self.seconds.get(&id).copied() } else { None },
             mode: block.mode.0,
         }
     }
@@ -273,7 +287,7 @@ impl Code {
 
     /// Whether what a lookup found has not been dropped since.
     pub fn is_current(&self, found: &Found) -> bool {
-        self.block_at(found.entry).is_some_and(|(block, _)| block.live)
+        self.block_at(found.entry).is_some_and(|(block, _)| block.live())
     }
 
     /// A mode's own stubs, if it has any block.
@@ -361,7 +375,7 @@ impl Code {
         self.asm.restart(host, cold);
         let tools =
             Tools { asm: &mut self.asm, encoder: &mut self.encoder, info: &mut self.info, stubs: &self.stubs, other };
-        let emitted = Emitter::block(tools, mode, own, &instructions);
+        let pointed = Emitter::block(tools, mode, own, &instructions);
         if !self.cache.push(self.asm.finish()) {
             return Err(Trouble::Full);
         }
@@ -369,21 +383,14 @@ impl Code {
         self.counts.instructions += instructions.len() as u64;
         // A piece of the first page only is used where no second one was needed after all.
         let second = second.filter(|_| length > PAGE - gpa % PAGE);
+        let Ok(page) = u32::try_from(gpa / PAGE) else { return Err(Trouble::Full) };
         let block = Block {
-            gpa,
+            page,
+            offset: (gpa % PAGE) as u16,
+            length: length as u16 | if second.is_some() { Block::CROSSES } else { 0 },
+            mode,
             host: (host - self.cache.range().start) as u32,
             cold: (cold - self.cache.range().start) as u32,
-            mode,
-            length: length as u16,
-            poll: (emitted.poll_entry - self.cache.range().start) as u32,
-            entry: emitted.entry,
-            indirect_entry: emitted.indirect_entry,
-            parked_entry: emitted.parked_entry,
-            dead_end: emitted.dead_end,
-            map: emitted.map,
-            map_entries: emitted.map_entries,
-            crosses: second.is_some(),
-            live: true,
         };
         let id = self.blocks.len() as u32;
         for (page, chunks) in pieces(&block, second) {
@@ -393,7 +400,7 @@ impl Code {
         self.blocks.push(block);
         let blocks = &self.blocks;
         self.by_key.insert_unique(hash(block.key()), id, |&id| hash(blocks[id as usize].key()));
-        self.system.extend(emitted.system);
+        self.system.extend(pointed);
         if let Some(second) = second {
             self.seconds.insert(id, second);
         }
@@ -405,7 +412,7 @@ impl Code {
         let (Some(map), Some(block)) = (&mut self.perf_map, self.blocks.last()) else { return };
         let base = self.cache.range().start;
         let (hot, cold) = self.cache.next();
-        map.note(base + u64::from(block.host)..hot, base + u64::from(block.cold)..cold, block.mode, lip, block.gpa);
+        map.note(base + u64::from(block.host)..hot, base + u64::from(block.cold)..cold, block.mode, lip, block.gpa());
     }
 
     /// Counts a store into a page that holds code, beside the code; whether to drop the page's code rather than go on
@@ -449,7 +456,7 @@ impl Code {
             .copied()
             .filter(|&id| {
                 let block = &self.blocks[id as usize];
-                block.live
+                block.live()
                     && pieces(block, self.seconds.get(&id).copied())
                         .any(|(p, chunks)| p == page && chunks & touched != 0)
             })
@@ -460,7 +467,7 @@ impl Code {
         let mut left = 0;
         if let Some(ids) = self.by_page.get_mut(&page) {
             let blocks = &self.blocks;
-            ids.retain(|&id| blocks[id as usize].live);
+            ids.retain(|&id| blocks[id as usize].live());
             for &id in ids.iter() {
                 left |= pieces(&blocks[id as usize], self.seconds.get(&id).copied())
                     .filter(|(p, _)| *p == page)
@@ -476,17 +483,19 @@ impl Code {
 
     fn kill(&mut self, id: u32) {
         let block = &mut self.blocks[id as usize];
-        block.live = false;
+        block.length |= Block::DROPPED;
+        let block = *block;
+        let header = self.header(&block);
         self.counts.dropped += 1;
         let key = block.key();
         let base = self.cache.range().start;
         let (hot, cold) = (base + u64::from(block.host), base + u64::from(block.cold));
-        let dead_end = cold + u64::from(block.dead_end);
-        let indirect = cold + u64::from(block.indirect_entry);
+        let dead_end = cold + u64::from(header.dead_end);
+        let indirect = cold + u64::from(header.indirect_entry);
         for (place, to) in [
-            (cold + u64::from(block.parked_entry), dead_end),
-            (base + u64::from(block.poll), dead_end),
-            (hot + u64::from(block.entry), dead_end),
+            (cold + u64::from(header.parked_entry), dead_end),
+            (header.poll_entry(hot, cold), dead_end),
+            (hot + u64::from(header.entry), dead_end),
             (indirect, self.stubs.leave_lookup),
         ] {
             let mut bytes = self.cache.peek(place);
@@ -515,11 +524,11 @@ fn hash(key: (u64, u32)) -> u64 {
 
 /// The pages that a block's bytes lie in, with the chunks of each.
 fn pieces(block: &Block, second: Option<u64>) -> impl Iterator<Item = (u64, u64)> + use<> {
-    let length = u64::from(block.length);
-    let first = length.min(PAGE - block.gpa % PAGE);
+    let (gpa, length) = (block.gpa(), block.length());
+    let first = length.min(PAGE - gpa % PAGE);
     let rest = length - first;
-    let page = block.gpa & !(PAGE - 1);
-    let head = (page, chunk_mask((block.gpa % PAGE) as usize, first as usize));
+    let page = gpa & !(PAGE - 1);
+    let head = (page, chunk_mask((gpa % PAGE) as usize, first as usize));
     let next = second.map_or(page + PAGE, |second| second & !(PAGE - 1));
     let tail = (rest > 0).then(|| (next, chunk_mask(0, rest.min(PAGE) as usize)));
     std::iter::once(head).chain(tail)

@@ -176,10 +176,12 @@ impl MapEntry {
     }
 }
 
-/// What came of a block.
-pub struct Emitted {
-    /// Address of the polling entry.
-    pub poll_entry: u64,
+/// What is kept of a block at the front of its cold code.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Header {
+    /// Offset of the polling entry, in the hot code if it is there, else in the cold code.
+    pub poll: u16,
+    pub poll_is_hot: bool,
     /// Offset in the hot code of the entry.
     pub entry: u16,
     /// Offset in the cold code of the entry with the linear address in R11.
@@ -192,10 +194,56 @@ pub struct Emitted {
     pub map: u16,
     /// Its entries for hot code, and those for cold code behind them.
     pub map_entries: [u16; 2],
-    /// Instructions that emitted code points at.
-    #[expect(clippy::vec_box, reason = "emitted code holds their addresses")]
-    pub system: Vec<Box<Instruction>>,
 }
+
+impl Header {
+    /// Its bytes, a multiple of what cells are aligned to.
+    pub const SIZE: usize = 24;
+
+    fn to_bytes(self) -> [u8; Self::SIZE] {
+        let [hot, cold] = self.map_entries;
+        let fields = [
+            self.poll,
+            self.poll_is_hot.into(),
+            self.entry,
+            self.indirect_entry,
+            self.parked_entry,
+            self.dead_end,
+            self.map,
+            hot,
+            cold,
+        ];
+        let mut bytes = [0; Self::SIZE];
+        for (to, field) in bytes.chunks_exact_mut(2).zip(fields) {
+            to.copy_from_slice(&field.to_le_bytes());
+        }
+        bytes
+    }
+
+    /// Reads one.
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let field = |n: usize| Some(u16::from_le_bytes(bytes.get(2 * n..2 * n + 2)?.try_into().ok()?));
+        Some(Self {
+            poll: field(0)?,
+            poll_is_hot: field(1)? != 0,
+            entry: field(2)?,
+            indirect_entry: field(3)?,
+            parked_entry: field(4)?,
+            dead_end: field(5)?,
+            map: field(6)?,
+            map_entries: [field(7)?, field(8)?],
+        })
+    }
+
+    /// Address of the polling entry of a block whose hot and cold code begin there.
+    pub fn poll_entry(&self, hot: u64, cold: u64) -> u64 {
+        (if self.poll_is_hot { hot } else { cold }) + u64::from(self.poll)
+    }
+}
+
+/// Instructions that emitted code points at.
+#[expect(clippy::vec_box, reason = "emitted code holds their addresses")]
+pub type Pointed = Vec<Box<Instruction>>;
 
 /// Emits one block.
 pub struct Emitter<'a> {
@@ -219,8 +267,7 @@ pub struct Emitter<'a> {
     map: Vec<MapEntry>,
     cold_map: Vec<MapEntry>,
     cold: Vec<Cold>,
-    #[expect(clippy::vec_box, reason = "emitted code holds their addresses")]
-    system: Vec<Box<Instruction>>,
+    system: Pointed,
     plan: Plan,
     /// Checks that have been emitted.
     checked: usize,
@@ -265,8 +312,9 @@ pub struct Tools<'a> {
 }
 
 impl<'a> Emitter<'a> {
-    /// Emits `instructions`, decoded with their offset in the page as address, into the assembler.
-    pub fn block(tools: Tools<'a>, mode: Mode, own: ModeStubs, instructions: &[Instruction]) -> Emitted {
+    /// Emits `instructions`, decoded with their offset in the page as address, into the assembler. The cold code begins
+    /// with the block's [`Header`].
+    pub fn block(tools: Tools<'a>, mode: Mode, own: ModeStubs, instructions: &[Instruction]) -> Pointed {
         let start = instructions.first().map_or(0, Instruction::ip);
         let single = mode.has(Mode::HOW);
         let mut emitter = Emitter {
@@ -308,14 +356,15 @@ impl<'a> Emitter<'a> {
         let live_in = live.first().copied().unwrap_or(ARITHMETIC) != 0;
         // A block that loops to itself polls where it begins; others are mostly entered by no loop.
         let loops = !single && instructions.last().is_some_and(|last| loops_to(last, start));
-        let mut poll_entry = emitter.asm.here();
+        let mut header = Header { poll_is_hot: loops, ..Header::default() };
+        let hot_poll = emitter.asm.here();
         if loops {
             emitter.poll(live_in);
         }
         // A cell of its own for each entry: when the block dies its poll, which may write flags, must not be run.
         emitter.asm.align(8, 0);
         let entry_address = emitter.asm.here();
-        let entry = emitter.asm.offset() as u16;
+        header.entry = emitter.asm.offset() as u16;
         emitter.asm.bytes(&[0x0f, 0x1f, 0x44, 0x00, 0x00]);
         let mut open = true;
         let passes = flags_pass(instructions);
@@ -335,19 +384,20 @@ impl<'a> Emitter<'a> {
             emitter.exit_direct(next as i64, false);
         }
         emitter.asm.switch(Section::Cold);
-        let (indirect_entry, parked_entry) = emitter.outer_entries(live_in);
+        emitter.asm.bytes(&[0; Header::SIZE]);
+        (header.indirect_entry, header.parked_entry) = emitter.outer_entries(live_in);
         if loops {
-            emitter.asm.jmp_to(poll_entry);
+            emitter.asm.jmp_to(hot_poll);
         } else {
             emitter.asm.align(8, 0);
-            poll_entry = emitter.asm.here();
+            header.poll = emitter.asm.offset() as u16;
             if !single {
                 emitter.poll(live_in);
             }
             emitter.asm.jmp_to(entry_address);
         }
         let records = emitter.cold_code();
-        let dead_end = emitter.asm.offset() as u16;
+        header.dead_end = emitter.asm.offset() as u16;
         emitter.linear(start as i64);
         // Not `emitter.indirect`, which STAC may have changed.
         emitter.asm.jmp_to(if single { emitter.stubs.leave_lookup } else { own.indirect });
@@ -355,21 +405,14 @@ impl<'a> Emitter<'a> {
             emitter.asm.bind(label);
             emitter.asm.bytes(&exit.record());
         }
-        let map = emitter.asm.offset() as u16;
+        header.map = emitter.asm.offset() as u16;
+        header.map_entries = [emitter.map.len() as u16, emitter.cold_map.len() as u16];
         for entry in emitter.map.iter().chain(&emitter.cold_map) {
             emitter.asm.bytes(&entry.host.to_le_bytes());
             emitter.asm.bytes(&entry.guest.to_le_bytes());
         }
-        Emitted {
-            poll_entry,
-            entry,
-            indirect_entry,
-            parked_entry,
-            dead_end,
-            map,
-            map_entries: [emitter.map.len() as u16, emitter.cold_map.len() as u16],
-            system: emitter.system,
-        }
+        emitter.asm.replace(0, &header.to_bytes());
+        emitter.system
     }
 
     /// The entries that are taken less often than the block is run: with the address in R11, and with flags perhaps
