@@ -20,7 +20,7 @@ use crate::report;
 use crate::terminal::{self, Raw};
 
 /// Most bytes of generated code that an engine may keep.
-const CODE_CACHE: usize = 96 << 20;
+const CODE_CACHE: usize = 64 << 20;
 /// The kernel's command line where none is given: a console on the serial port.
 const DEFAULT_COMMAND_LINE: &str = "console=ttyS0";
 

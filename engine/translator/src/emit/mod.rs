@@ -242,7 +242,6 @@ impl Header {
 }
 
 /// Instructions that emitted code points at.
-#[expect(clippy::vec_box, reason = "emitted code holds their addresses")]
 pub type Pointed = Vec<Box<Instruction>>;
 
 /// Emits one block.

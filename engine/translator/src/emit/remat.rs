@@ -43,9 +43,8 @@ impl Remat {
 
     fn of_one(ins: &Instruction, changed: u32) -> Option<Self> {
         let stays = |gpr: GprOperand| host(gpr.number).is_some() && changed & 1 << gpr.number == 0;
-        let operand = |n: u32| {
-            (ins.op_kind(n) == OpKind::Register).then(|| GprOperand::of(ins.op_register(n))).flatten()
-        };
+        let operand =
+            |n: u32| (ins.op_kind(n) == OpKind::Register).then(|| GprOperand::of(ins.op_register(n))).flatten();
         let to = operand(0)?;
         if !stays(to) || to.high || ins.op_count() < 2 {
             return None;
@@ -147,7 +146,11 @@ impl Emitter<'_> {
                 };
                 let sum = Mem { gs: false, base, index, disp };
                 let wide = to.bytes == 8;
-                if wide { self.asm.lea(RCX, sum) } else { self.asm.lea32(RCX, sum) }
+                if wide {
+                    self.asm.lea(RCX, sum)
+                } else {
+                    self.asm.lea32(RCX, sum)
+                }
                 match by {
                     Subtrahend::Register(from) => {
                         let from = host(from.number).unwrap_or(RCX);
