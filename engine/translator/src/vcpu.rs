@@ -66,6 +66,7 @@ impl TranslatorVcpu {
             bounced: Default::default(),
             debug_hits: 0,
             shadow: false,
+            code_hit: false,
             no_step: false,
             activity: Activity::Running,
             clock: Default::default(),
@@ -659,6 +660,7 @@ impl Cpu {
         let paging = PagingContext::new(self.cr0, self.cr3, self.cr4, self.msrs.efer, PHYSICAL_BITS);
         self.context().paging = paging;
         self.renew_walk(&paging);
+        self.context().regions.keep_globals = self.cr4 & cr4::PGE != 0;
         let real = self.is_real() || self.is_v86();
         for segment in &mut self.segment {
             *segment = crate::cpu::HotSegment::new(segment.segment, real);
