@@ -204,6 +204,25 @@ fn exactness() -> Vec<Case> {
         .with(Rax, 0xffff_fff0)
         .poke(DATA, &[9, 8, 7, 6])
         .gives(Rbx, 0x0607_0809),
+        Case::long("memory/stack_pointer_far_from_canonical", |a| emit!(a; nop(); push(rax); xor(ebx, ebx)))
+            .with(Rsp, 1 << 63 | 0x18)
+            .gate(8, None, |gate| gate.ist = 1)
+            .gate(12, None, |gate| gate.ist = 1)
+            .raises(12, Some(0), 1),
+        Case::long(
+            "memory/alignment_comes_before_a_stack_that_is_not_canonical",
+            |a| emit!(a; nop(); movaps(xmm0, xmmword_ptr(rsp + 8)); xor(ebx, ebx)),
+        )
+        .with(Rsp, 1 << 63 | 0x10)
+        .gate(13, None, |gate| gate.ist = 1)
+        .raises(13, Some(0), 1),
+        Case::long(
+            "memory/displacement_from_far_to_far",
+            |a| emit!(a; nop(); mov(rax, qword_ptr(rsp + 0x7000_0000)); xor(ebx, ebx)),
+        )
+        .with(Rsp, (1 << 63) - 0x7000_0000 + 0x10)
+        .gate(12, None, |gate| gate.ist = 1)
+        .raises(12, Some(0), 1),
         Case::long("memory/ldmxcsr_beside_other_accesses", |a| {
             emit!(a; mov(rcx, qword_ptr(rbx)); add(rcx, qword_ptr(rbx + 8)); ldmxcsr(dword_ptr(rdx));
                 mov(rax, qword_ptr(rdx + 8)); add(rax, qword_ptr(rdx + 16)))
