@@ -13,7 +13,7 @@ use crate::random::Random;
 /// Most instructions of a case.
 const MOST: u64 = 12;
 /// Bytes that a case's code may have, for the end to fit.
-const ROOM: usize = SLOT - 48;
+pub(crate) const ROOM: usize = SLOT - 48;
 /// Flags that a case may begin with besides the one that is always set: the arithmetic ones.
 const STATUS: u64 = 0x8d5;
 const DIRECTION: u64 = 0x400;
@@ -54,7 +54,7 @@ impl Case {
 
 /// Makes cases.
 pub struct Generator {
-    random: Random,
+    pub(crate) random: Random,
     groups: [(Group, u64, Vec<Code>); 6],
     encoder: Encoder,
     info: InstructionInfoFactory,
@@ -92,6 +92,9 @@ impl Generator {
     /// The next case for the place at `address`: of one group for the most part, so that what an instruction leaves is
     /// what the next takes.
     pub fn case(&mut self, address: u64) -> Case {
+        if self.random.chance(2, 5) {
+            return self.sequence(address);
+        }
         let input = self.input();
         let mut known = Known { values: std::array::from_fn(|n| Some(input.gpr(n))), undefined: 0 };
         let mut case = Case { code: Vec::new(), starts: Vec::new(), input };
@@ -107,7 +110,7 @@ impl Generator {
         case
     }
 
-    fn group(&mut self) -> usize {
+    pub(crate) fn group(&mut self) -> usize {
         let total: u64 = self.groups.iter().map(|(_, weight, _)| weight).sum();
         let mut at = self.random.below(total);
         for (n, (_, weight, _)) in self.groups.iter().enumerate() {
@@ -120,7 +123,7 @@ impl Generator {
     }
 
     /// Adds an instruction, perhaps with a branch over it.
-    fn one(&mut self, case: &mut Case, known: &mut Known, group: usize, address: u64) {
+    pub(crate) fn one(&mut self, case: &mut Case, known: &mut Known, group: usize, address: u64) {
         let branch = self.random.chance(1, 12);
         let room = if branch { 6 } else { 0 };
         let at = case.code.len() + room;
@@ -139,9 +142,25 @@ impl Generator {
         }
         case.starts.push(case.code.len());
         case.code.extend(bytes);
-        let undefined = flags::undefined_after(&instruction, known.undefined);
+        self.note(known, &instruction, branch);
+    }
+
+    /// An instruction's bytes at its place, and what they decode to, unless it reads flags that are undefined.
+    pub(crate) fn encoded(&mut self, ins: &Instruction, at: u64, known: &Known) -> Option<(Vec<u8>, Instruction)> {
+        if self.encoder.encode(ins, at).is_err() {
+            drop(self.encoder.take_buffer());
+            return None;
+        }
+        let bytes = self.encoder.take_buffer();
+        let decoded = Decoder::with_ip(64, &bytes, at, DecoderOptions::NONE).decode();
+        (flags::read(&decoded) & known.undefined == 0).then_some((bytes, decoded))
+    }
+
+    /// Notes what an instruction changes; `branch`: it may be gone over.
+    pub(crate) fn note(&mut self, known: &mut Known, instruction: &Instruction, branch: bool) {
+        let undefined = flags::undefined_after(instruction, known.undefined);
         known.undefined = if branch { undefined | known.undefined } else { undefined };
-        for used in self.info.info(&instruction).used_registers() {
+        for used in self.info.info(instruction).used_registers() {
             let full = used.register().full_register();
             let written = !matches!(used.access(), OpAccess::Read | OpAccess::CondRead | OpAccess::NoMemAccess);
             if full.is_gpr() && written {
@@ -206,7 +225,7 @@ impl Generator {
     }
 
     /// A random state.
-    fn input(&mut self) -> Record {
+    pub(crate) fn input(&mut self) -> Record {
         let random = &mut self.random;
         let mut input = Record::new();
         for n in 0..16 {

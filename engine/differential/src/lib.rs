@@ -17,6 +17,7 @@ pub mod layout;
 pub mod native;
 mod operands;
 pub mod random;
+mod sequences;
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -166,7 +166,7 @@ impl Cpu {
     /// Writes physical memory within a page: RAM or a device.
     pub fn write_physical(&mut self, gpa: u64, data: &[u8]) {
         let context = self.context();
-        context.shared.note_write(gpa, data.len());
+        context.code_hit |= context.shared.note_write(gpa, data.len());
         if !context.shared.ram.write(gpa, data) {
             for (n, chunk) in data.chunks(64).enumerate() {
                 context.io().mmio_write(gpa + n as u64 * 64, chunk);
@@ -365,8 +365,11 @@ fn direct(cpu: &mut Cpu, what: u64, address: u64) -> Result<Option<*mut u8>, Exc
             return Ok(None);
         }
         if request.write {
-            context.shared.note_write(head, room);
-            context.shared.note_write(tail, length);
+            let hit = context.shared.note_write(head, room);
+            if context.shared.note_write(tail, length) || hit {
+                // As below.
+                return Ok(None);
+            }
         }
         return Ok(Some(first));
     }

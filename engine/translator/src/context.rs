@@ -66,6 +66,8 @@ pub struct Context {
     pub debug_hits: u64,
     /// Interrupts wait for one instruction: STI, or a load of SS, came just before.
     pub shadow: bool,
+    /// The current instruction has written over translated code, perhaps what follows it in its own block.
+    pub code_hit: bool,
     /// No single-step trap after this instruction: it loaded SS, or it is a SYSCALL that took TF away (SDM 3A 6.8.3;
     /// APM 3 "SYSCALL").
     pub no_step: bool,

@@ -201,7 +201,8 @@ pub fn emit_sysret(asm: &mut Asm, system: u64, poll: u64) -> u64 {
     asm.cmp(RDX, R10);
     asm.jcc(cond::NE, slower);
     asm.load(RDX, gs(off::gpr(11)));
-    asm.test32_imm(RDX, (MODE_FLAGS | rflags::IOPL) as u32);
+    // VIP may owe the program a #GP, which the dispatcher raises.
+    asm.test32_imm(RDX, (MODE_FLAGS | rflags::IOPL | rflags::VIP) as u32);
     asm.jcc(cond::NE, slower);
     asm.mov32(RAX, RDX);
     asm.and32_imm(RAX, (rflags::ARITHMETIC & 0xff) as i32);

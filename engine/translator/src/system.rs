@@ -61,11 +61,14 @@ pub fn run(cpu: &mut Cpu, place: u64, body: impl FnOnce(&mut Cpu) -> Outcome) ->
     let start = cpu.code_base.wrapping_add(offset) & mask;
     let next = start.wrapping_add(length) & mask;
     cpu.lip = start;
+    cpu.context().code_hit = false;
     let mode = cpu.mode;
     match body(cpu) {
         Ok(Flow::Next) => {
             cpu.lip = next;
-            if cpu.mode != mode || cpu.context().shadow { cpu.go() } else { STAY }
+            let context = cpu.context();
+            let ends = context.shadow || context.code_hit;
+            if cpu.mode != mode || ends { cpu.go() } else { STAY }
         }
         Ok(Flow::End) => {
             cpu.lip = next;

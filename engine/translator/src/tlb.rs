@@ -179,6 +179,8 @@ pub struct Regions {
     meta: Vec<Meta>,
     /// The code that a jump-cache entry which is empty leads to.
     miss: u64,
+    /// CR4.PGE: global pages outlive a change of address space.
+    pub keep_globals: bool,
     /// Counters.
     pub counts: Counts,
 }
@@ -246,7 +248,15 @@ impl Regions {
                     fetch: Box::new([None; FETCH]),
                 })
                 .collect();
-            let mut regions = Self { base: base.cast(), current: 0, clock: 0, meta, miss, counts: Counts::default() };
+            let mut regions = Self {
+                base: base.cast(),
+                current: 0,
+                clock: 0,
+                meta,
+                miss,
+                keep_globals: false,
+                counts: Counts::default(),
+            };
             regions.prepare(0);
             regions.meta[0].pcid = Some(0);
             Ok(regions)
@@ -484,6 +494,7 @@ impl Regions {
 
     fn flush_region(&mut self, n: usize, globals: bool) {
         self.counts.flushes += 1;
+        let globals = globals || !self.keep_globals;
         self.flush_where(n, |_, global| globals || !global);
         if globals {
             self.flush_jumps(n);

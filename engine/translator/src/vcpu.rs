@@ -66,6 +66,7 @@ impl TranslatorVcpu {
             bounced: Default::default(),
             debug_hits: 0,
             shadow: false,
+            code_hit: false,
             no_step: false,
             activity: Activity::Running,
             clock: Default::default(),
@@ -426,8 +427,14 @@ impl TranslatorVcpu {
             // The stack of frames is full. It is empty now; the call is begun again.
             return;
         }
-        let lost =
-            self.cpu().gpr[4].abs_diff(Cpu::NO_WINDOW) < 1 << 24 && self.shared.code.lock().is_through_window(pc);
+        let lost = trap as u8 == vector::GENERAL_PROTECTION
+            && self.cpu().gpr[4].abs_diff(Cpu::NO_WINDOW) < 1 << 32
+            && self.shared.code.lock().is_through_window(pc);
+        if lost {
+            // The empty window lets addresses pass that are not canonical. The slow path knows what they raise.
+            self.context.after = After::Bounce;
+            return;
+        }
         let cpu = self.cpu();
         let exception = match trap as u8 {
             vector::DIVIDE => Exception::DIVIDE,
@@ -437,8 +444,6 @@ impl TranslatorVcpu {
             vector::X87 => Exception::X87,
             vector::INVALID_OPCODE => Exception::INVALID_OPCODE,
             vector::ALIGNMENT => Exception::ALIGNMENT,
-            // The empty window lets addresses pass that are not canonical.
-            vector::GENERAL_PROTECTION if lost => Exception::stack_fault(0),
             _ => Exception::general_protection(0),
         };
         tracing::debug!(lip = cpu.lip, %exception, signal, trap, address, "host signal in guest code");
@@ -659,6 +664,7 @@ impl Cpu {
         let paging = PagingContext::new(self.cr0, self.cr3, self.cr4, self.msrs.efer, PHYSICAL_BITS);
         self.context().paging = paging;
         self.renew_walk(&paging);
+        self.context().regions.keep_globals = self.cr4 & cr4::PGE != 0;
         let real = self.is_real() || self.is_v86();
         for segment in &mut self.segment {
             *segment = crate::cpu::HotSegment::new(segment.segment, real);

@@ -182,6 +182,10 @@ fn unusual_returns() -> Vec<Case> {
         fourth("crossings/sysret_to_an_address_that_is_not_canonical", |a| emit!(a; mov(rcx, 1u64 << 47)))
             .gives(R9, 3)
             .ends(Ending::Vector { vector: 13, error: Some(0), rip: Place::Any }),
+        fourth("crossings/sysret_to_a_virtual_interrupt", |a| emit!(a; or(r11, (rflags::VIF | rflags::VIP) as i32)))
+            .tweak(|state| state.cr4 |= cr4::PVI)
+            .gives(R9, 3)
+            .ends(Ending::Vector { vector: 13, error: Some(0), rip: Place::Offset(BEHIND) }),
         fourth("crossings/sysret_to_a_kernel_page", |a| emit!(a; mov(rcx, PLAY)))
             .map(PLAY, RAM, P | RW)
             .gives(R9, 3)

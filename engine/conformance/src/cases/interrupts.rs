@@ -6,11 +6,13 @@ use lodge_x86::Gpr::*;
 use lodge_x86::bits::rflags;
 
 use crate::case::{Case, End, Ending, Mode, Paging, Place};
-use crate::layout::{self, CODE, DATA, port, selector};
+use crate::layout::{self, CODE, DATA, PLAY, RAM, port, selector};
+use crate::tables::{P, RW};
 
 /// All cases on this subject.
 pub fn cases() -> Vec<Case> {
     let mut all = masks();
+    all.extend(ends_of_code());
     all.extend(halts());
     all.extend(frames());
     all.extend(returns());
@@ -39,6 +41,60 @@ fn raise(a: &mut CodeAssembler) -> Result<(), iced_x86::IcedError> {
 
 /// Instructions of [`raise`].
 const RAISED: usize = 5;
+
+/// STI where an engine may have to stop for a moment before it goes on.
+fn ends_of_code() -> Vec<Case> {
+    vec![
+        // As many instructions as a translator may take at a time, of which STI is the last.
+        Case::long("interrupts/sti_at_the_end_of_much_code", |a| {
+            emit!(a; xor(eax, eax); out(port::EVENT as u32, al))?;
+            for _ in 0..61 {
+                a.nop()?;
+            }
+            emit!(a; sti(); inc(ebx); inc(ebx))
+        })
+        .event(Event::Interrupt(IRQ))
+        .with(Rbx, 0)
+        .gives(Rax, 0)
+        .gives(Rbx, 1)
+        .ends(taken(65)),
+        // Twice, so that the way from one page to the next is known.
+        Case::long("interrupts/sti_at_the_end_of_a_page", |a| emit!(a; mov(ecx, 2); mov(rdx, PLAY + 0xff0); jmp(rdx)))
+            .map(PLAY, RAM, P | RW)
+            .map(PLAY + 0x1000, RAM + 0x1000, P | RW)
+            // dec ecx; jne over; mov al, 0; out EVENT, al; over: nop... ; sti
+            .poke(
+                RAM + 0xff0,
+                &[
+                    0xff,
+                    0xc9,
+                    0x75,
+                    4,
+                    0xb0,
+                    0,
+                    0xe6,
+                    port::EVENT as u8,
+                    0x90,
+                    0x90,
+                    0x90,
+                    0x90,
+                    0x90,
+                    0x90,
+                    0x90,
+                    0xfb,
+                ],
+            )
+            // inc ebx; cli; jmp rdx
+            .poke(RAM + 0x1000, &[0xff, 0xc3, 0xfa, 0xff, 0xe2])
+            .event(Event::Interrupt(IRQ))
+            .with(Rbx, 0)
+            .with(Rax, 0)
+            .gives(Rbx, 2)
+            .gives(Rcx, 0)
+            .any(Rdx)
+            .ends(Ending::Vector { vector: IRQ, error: None, rip: Place::Offset(PLAY + 0x1002) }),
+    ]
+}
 
 fn masks() -> Vec<Case> {
     vec![

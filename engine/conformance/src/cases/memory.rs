@@ -20,6 +20,9 @@ pub fn cases() -> Vec<Case> {
 const PAGE: u64 = 0x1000;
 const EDGE: u64 = PLAY + PAGE;
 
+/// A bit that lies more than 4 GiB from where the counting begins.
+const FAR_BIT: i64 = 0xcf61_075e_1a34_7dc5u64 as i64;
+
 fn faults() -> Vec<Case> {
     vec![
         Case::long("memory/read_of_nothing", |a| emit!(a; nop(); mov(rax, qword_ptr(PLAY + 0x123)))).page_fault(
@@ -201,6 +204,46 @@ fn exactness() -> Vec<Case> {
         .with(Rax, 0xffff_fff0)
         .poke(DATA, &[9, 8, 7, 6])
         .gives(Rbx, 0x0607_0809),
+        Case::long("memory/stack_pointer_far_from_canonical", |a| emit!(a; nop(); push(rax); xor(ebx, ebx)))
+            .with(Rsp, 1 << 63 | 0x18)
+            .gate(8, None, |gate| gate.ist = 1)
+            .gate(12, None, |gate| gate.ist = 1)
+            .raises(12, Some(0), 1),
+        Case::long(
+            "memory/alignment_comes_before_a_stack_that_is_not_canonical",
+            |a| emit!(a; nop(); movaps(xmm0, xmmword_ptr(rsp + 8)); xor(ebx, ebx)),
+        )
+        .with(Rsp, 1 << 63 | 0x10)
+        .gate(13, None, |gate| gate.ist = 1)
+        .raises(13, Some(0), 1),
+        Case::long(
+            "memory/displacement_from_far_to_far",
+            |a| emit!(a; nop(); mov(rax, qword_ptr(rsp + 0x7000_0000)); xor(ebx, ebx)),
+        )
+        .with(Rsp, (1 << 63) - 0x7000_0000 + 0x10)
+        .gate(12, None, |gate| gate.ist = 1)
+        .raises(12, Some(0), 1),
+        Case::long("memory/ldmxcsr_beside_other_accesses", |a| {
+            emit!(a; mov(rcx, qword_ptr(rbx)); add(rcx, qword_ptr(rbx + 8)); ldmxcsr(dword_ptr(rdx));
+                mov(rax, qword_ptr(rdx + 8)); add(rax, qword_ptr(rdx + 16)))
+        })
+        .with(Rbx, DATA)
+        .with(Rdx, PLAY)
+        .map(PLAY, RAM, P | RW)
+        .poke(DATA, &1u64.to_le_bytes())
+        .poke(DATA + 8, &2u64.to_le_bytes())
+        .poke(RAM, &0x1f80u64.to_le_bytes())
+        .poke(RAM + 8, &0x10u64.to_le_bytes())
+        .poke(RAM + 16, &0x20u64.to_le_bytes())
+        .gives(Rcx, 3)
+        .gives(Rax, 0x30),
+        // btr [PLAY + 0x44], r8, the address and the distance of the bit added in 32 bits.
+        Case::long(
+            "memory/bit_string_with_a_32_bit_address_and_no_base",
+            |a| emit!(a; nop(); db(&[0x67, 0x4c, 0x0f, 0xb3, 0x04, 0x25, 0x44, 0x00, 0x40, 0x00])),
+        )
+        .with(R8, FAR_BIT as u64)
+        .page_fault(2, ((FAR_BIT >> 6 << 3) as u64).wrapping_add(PLAY + 0x44) & 0xffff_ffff, 1),
         Case::long("memory/push_that_faults_leaves_rsp", |a| emit!(a; nop(); push(rax)))
             .with(Rsp, EDGE + 4)
             .map(EDGE, RAM, P | RW)

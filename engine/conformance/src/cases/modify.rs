@@ -3,8 +3,8 @@
 use iced_x86::code_asm::*;
 use lodge_x86::Gpr::*;
 
-use crate::case::Case;
-use crate::layout::{CODE, PLAY, RAM};
+use crate::case::{Case, Ending, Place};
+use crate::layout::{CODE, DATA, END, PLAY, RAM};
 use crate::tables::{P, RW};
 
 /// All cases on this subject.
@@ -76,6 +76,37 @@ pub fn cases() -> Vec<Case> {
         .poke(CODE + 0x800, &[0xb8, 5, 0, 0, 0, 0xc3])
         .gives(Rbx, CODE + 0x800)
         .gives(Rax, 77),
+        // Each of these changes INC EAX behind it to DEC EAX.
+        Case::long(
+            "modify/by_a_store_across_pages_into_its_own_block",
+            |a| emit!(a; movdqu(xmm0, xmmword_ptr(DATA)); mov(rdi, PLAY + 0xfff); mov(rcx, PLAY + 0x1000); jmp(rcx)),
+        )
+        .map(PLAY, RAM, P | RW)
+        .map(PLAY + 0x1000, RAM + 0x1000, P | RW)
+        // movdqu [rdi], xmm0; inc eax; int 0xff
+        .poke(RAM + 0x1000, &[0xf3, 0x0f, 0x7f, 0x07, 0xff, 0xc0, 0xcd, 0xff])
+        .poke(DATA, &[0, 0xf3, 0x0f, 0x7f, 0x07, 0xff, 0xc8, 0xcd, 0xff])
+        .with(Rax, 5)
+        .gives(Rax, 4)
+        .any(Rdi)
+        .any(Rcx)
+        .ends(Ending::Vector { vector: END, error: None, rip: Place::Offset(PLAY + 0x1008) }),
+        Case::flat("modify/by_a_string_instruction_in_32_bit_code", |a| {
+            let (mut get, mut here) = (a.create_label(), a.create_label());
+            emit!(a; call(get); set_label(&mut get); pop(edi); add(edi, 16); mov(eax, 0x48); mov(ecx, 1);
+                rep().stosb(); set_label(&mut here); db(&[0x40, 0x90]))
+        })
+        .gives(Rax, 0x47)
+        .gives(Rcx, 0)
+        .any(Rdi),
+        Case::long("modify/by_a_store_of_a_selector", |a| {
+            let mut here = a.create_label();
+            emit!(a; lea(rdi, ptr(here)); mov(word_ptr(rdi), fs); set_label(&mut here); db(&[0xff, 0xc0]))
+        })
+        .tweak(|state| state.segment[4].selector = 0xc8ff)
+        .with(Rax, 5)
+        .any(Rdi)
+        .gives(Rax, 4),
         Case::long("modify/the_second_page_of_an_instruction", |a| {
             emit!(a; mov(rbx, PLAY + 0xffd); call(rbx); mov(rdx, rax);
                 mov(dword_ptr(RAM + 0x1000), 0x0077_6655); call(rbx))

@@ -11,6 +11,7 @@ use crate::tables::{G, P, PS, RW, US};
 /// All cases on this subject.
 pub fn cases() -> Vec<Case> {
     let mut all = invalidation();
+    all.extend(without_pge());
     all.extend(spaces());
     all
 }
@@ -27,6 +28,38 @@ fn data(case: Case) -> Case {
 fn walk(a: &mut CodeAssembler) -> Result<(), iced_x86::IcedError> {
     emit!(a; mov(rbx, cr3); and(rbx, -4096); mov(rbx, qword_ptr(rbx)); and(rbx, -4096); mov(rbx, qword_ptr(rbx));
         and(rbx, -4096); mov(rbx, qword_ptr(rbx + (PLAY >> 21) * 8)); and(rbx, -4096))
+}
+
+/// Global pages while CR4.PGE is clear.
+fn without_pge() -> Vec<Case> {
+    vec![
+        data(Case::long("paging/without_pge_no_page_is_global", |a| {
+            walk(a)?;
+            emit!(a; mov(rax, qword_ptr(PLAY)); add(qword_ptr(rbx), 0x1000); mov(rdx, cr3); mov(cr3, rdx);
+                mov(rcx, qword_ptr(PLAY)))
+        }))
+        .map(PLAY, RAM, P | RW | G)
+        .tweak(|state| state.cr4 &= !cr4::PGE)
+        .any(Rbx)
+        .any(Rdx)
+        .gives(Rax, 1)
+        .gives(Rcx, 2),
+        data(Case::long("paging/without_pge_code_is_not_global", |a| {
+            walk(a)?;
+            emit!(a; mov(rsi, PLAY + 0x10); call(rsi); call(rsi); add(qword_ptr(rbx), 0x1000); mov(rdx, cr3);
+                mov(cr3, rdx); mov(rcx, rax); call(rsi))
+        }))
+        .map(PLAY, RAM, P | RW | G)
+        .tweak(|state| state.cr4 &= !cr4::PGE)
+        // mov eax, ...; ret
+        .poke(RAM + 0x10, &[0xb8, 5, 0, 0, 0, 0xc3])
+        .poke(RAM + 0x1010, &[0xb8, 6, 0, 0, 0, 0xc3])
+        .any(Rbx)
+        .any(Rdx)
+        .any(Rsi)
+        .gives(Rax, 6)
+        .gives(Rcx, 5),
+    ]
 }
 
 fn invalidation() -> Vec<Case> {

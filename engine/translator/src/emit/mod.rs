@@ -549,7 +549,8 @@ impl<'a> Emitter<'a> {
                 self.asm.store_imm32(gs(off::INTERRUPT_FLAG), 0);
                 true
             }
-            Mnemonic::Sti if self.mode.has(Mode::IF_FREE) => {
+            // The last of a block is the helper's: no poll may come before the next instruction has run.
+            Mnemonic::Sti if self.mode.has(Mode::IF_FREE) && self.number + 1 < self.plan.reaches.len() => {
                 self.sti(ins);
                 true
             }

@@ -397,6 +397,8 @@ fn operand_access(ins: &Instruction, info: &mut InstructionInfoFactory) -> Optio
         | Mnemonic::Prefetcht2
         | Mnemonic::Clflush
         | Mnemonic::Clflushopt => return None,
+        // What is emitted for them looks for its operand by itself.
+        Mnemonic::Ldmxcsr | Mnemonic::Vldmxcsr => return None,
         Mnemonic::Bt | Mnemonic::Bts | Mnemonic::Btr | Mnemonic::Btc if ins.op1_kind() == OpKind::Register => {
             return None;
         }

@@ -34,8 +34,7 @@ impl Ea {
         let width = if base != Register::None { base.size() } else { index.size() };
         let bits = match (width, ins.memory_displ_size()) {
             (2, _) | (0, 2) => 16,
-            (4, _) => 32,
-            (0, 4) if ins.code_size() != iced_x86::CodeSize::Code64 => 32,
+            (4, _) | (0, 4) => 32,
             _ => 64,
         };
         let displacement = ins.memory_displacement64() as i64;

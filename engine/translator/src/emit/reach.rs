@@ -95,6 +95,7 @@ impl Emitter<'_> {
             }
             Some(Reach::Group { number, offset }) => {
                 if self.was_held != Some(number) {
+                    debug_assert!(self.is_kept(number), "a group's address is where it was put, or was never lost");
                     self.asm.load(R11, gs(off::group(number)));
                 }
                 self.held = Some(number);
@@ -105,6 +106,14 @@ impl Emitter<'_> {
                 Place::Host(0)
             }
         }
+    }
+
+    /// Whether the last check for a group has kept the address.
+    fn is_kept(&self, number: u8) -> bool {
+        self.plan.checks[..self.checked].iter().rev().find_map(|check| match check.covers {
+            Covers::Group { number: other, keep, .. } if other == number => Some(keep),
+            _ => None,
+        }) == Some(true)
     }
 
     /// Where the current instruction's push or pop is, so far from the stack pointer.
