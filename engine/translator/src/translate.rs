@@ -258,6 +258,16 @@ impl Code {
         start.iter().take_while(|byte| matches!(**byte, FS | 0x66 | 0xf2 | 0xf3)).any(|&byte| byte == FS)
     }
 
+    /// Code that makes the flags again which the code at host address `pc` has let go, and leaves.
+    pub fn remake_at(&self, pc: u64) -> Option<(u64, Mode)> {
+        let (block, _) = self.block_at(pc)?;
+        let header = self.header(block);
+        let guest = self.instruction_at(pc)?.wrapping_sub(block.page_offset());
+        let void = header.remake != 0 && guest >= u64::from(header.remake_from);
+        let cold = self.cache.range().start + u64::from(block.cold);
+        void.then_some((cold + u64::from(header.remake), block.mode))
+    }
+
     /// What is kept of a block in its cold code.
     fn header(&self, block: &Block) -> Header {
         let bytes = self.cache.read(self.cache.range().start + u64::from(block.cold), Header::SIZE);

@@ -417,12 +417,26 @@ impl TranslatorVcpu {
         self.mailbox().stop.load(Ordering::SeqCst)
     }
 
+    /// Has the block that faulted at `pc` make the flags again that it had let go.
+    fn remake_flags(&mut self, pc: u64) {
+        let remake = self.shared.code.lock().remake_at(pc);
+        let lip = self.cpu().lip;
+        let Some((code, mode)) = remake else { return };
+        let generation = self.generation;
+        // What others ask may come first, and take the code away.
+        while self.generation == generation && self.enter(code, mode).is_none() {
+            self.chores();
+        }
+        self.cpu().lip = lip;
+    }
+
     /// Turns a host signal into the guest's exception.
     fn fault(&mut self) {
         let cpu = self.cpu();
         let [signal, trap, address] = cpu.fault_signal;
         let pc = cpu.fault_pc;
         cpu.locate_pc(pc);
+        self.remake_flags(pc);
         if signal as i32 == libc::SIGSEGV && self.frames.guard().contains(&address) {
             // The stack of frames is full. It is empty now; the call is begun again.
             return;

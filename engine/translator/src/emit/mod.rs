@@ -194,6 +194,10 @@ pub struct Header {
     pub map: u16,
     /// Its entries for hot code, and those for cold code behind them.
     pub map_entries: [u16; 2],
+    /// Offset in the cold code of what makes flags again that have been let go, and polls; 0 where none are.
+    pub remake: u16,
+    /// From this offset in the guest's code on they are.
+    pub remake_from: u16,
 }
 
 impl Header {
@@ -212,6 +216,8 @@ impl Header {
             self.map,
             hot,
             cold,
+            self.remake,
+            self.remake_from,
         ];
         let mut bytes = [0; Self::SIZE];
         for (to, field) in bytes.chunks_exact_mut(2).zip(fields) {
@@ -232,6 +238,8 @@ impl Header {
             dead_end: field(5)?,
             map: field(6)?,
             map_entries: [field(7)?, field(8)?],
+            remake: field(9)?,
+            remake_from: field(10)?,
         })
     }
 
@@ -290,6 +298,8 @@ pub struct Emitter<'a> {
     remat: Option<Remat>,
     /// They have been let go, to be made again.
     let_go: Option<Remat>,
+    /// The instruction from which on they are.
+    let_go_from: Option<u16>,
     /// They have been put aside and are yet to be brought back.
     flags_saved: bool,
     /// The instruction's memory operand must be aligned.
@@ -346,6 +356,7 @@ impl<'a> Emitter<'a> {
             parked: false,
             remat: None,
             let_go: None,
+            let_go_from: None,
             flags_saved: false,
             aligned: false,
             masked: false,
@@ -400,6 +411,11 @@ impl<'a> Emitter<'a> {
         emitter.linear(start as i64);
         // Not `emitter.indirect`, which STAC may have changed.
         emitter.asm.jmp_to(if single { emitter.stubs.leave_lookup } else { own.indirect });
+        if let Some(from) = emitter.let_go_from {
+            (header.remake, header.remake_from) = (emitter.asm.offset() as u16, from);
+            emitter.make_flags(emitter.remat);
+            emitter.asm.jmp_to(emitter.stubs.leave_poll);
+        }
         for (exit, label) in emitter.exits.iter().zip(records) {
             emitter.asm.bind(label);
             emitter.asm.bytes(&exit.record());
@@ -466,6 +482,7 @@ impl<'a> Emitter<'a> {
     fn release_flags(&mut self) {
         if self.remat.is_some() {
             self.let_go = self.remat;
+            self.let_go_from = Some(self.guest);
             self.keep_flags = false;
         } else {
             self.park();

@@ -3,7 +3,8 @@
 //! The last instruction of a block that writes flags often comes before its last memory accesses, and their probes want
 //! to write flags too. If its result, or its operands, are still there at the end of the block, the flags can be had
 //! again for an instruction or two: those of `or esi, eax` by `test esi, esi`, those of `cmp` by the same `cmp`. So
-//! they are let go, and made again before each way out: exits, and faults of the accesses in between.
+//! they are let go, and made again before each way out: exits, and faults. A fault that the host's processor finds
+//! comes without warning; then the dispatcher has the block make them ([`super::Header::remake`]).
 //!
 //! Where that is not possible they are put aside in memory (`park` in [`super`]).
 
@@ -36,9 +37,7 @@ impl Remat {
         let behind = passes.iter().position(|&passes| passes)?;
         let writer = behind.checked_sub(1)?;
         let changed = written.get(behind..)?.iter().fold(0, |all, registers| all | registers);
-        // A signal that the host raises shows the flags as they are.
-        let quiet = instructions.get(behind..)?.iter().all(raises_nothing);
-        if quiet { Self::of_one(instructions.get(writer)?, changed) } else { None }
+        Self::of_one(instructions.get(writer)?, changed)
     }
 
     fn of_one(ins: &Instruction, changed: u32) -> Option<Self> {
@@ -75,44 +74,6 @@ impl Remat {
             }
             _ => None,
         }
-    }
-}
-
-/// Whether the instruction, once its memory operand is known to be there, raises no exception on the host.
-fn raises_nothing(ins: &Instruction) -> bool {
-    use Mnemonic as M;
-    match ins.mnemonic() {
-        M::Mov
-        | M::Movzx
-        | M::Movsx
-        | M::Movsxd
-        | M::Movbe
-        | M::Lea
-        | M::Xchg
-        | M::Bswap
-        | M::Not
-        | M::Push
-        | M::Pop
-        | M::Nop
-        | M::Endbr64
-        | M::Cdq
-        | M::Cdqe
-        | M::Cqo
-        | M::Cwde
-        | M::Movd
-        | M::Movq
-        | M::Movups
-        | M::Movupd
-        | M::Movdqu
-        | M::Vmovd
-        | M::Vmovq
-        | M::Vmovups
-        | M::Vmovupd
-        | M::Vmovdqu
-        | M::Call
-        | M::Ret
-        | M::Jmp => !ins.has_lock_prefix(),
-        _ => false,
     }
 }
 
