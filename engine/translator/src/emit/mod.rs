@@ -156,6 +156,14 @@ enum Cold {
     Poll {
         enter: Label,
     },
+    /// An exception that is found out off the hot path.
+    Raise {
+        enter: Label,
+        vector: u8,
+        place: u64,
+        guest: u16,
+        remat: Option<Remat>,
+    },
     /// A system instruction off the hot path.
     System {
         enter: Label,
@@ -627,6 +635,7 @@ impl<'a> Emitter<'a> {
     }
 
     fn raise(&mut self, vector: u8) {
+        self.make_flags(self.let_go);
         self.place();
         self.asm.mov_imm32(R11, u32::from(vector));
         self.asm.call_to(self.stubs.raise);
@@ -791,6 +800,14 @@ impl<'a> Emitter<'a> {
                     self.asm.bind(enter);
                     self.linear(self.start as i64);
                     self.asm.jmp_to(self.stubs.leave_poll);
+                }
+                Cold::Raise { enter, vector, place, guest, remat } => {
+                    self.cold_map.push(MapEntry { host, guest });
+                    self.asm.bind(enter);
+                    self.make_flags(remat);
+                    self.asm.mov_imm(RCX, place);
+                    self.asm.mov_imm32(R11, u32::from(vector));
+                    self.asm.call_to(self.stubs.raise);
                 }
                 Cold::System { enter, back, instruction, guest } => {
                     self.cold_map.push(MapEntry { host, guest });

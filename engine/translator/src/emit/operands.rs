@@ -2,7 +2,7 @@
 
 use iced_x86::{Code, EncodingKind, Instruction, MemorySize, Mnemonic, OpAccess, OpKind, Register};
 
-use super::Emitter;
+use super::{Cold, Emitter};
 use super::probe::Ea;
 use super::reach::Place;
 use super::registers::{GprOperand, host};
@@ -297,12 +297,10 @@ impl Emitter<'_> {
         self.asm.store(gs(off::spill(1)), RCX);
         self.asm.rorx(RCX, RCX, 16);
         self.asm.movzx16(RCX, RCX);
-        let (place, stub) = (self.place_and_length(), self.stubs.raise);
-        self.asm.unless_rcx_zero(|asm| {
-            asm.mov_imm(RCX, place);
-            asm.mov_imm32(R11, lodge_x86::exception::vector::GENERAL_PROTECTION.into());
-            asm.call_to(stub);
-        });
+        let enter = self.asm.label();
+        self.asm.unless_rcx_zero(|asm| asm.jmp(enter));
+        let (vector, remat) = (lodge_x86::exception::vector::GENERAL_PROTECTION, self.let_go);
+        self.cold.push(Cold::Raise { enter, vector, place: self.place_and_length(), guest: self.guest, remat });
         self.asm.ldmxcsr(gs(off::spill(1)));
     }
 
