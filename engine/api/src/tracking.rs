@@ -3,9 +3,9 @@
 //! An engine that keeps translations of guest code has to learn when a device writes over that code. Every write
 //! through `vm-memory` reports its range to the region's bitmap; [`WriteTracker`] is that bitmap. The engine marks
 //! the 64-byte chunks that it has read code from, and is called when a marked one is written. Unmarked memory costs a
-//! device two loads.
+//! device two loads and a fence.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering, fence};
 use std::sync::{Arc, OnceLock};
 
 use vm_memory::bitmap::{Bitmap, BitmapSlice, NewBitmap, WithBitmapSlice};
@@ -110,6 +110,8 @@ impl<'a> WithBitmapSlice<'a> for WriteTracker {
 
 impl Bitmap for WriteTracker {
     fn mark_dirty(&self, offset: usize, len: usize) {
+        // The engine watches before it reads: the write must be there before this looks.
+        fence(Ordering::SeqCst);
         if self.is_watched(offset, len)
             && let Some(listener) = self.0.listener.get()
         {

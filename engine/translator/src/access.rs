@@ -7,6 +7,8 @@
 #![expect(unsafe_code, reason = "finds the emitted code that called, by the return address on the stack")]
 // UNSAFETY: one read of the engine's stack, and copies to and from guest RAM that the soft TLB permits.
 
+use std::sync::atomic::{Ordering, fence};
+
 use lodge_x86::exception::Exception;
 use lodge_x86::paging::{Access, AccessKind, Translation, is_canonical, walk};
 
@@ -166,8 +168,13 @@ impl Cpu {
     /// Writes physical memory within a page: RAM or a device.
     pub fn write_physical(&mut self, gpa: u64, data: &[u8]) {
         let context = self.context();
-        context.code_hit |= context.shared.note_write(gpa, data.len());
-        if !context.shared.ram.write(gpa, data) {
+        if context.shared.ram.write(gpa, data) {
+            if !context.in_code {
+                // Another vCPU may be translating from here: it watches before it reads, so look after the write.
+                fence(Ordering::SeqCst);
+            }
+            context.code_hit |= context.shared.note_write(gpa, data.len());
+        } else {
             for (n, chunk) in data.chunks(64).enumerate() {
                 context.io().mmio_write(gpa + n as u64 * 64, chunk);
             }

@@ -18,6 +18,7 @@ mod modify;
 mod paging;
 mod segments;
 mod smp;
+mod stack;
 mod states;
 mod strings;
 mod system;
@@ -41,6 +42,7 @@ pub fn suite() -> Vec<Case> {
     all.extend(debug::cases());
     all.extend(crossings::cases());
     all.extend(states::cases());
+    all.extend(stack::cases());
     all.extend(walks::cases());
     all.extend(smp::cases());
     all.extend(virtual_flag::cases());

@@ -48,7 +48,8 @@ impl Emitter<'_> {
     }
 
     fn check_group(&mut self, number: u8, from: &Ea, length: u32, write: bool, keep: bool) {
-        let argument = self.argument(from, length, write, true) | argument::TRY;
+        // Whether each access is aligned is seen when it is made.
+        let argument = self.argument(from, length, write, true) & !argument::ALIGNED | argument::TRY;
         let (enter, back) = (self.asm.label(), self.asm.label());
         self.effective(from);
         self.add_base(from.segment);
