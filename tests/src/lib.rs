@@ -71,10 +71,16 @@ fn from_environment(name: &str) -> PathBuf {
     }
 }
 
-/// `lodge run` with more arguments to come.
+/// `lodge run` with more arguments to come. What a test sees shall not depend on the tests before it, so translations
+/// are not kept.
 pub fn run() -> Command {
+    run_keeping(OsStr::new("off"))
+}
+
+/// The same with translations kept in a folder.
+pub fn run_keeping(translations: &OsStr) -> Command {
     let mut command = Command::new(lodge());
-    command.arg("run");
+    command.args([OsStr::new("run"), OsStr::new("--translations"), translations]);
     command
 }
 

@@ -9,7 +9,7 @@
 use lodge_x86::bits::{efer, rflags};
 use lodge_x86::segment::attribute;
 
-use crate::asm::{Asm, R10, R11, RAX, RCX, RDX, RSP, at, cond, gs};
+use crate::asm::{Asm, R10, R11, RAX, RCX, RDX, RSP, Target, at, cond, gs};
 use crate::cpu::{Cpu, off};
 use crate::mode::Mode;
 use crate::transfer::{FLAT_CODE, FLAT_DATA, RING3};
@@ -66,7 +66,7 @@ impl Cpu {
         let mut side = |user: bool, open: bool, cs: u64, ss: u64| {
             let mode = Mode::long(self, user);
             let own = self.context().ways.get(mode);
-            let (indirect, underflow) = own.map_or((0, 0), |own| (own.indirect, own.underflow));
+            let (indirect, underflow) = own.map_or((0, 0), |own| (own.indirect.address(), own.underflow.address()));
             Side { mode: mode.0, open: u32::from(open && own.is_some()), indirect, underflow, cs, ss }
         };
         let kernel = side(
@@ -95,16 +95,16 @@ enum To {
 }
 
 /// A stub's beginning: RAX put aside, the arithmetic flags in AX. Its address.
-fn begin(asm: &mut Asm) -> u64 {
+fn begin(asm: &mut Asm) -> Target {
     asm.align(16, 0);
-    let here = asm.here();
+    let here = asm.target();
     asm.store(gs(off::spill(6)), RAX);
     asm.save_flags_in_rax();
     here
 }
 
 /// A stub's way out to `to` with nothing done.
-fn give_up(asm: &mut Asm, to: u64) {
+fn give_up(asm: &mut Asm, to: Target) {
     asm.restore_flags_from_rax();
     asm.load(RAX, gs(off::spill(6)));
     asm.jmp_to(to);
@@ -146,7 +146,7 @@ fn cross(asm: &mut Asm, to: To) {
 }
 
 /// Emits SYSCALL of 64-bit mode; called as the helper `system` is, which is where it gives up to.
-pub fn emit_syscall(asm: &mut Asm, system: u64) -> u64 {
+pub fn emit_syscall(asm: &mut Asm, system: Target) -> Target {
     let here = begin(asm);
     let slow = asm.label();
     asm.cmp32_mem_imm8(gs(off::side(false).open), 0);
@@ -189,7 +189,7 @@ pub fn emit_syscall(asm: &mut Asm, system: u64) -> u64 {
 }
 
 /// Emits SYSRETQ. `poll`: where to go with the target in R11 if an interrupt waits for IF.
-pub fn emit_sysret(asm: &mut Asm, system: u64, poll: u64) -> u64 {
+pub fn emit_sysret(asm: &mut Asm, system: Target, poll: Target) -> Target {
     let here = begin(asm);
     let (slow, slower, waits) = (asm.label(), asm.label(), asm.label());
     asm.cmp32_mem_imm8(gs(off::side(true).open), 0);

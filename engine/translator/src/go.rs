@@ -68,7 +68,7 @@ impl Cpu {
         }
         let mode = Mode(self.mode);
         let Some(own) = self.context().ways.get(mode) else { return LEAVE };
-        (self.go_indirect, self.go_underflow) = (own.indirect, own.underflow);
+        (self.go_indirect, self.go_underflow) = (own.indirect.address(), own.underflow.address());
         self.system_flags &= !rflags::RF;
         self.source = Self::NO_SOURCE;
         let region = self.context().regions.cpu();

@@ -11,11 +11,14 @@
 //! registers to the vCPU's state, so that a helper sees and may change them, and loads them again. x87 state stays in
 //! the processor: Rust does not touch it.
 
-use crate::asm::{Asm, Label, Mem, R11, RAX, RBX, RCX, RDI, RDX, RSI, RSP, Reg, at, cond, gs, gs_at, gs_index};
+use crate::asm::{
+    Asm, Label, Mem, R11, RAX, RBX, RCX, RDI, RDX, RSI, RSP, Reg, Salt, Symbol, Target, at, cond, gs, gs_at, gs_index,
+};
 use crate::cpu::{Cpu, ExitReason, GS_BIAS, JUMP_OFFSET, TLB_OFFSET, off};
 use crate::emit::probe::argument;
 use crate::emit::registers::pinned;
 use crate::tlb::{HOST_OFFSET, JUMP_HASH, JUMP_WAY, TLB_ENTRIES};
+use crate::translate::ModeStubs;
 
 /// A function that emitted code calls: the state and two arguments; an answer of [`crate::go`].
 pub type Helper = extern "sysv64" fn(&mut Cpu, u64, u64) -> u64;
@@ -40,33 +43,33 @@ pub struct Helpers {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Stubs {
     /// `extern "sysv64" fn(code)`: runs a block. The GS base must be the vCPU's.
-    pub enter: u64,
+    pub enter: Target,
     /// To the block at linear address R11.
-    pub leave_lookup: u64,
+    pub leave_lookup: Target,
     /// For the target of exit number RCX.
-    pub leave_chain: u64,
+    pub leave_chain: Target,
     /// A poll at linear address R11 saw something.
-    pub leave_poll: u64,
+    pub leave_poll: Target,
     /// Where the signal handler sends a thread that faulted in emitted code.
-    pub leave_fault: u64,
+    pub leave_fault: Target,
     /// Walks the page tables, or calls [`Helpers::memory`].
-    pub memory: u64,
+    pub memory: Target,
     /// Calls [`Helpers::memory`].
-    pub memory_checked: u64,
+    pub memory_checked: Target,
     /// Calls [`Helpers::bounce_begin`].
-    pub bounce_begin: u64,
+    pub bounce_begin: Target,
     /// Calls [`Helpers::bounce_end`].
-    pub bounce_end: u64,
+    pub bounce_end: Target,
     /// Calls [`Helpers::system`].
-    pub system: u64,
+    pub system: Target,
     /// SYSCALL of 64-bit mode, called as [`Stubs::system`] is.
-    pub syscall: u64,
+    pub syscall: Target,
     /// SYSRETQ, likewise.
-    pub sysret: u64,
+    pub sysret: Target,
     /// Calls [`Helpers::string`].
-    pub string: u64,
+    pub string: Target,
     /// Calls [`Helpers::raise`].
-    pub raise: u64,
+    pub raise: Target,
 }
 
 /// Callee-saved registers of the System V ABI.
@@ -75,7 +78,7 @@ const SAVED: [Reg; 6] = [Reg(3), Reg(5), Reg(12), Reg(13), Reg(14), Reg(15)];
 impl Stubs {
     /// Emits all stubs. `avx`: the host has YMM registers.
     pub fn emit(asm: &mut Asm, helpers: &Helpers, avx: bool) -> Self {
-        let mut stubs = Self { enter: asm.here(), ..Self::default() };
+        let mut stubs = Self { enter: asm.target(), ..Self::default() };
         for reg in SAVED {
             asm.push(reg);
         }
@@ -92,7 +95,7 @@ impl Stubs {
         asm.jmp_reg(R11);
 
         asm.align(16, 0);
-        let unwind = asm.here();
+        let unwind = asm.target();
         asm.load(RSP, gs(off::HOST_RSP));
         asm.pop(RAX);
         for reg in SAVED.into_iter().rev() {
@@ -102,7 +105,7 @@ impl Stubs {
 
         let leave = |asm: &mut Asm, reason: ExitReason, keep: Option<(i32, Reg)>| {
             asm.align(16, 0);
-            let here = asm.here();
+            let here = asm.target();
             if let Some((offset, reg)) = keep {
                 asm.store(gs(offset), reg);
             }
@@ -120,11 +123,11 @@ impl Stubs {
         stubs.leave_fault = leave(asm, ExitReason::Fault, None);
 
         asm.align(16, 0);
-        let call = asm.here();
+        let call = asm.target();
         call_helper(asm, avx, unwind);
         let helper = |asm: &mut Asm, function: Helper| {
             asm.align(16, 0);
-            let here = asm.here();
+            let here = asm.target();
             asm.store(gs(off::gpr(0)), RAX);
             asm.mov_imm(RAX, function as usize as u64);
             asm.jmp_to(call);
@@ -139,14 +142,54 @@ impl Stubs {
         stubs.memory = crate::walk::emit(asm, stubs.memory_checked);
         stubs.syscall = crate::crossing::emit_syscall(asm, stubs.system);
         stubs.sysret = crate::crossing::emit_sysret(asm, stubs.system, stubs.leave_poll);
+        for (symbol, stub) in stubs.named() {
+            *stub = stub.named(symbol);
+        }
         stubs
+    }
+
+    /// Those that blocks refer to, and their names.
+    fn named(&mut self) -> [(Symbol, &mut Target); 12] {
+        [
+            (Symbol::LeaveLookup, &mut self.leave_lookup),
+            (Symbol::LeaveChain, &mut self.leave_chain),
+            (Symbol::LeavePoll, &mut self.leave_poll),
+            (Symbol::Memory, &mut self.memory),
+            (Symbol::MemoryChecked, &mut self.memory_checked),
+            (Symbol::BounceBegin, &mut self.bounce_begin),
+            (Symbol::BounceEnd, &mut self.bounce_end),
+            (Symbol::System, &mut self.system),
+            (Symbol::Syscall, &mut self.syscall),
+            (Symbol::Sysret, &mut self.sysret),
+            (Symbol::String, &mut self.string),
+            (Symbol::Raise, &mut self.raise),
+        ]
+    }
+
+    /// Where each symbol is, for a block of the mode whose stubs are `own`, and perhaps of the mode of `other` too.
+    pub fn symbols(&self, own: &ModeStubs, other: Option<&ModeStubs>) -> [u64; Symbol::COUNT] {
+        let mut symbols = [0; Symbol::COUNT];
+        let mut stubs = *self;
+        for (symbol, stub) in stubs.named() {
+            symbols[symbol as usize] = stub.address();
+        }
+        let mut put = |symbol: Symbol, stub: Target| symbols[symbol as usize] = stub.address();
+        put(Symbol::OwnIndirect, own.indirect);
+        put(Symbol::OwnUnderflow, own.underflow);
+        put(Symbol::OwnWindow, own.window);
+        if let Some(other) = other {
+            put(Symbol::OtherIndirect, other.indirect);
+            put(Symbol::OtherUnderflow, other.underflow);
+            put(Symbol::OtherWindow, other.window);
+        }
+        symbols
     }
 
     /// Emits the jump-cache lookup for one mode: finds the block for the linear address in R11 and goes there.
     /// `salt` sets the mode's slots apart. No flags.
-    pub fn emit_indirect(&self, asm: &mut Asm, salt: u32) -> u64 {
+    pub fn emit_indirect(&self, asm: &mut Asm, salt: Salt) -> Target {
         asm.align(16, 0);
-        let here = asm.here();
+        let here = asm.target();
         for way in [0, JUMP_WAY] {
             let miss = asm.label();
             probe_jumps(asm, salt, way, miss);
@@ -159,10 +202,10 @@ impl Stubs {
 
     /// Emits what moves the stack window of one mode to the page of the RCX bytes at linear address R11, whose tag is
     /// `tag`. RCX = 0 where they are in it now; R11 is scratch. Writes flags.
-    pub fn emit_window(&self, asm: &mut Asm, tag: i32) -> u64 {
+    pub fn emit_window(&self, asm: &mut Asm, tag: i32) -> Target {
         const SS: u32 = 2;
         asm.align(16, 0);
-        let here = asm.here();
+        let here = asm.target();
         let (again, fail, done, walk) = (asm.label(), asm.label(), asm.label(), asm.label());
         asm.store(gs(off::spill(0)), RDX);
         asm.mov32(RDX, R11);
@@ -212,9 +255,9 @@ impl Stubs {
     }
 
     /// Emits where a guest return goes when the stack of frames is empty: through the jump cache of one mode.
-    pub fn emit_underflow(&self, asm: &mut Asm, indirect: u64) -> u64 {
+    pub fn emit_underflow(&self, asm: &mut Asm, indirect: Target) -> Target {
         asm.align(16, 0);
-        let here = asm.here();
+        let here = asm.target();
         asm.load(RSP, gs(off::FRAMES_TOP));
         asm.jmp_to(indirect);
         here
@@ -223,13 +266,13 @@ impl Stubs {
 
 /// RCX = where the jump cache's `way` says that the block for the linear address in R11 is entered; to `miss` where it
 /// does not know. Keeps R11, which the block's entry wants. No flags.
-pub fn probe_jumps(asm: &mut Asm, salt: u32, way: i32, miss: Label) {
+pub fn probe_jumps(asm: &mut Asm, salt: Salt, way: i32, miss: Label) {
     const NEGATED: i32 = JUMP_OFFSET as i32;
     const HOST: i32 = NEGATED + 8;
     asm.store(gs(off::spill(0)), RDX);
     let (rotate, shift) = JUMP_HASH[usize::from(way != 0)];
     asm.rorx(RDX, R11, rotate);
-    asm.lea32(RDX, Mem { gs: false, base: Some(RDX), index: Some((R11, shift)), disp: salt as i32 });
+    asm.lea32_salt(RDX, RDX, (R11, shift), salt);
     // The slot times 8 in 16 bits, then times 2 by the scale: 16 bytes an entry.
     asm.lea32(RDX, Mem { gs: false, base: None, index: Some((RDX, 3)), disp: 0 });
     asm.movzx16(RDX, RDX);
@@ -319,7 +362,7 @@ fn save_guest(asm: &mut Asm, avx: bool) {
 }
 
 /// The common part of helper stubs: RAX is the function, RCX and R11 its arguments.
-fn call_helper(asm: &mut Asm, avx: bool, unwind: u64) {
+fn call_helper(asm: &mut Asm, avx: bool, unwind: Target) {
     asm.store(gs(off::CODE_RSP), RSP);
     asm.load(RSP, gs(off::HOST_RSP));
     save_guest(asm, avx);

@@ -15,9 +15,10 @@ use hashbrown::HashTable;
 use iced_x86::{Decoder, DecoderOptions, Encoder, FlowControl, Instruction, InstructionInfoFactory, Mnemonic};
 use rustc_hash::FxHasher;
 
-use crate::asm::Asm;
+use crate::asm::{Asm, Places, Salt, Symbol, Target};
 use crate::cache::CodeCache;
-use crate::emit::{Emitter, Exit, MapEntry, Tools};
+use crate::emit::{Emitted, Emitter, Exit, MapEntry, Tools};
+use crate::kept::{Kept, Origin, Record};
 use crate::memory::{PAGE, Ram};
 use crate::mode::Mode;
 use crate::perf::PerfMap;
@@ -102,6 +103,8 @@ pub enum Trouble {
 pub struct Counts {
     /// Blocks made.
     pub translations: u64,
+    /// Blocks taken from what was kept of an earlier run.
+    pub loaded: u64,
     /// Guest instructions in them.
     pub instructions: u64,
     /// Exits patched.
@@ -118,13 +121,25 @@ pub struct Counts {
 #[derive(Clone, Copy, Debug)]
 pub struct ModeStubs {
     /// Finds the block for the address in R11.
-    pub indirect: u64,
+    pub indirect: Target,
     /// A return from the empty stack of frames.
-    pub underflow: u64,
+    pub underflow: Target,
     /// Moves the stack window.
-    pub window: u64,
+    pub window: Target,
     /// What sets the mode's jump-cache slots apart.
-    pub salt: u32,
+    pub salt: Salt,
+}
+
+impl ModeStubs {
+    /// As the stubs of the mode that STAC or CLAC leads to.
+    fn of_other(self) -> Self {
+        Self {
+            indirect: self.indirect.of_other(),
+            underflow: self.underflow.of_other(),
+            window: self.window.of_other(),
+            salt: self.salt.of_other(),
+        }
+    }
 }
 
 /// All code of a partition.
@@ -151,17 +166,17 @@ pub struct Code {
     /// Counters.
     pub counts: Counts,
     perf_map: Option<PerfMap>,
+    kept: Option<Kept>,
     asm: Asm,
     encoder: Encoder,
     info: InstructionInfoFactory,
 }
 
 impl Code {
-    /// Makes an empty table with stubs that call `helpers`.
-    pub fn new(size: usize, helpers: &Helpers) -> std::io::Result<Self> {
+    /// Makes an empty table with stubs that call `helpers`. `avx`: the host has YMM registers.
+    pub fn new(size: usize, helpers: &Helpers, avx: bool, kept: Option<Kept>) -> std::io::Result<Self> {
         let mut cache = CodeCache::new(size.max(8 * ROOM))?;
         let mut asm = Asm::new(cache.next().0);
-        let avx = std::arch::is_x86_feature_detected!("avx");
         let stubs = Stubs::emit(&mut asm, helpers, avx);
         cache.push(asm.finish());
         let perf_map = PerfMap::wanted(cache.range().start..cache.next().0);
@@ -179,6 +194,7 @@ impl Code {
             generation: 0,
             counts: Counts::default(),
             perf_map,
+            kept,
             asm,
             encoder: Encoder::new(64),
             info: InstructionInfoFactory::new(),
@@ -325,12 +341,17 @@ impl Code {
         }
         let (hot, cold) = self.cache.next();
         self.asm.restart(hot, cold);
-        let salt = (self.indirect.len() as u32).wrapping_mul(1031) & 0x1fff;
+        let salt = Salt::new((self.indirect.len() as u32).wrapping_mul(1031) & 0x1fff);
         let indirect = self.stubs.emit_indirect(&mut self.asm, salt);
         let underflow = self.stubs.emit_underflow(&mut self.asm, indirect);
         let window = self.stubs.emit_window(&mut self.asm, crate::tlb::tag_offset(mode.tlb_context(), true));
         self.cache.push(self.asm.finish());
-        let own = ModeStubs { indirect, underflow, window, salt };
+        let own = ModeStubs {
+            indirect: indirect.named(Symbol::OwnIndirect),
+            underflow: underflow.named(Symbol::OwnUnderflow),
+            window: window.named(Symbol::OwnWindow),
+            salt,
+        };
         self.indirect.insert(mode.without_page().0, own);
         own
     }
@@ -350,21 +371,15 @@ impl Code {
             return Err(Trouble::Full);
         }
         let own = self.stubs_of(mode);
-        let instructions = decode(ram, gpa, mode, page_offset, second)?;
-        let length = instructions.last().map_or(1, |last| last.next_ip() - page_offset);
-        let crosses_access = |ins: &Instruction| matches!(ins.mnemonic(), Mnemonic::Stac | Mnemonic::Clac);
-        let switches = mode.has(Mode::SMAP) && instructions.iter().any(crosses_access);
-        let other = switches.then(|| self.stubs_of(mode.other_access()));
+        let fetched = Fetched::of(ram, gpa, mode, page_offset, second);
+        let (emitted, length) = match self.load(mode, own, page_offset, &fetched) {
+            Some(loaded) => loaded,
+            None => self.emit(mode, own, page_offset, &fetched)?,
+        };
         let (host, cold) = self.cache.next();
-        self.asm.restart(host, cold);
-        let tools =
-            Tools { asm: &mut self.asm, encoder: &mut self.encoder, info: &mut self.info, stubs: &self.stubs, other };
-        let emitted = Emitter::block(tools, mode, own, &instructions);
-        if !self.cache.push(self.asm.finish()) {
+        if !self.cache.push(self.asm.finished()) {
             return Err(Trouble::Full);
         }
-        self.counts.translations += 1;
-        self.counts.instructions += instructions.len() as u64;
         // A piece of the first page only is used where no second one was needed after all.
         let second = second.filter(|_| length > PAGE - gpa % PAGE);
         let block = Block {
@@ -395,6 +410,69 @@ impl Code {
             self.seconds.insert(id, second);
         }
         Ok(self.found(id))
+    }
+
+    /// Emits the block whose bytes were fetched; its length.
+    fn emit(
+        &mut self,
+        mode: Mode,
+        own: ModeStubs,
+        page_offset: u64,
+        fetched: &Fetched,
+    ) -> Result<(Emitted, u64), Trouble> {
+        let instructions = decode(mode, page_offset, fetched)?;
+        let length = instructions.last().map_or(1, |last| last.next_ip() - page_offset);
+        let switches = mode.has(Mode::SMAP) && instructions.iter().any(crosses_access);
+        let other = switches.then(|| self.stubs_of(mode.other_access()).of_other());
+        let (host, cold) = self.cache.next();
+        self.asm.restart(host, cold);
+        let tools =
+            Tools { asm: &mut self.asm, encoder: &mut self.encoder, info: &mut self.info, stubs: &self.stubs, other };
+        let emitted = Emitter::block(tools, mode, own, &instructions);
+        self.asm.finish();
+        self.counts.translations += 1;
+        self.counts.instructions += instructions.len() as u64;
+        if let Some(kept) = &mut self.kept {
+            let origin = Origin { mode, page_offset, bytes: fetched.bytes() };
+            kept.add(&origin, length as usize, &self.asm, &emitted, &instructions);
+        }
+        Ok((emitted, length))
+    }
+
+    /// The same from what was kept of an earlier run.
+    fn load(&mut self, mode: Mode, own: ModeStubs, page_offset: u64, fetched: &Fetched) -> Option<(Emitted, u64)> {
+        let mut kept = self.kept.take()?;
+        let origin = Origin { mode, page_offset, bytes: fetched.bytes() };
+        let loaded = kept.find(&origin, |record| self.adopt(own, &origin, record));
+        self.kept = Some(kept);
+        loaded
+    }
+
+    fn adopt(&mut self, own: ModeStubs, origin: &Origin<'_>, record: &Record<'_>) -> Option<(Emitted, u64)> {
+        let other = record.has_other(origin).then(|| self.stubs_of(origin.mode.other_access()));
+        let system = record.system(origin);
+        let instructions: Vec<u64> = system.iter().map(|ins| &raw const **ins as u64).collect();
+        let (hot, cold) = self.cache.next();
+        let places = Places {
+            hot,
+            cold,
+            symbols: &self.stubs.symbols(&own, other.as_ref()),
+            salts: [own.salt.value, other.map_or(0, |other| other.salt.value)],
+            instructions: &instructions,
+        };
+        self.asm.restart(hot, cold);
+        self.asm.adopt(record.code, record.relocations(), &places)?;
+        let (emitted, count) = record.emitted(system);
+        self.counts.loaded += 1;
+        self.counts.instructions += count;
+        Some((emitted, record.length as u64))
+    }
+
+    /// Keeps translations for the next run. None is made or used any more.
+    pub fn keep(&mut self) {
+        if let Some(kept) = &mut self.kept {
+            kept.finish();
+        }
     }
 
     /// Tells a profiler of the block that was just made, whose linear address is `lip`.
@@ -484,7 +562,7 @@ impl Code {
             (cold + u64::from(block.parked_entry), dead_end),
             (hot, dead_end),
             (hot + u64::from(block.entry), dead_end),
-            (indirect, self.stubs.leave_lookup),
+            (indirect, self.stubs.leave_lookup.address()),
         ] {
             let mut bytes = self.cache.peek(place);
             bytes[0] = 0xe9;
@@ -522,30 +600,54 @@ fn pieces(block: &Block, second: Option<u64>) -> impl Iterator<Item = (u64, u64)
     std::iter::once(head).chain(tail)
 }
 
-/// Decodes a block's instructions, with their offset in the page as address.
-fn decode(ram: &Ram, gpa: u64, mode: Mode, page_offset: u64, second: Option<u64>) -> Result<Vec<Instruction>, Trouble> {
-    let single = mode.has(Mode::HOW);
-    let want = if single { MAX_LENGTH } else { MAX_INSTRUCTIONS * MAX_LENGTH };
-    // Where there is no RAM an empty bus answers ones: FF FF is an undefined opcode.
-    let mut bytes = [0xffu8; MAX_INSTRUCTIONS * MAX_LENGTH];
-    let here = want.min((PAGE - gpa % PAGE) as usize);
-    // Watch before reading: a write from now on is seen.
-    ram.watch(gpa, chunk_mask((gpa % PAGE) as usize, here));
-    ram.read(gpa, &mut bytes[..here]);
-    let mut have = here;
-    let next_page =
-        if mode.has(Mode::LARGE) && (page_offset + here as u64) < (2 << 20) { Some(gpa + here as u64) } else { second };
-    if let Some(next) = next_page
-        && have < want
-    {
-        let more = want - have;
-        let more = if mode.has(Mode::LARGE) { more } else { more.min(MAX_LENGTH) };
-        ram.watch(next, chunk_mask(0, more));
-        if ram.read(next, &mut bytes[have..have + more]) {
-            have += more;
+/// Whether the instruction is one whose block knows the stubs of two modes.
+fn crosses_access(ins: &Instruction) -> bool {
+    matches!(ins.mnemonic(), Mnemonic::Stac | Mnemonic::Clac)
+}
+
+/// The bytes that a block may be of.
+struct Fetched {
+    bytes: [u8; MAX_INSTRUCTIONS * MAX_LENGTH],
+    have: usize,
+    /// They go on in a page that is known.
+    has_next: bool,
+}
+
+impl Fetched {
+    /// Reads them, and watches them before.
+    fn of(ram: &Ram, gpa: u64, mode: Mode, page_offset: u64, second: Option<u64>) -> Self {
+        let want = if mode.has(Mode::HOW) { MAX_LENGTH } else { MAX_INSTRUCTIONS * MAX_LENGTH };
+        // Where there is no RAM an empty bus answers ones: FF FF is an undefined opcode.
+        let mut bytes = [0xffu8; MAX_INSTRUCTIONS * MAX_LENGTH];
+        let here = want.min((PAGE - gpa % PAGE) as usize);
+        // Watch before reading: a write from now on is seen.
+        ram.watch(gpa, chunk_mask((gpa % PAGE) as usize, here));
+        ram.read(gpa, &mut bytes[..here]);
+        let mut have = here;
+        let in_large = mode.has(Mode::LARGE) && (page_offset + here as u64) < (2 << 20);
+        let next_page = if in_large { Some(gpa + here as u64) } else { second };
+        if let Some(next) = next_page
+            && have < want
+        {
+            let more = want - have;
+            let more = if mode.has(Mode::LARGE) { more } else { more.min(MAX_LENGTH) };
+            ram.watch(next, chunk_mask(0, more));
+            if ram.read(next, &mut bytes[have..have + more]) {
+                have += more;
+            }
         }
+        Self { bytes, have, has_next: next_page.is_some() }
     }
-    let mut decoder = Decoder::with_ip(mode.code_bits(), &bytes[..have], page_offset, DecoderOptions::NONE);
+
+    fn bytes(&self) -> &[u8] {
+        &self.bytes[..self.have]
+    }
+}
+
+/// Decodes a block's instructions, with their offset in the page as address.
+fn decode(mode: Mode, page_offset: u64, fetched: &Fetched) -> Result<Vec<Instruction>, Trouble> {
+    let single = mode.has(Mode::HOW);
+    let mut decoder = Decoder::with_ip(mode.code_bits(), fetched.bytes(), page_offset, DecoderOptions::NONE);
     let mut instructions = Vec::with_capacity(16);
     let limit = if single { 1 } else { MAX_INSTRUCTIONS };
     while instructions.len() < limit && decoder.can_decode() {
@@ -556,7 +658,7 @@ fn decode(ram: &Ram, gpa: u64, mode: Mode, page_offset: u64, second: Option<u64>
             if !instructions.is_empty() {
                 break;
             }
-            if next_page.is_none() {
+            if !fetched.has_next {
                 return Err(Trouble::NeedsSecond);
             }
         }

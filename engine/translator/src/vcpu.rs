@@ -51,7 +51,7 @@ impl TranslatorVcpu {
         let stack = crate::signal::alternate_stack()?;
         let (stubs, miss, generation) = {
             let code = shared.code.lock();
-            (code.stubs, code.stubs.leave_lookup, code.generation)
+            (code.stubs, code.stubs.leave_lookup.address(), code.generation)
         };
         let regions = Regions::new(miss)?;
         let mut context = Box::new(Context {
@@ -78,7 +78,7 @@ impl TranslatorVcpu {
         // SAFETY: the regions are mapped and zeroed, which is a valid state; this thread owns them.
         unsafe { (*cpu).context = &raw mut *context };
         // SAFETY: the stub follows this ABI.
-        let enter = unsafe { std::mem::transmute::<u64, extern "sysv64" fn(u64)>(stubs.enter) };
+        let enter = unsafe { std::mem::transmute::<u64, extern "sysv64" fn(u64)>(stubs.enter.address()) };
         let frames = Frames::new()?;
         let _quiet = crate::signal::keep_off();
         let mut vcpu = Self { shared, context, _stack: stack, _quiet, enter, generation, frames };
@@ -356,7 +356,7 @@ impl TranslatorVcpu {
             // What the block was found by may be stale.
             return None;
         }
-        self.frames.set_underflow(own.map_or(0, |own| own.underflow));
+        self.frames.set_underflow(own.map_or(0, |own| own.underflow.address()));
         self.cpu().how = mode.0 & Mode::HOW;
         let cpu = self.context.regions.cpu();
         self.context.counts.entries += 1;
@@ -609,7 +609,7 @@ impl TranslatorVcpu {
         let mode = Mode(self.cpu().mode);
         let Some(own) = self.ways(mode) else { return };
         let crosses = found.second.is_some();
-        self.context.regions.fill_jump(lip, own.salt, found.indirect_entry, crosses);
+        self.context.regions.fill_jump(lip, own.salt.value, found.indirect_entry, crosses);
     }
 }
 

@@ -12,7 +12,7 @@
 use lodge_x86::bits::{cr0, cr4};
 use lodge_x86::paging::{PagingContext, PagingMode};
 
-use crate::asm::{Asm, Label, Mem, R11, RAX, RCX, RDI, RDX, RSI, Reg, at, cond, gs, gs_at};
+use crate::asm::{Asm, Label, Mem, R11, RAX, RCX, RDI, RDX, RSI, Reg, Target, at, cond, gs, gs_at};
 use crate::cpu::{Cpu, TLB_OFFSET, off};
 use crate::emit::probe::argument;
 use crate::memory::{WATCHED, WRITABLE};
@@ -75,9 +75,9 @@ impl Cpu {
 const SAVED: [Reg; 6] = [RDX, RSI, RDI, R8, R9, RCX];
 
 /// Emits the stub; `slow` is the one that calls Rust.
-pub fn emit(asm: &mut Asm, slow: u64) -> u64 {
+pub fn emit(asm: &mut Asm, slow: Target) -> Target {
     asm.align(16, 0);
-    let here = asm.here();
+    let here = asm.target();
     let (give_up, done) = (asm.label(), asm.label());
     asm.store(gs(off::walk_saved(6)), RAX);
     asm.save_flags_in_rax();

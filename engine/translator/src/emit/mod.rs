@@ -39,7 +39,7 @@ use iced_x86::{
     Code, Encoder, FlowControl, Instruction, InstructionInfoFactory, Mnemonic, OpKind, Register, RflagsBits,
 };
 
-use crate::asm::{Asm, Label, R11, R15, RCX, Section, cond, gs};
+use crate::asm::{Asm, Label, R11, R15, RCX, Salt, Section, Target, cond, gs};
 use crate::cpu::{Cpu, off};
 use crate::features::{self, Obstacle};
 use crate::mode::Mode;
@@ -75,14 +75,14 @@ impl Exit {
     /// Bytes of a record.
     pub const SIZE: usize = 24;
 
-    fn record(self) -> [u8; Self::SIZE] {
-        let mut record = [0; Self::SIZE];
-        record[..8].copy_from_slice(&self.site.to_le_bytes());
-        record[8..12].copy_from_slice(&self.target.to_le_bytes());
-        record[12..16].copy_from_slice(&self.source.to_le_bytes());
-        record[16] = u8::from(self.polled);
-        record[17] = u8::from(self.parked);
-        record[18] = u8::from(self.plain);
+    /// A record but for the site, which comes first.
+    fn record(self) -> [u8; Self::SIZE - 8] {
+        let mut record = [0; Self::SIZE - 8];
+        record[..4].copy_from_slice(&self.target.to_le_bytes());
+        record[4..8].copy_from_slice(&self.source.to_le_bytes());
+        record[8] = u8::from(self.polled);
+        record[9] = u8::from(self.parked);
+        record[10] = u8::from(self.plain);
         record
     }
 
@@ -196,11 +196,11 @@ pub struct Emitter<'a> {
     stubs: &'a Stubs,
     mode: Mode,
     /// The code that finds the block for an address in R11.
-    indirect: u64,
+    indirect: Target,
     /// Moves the stack window ([`crate::stubs::Stubs::emit_window`]).
-    window: u64,
+    window: Target,
     /// What sets the mode's jump-cache slots apart.
-    salt: u32,
+    salt: Salt,
     /// The stubs of the mode that STAC or CLAC leads to.
     other: Option<ModeStubs>,
     /// Bytes of the page that the block lies in: 4 KiB, or 2 MiB for large ones.
@@ -292,7 +292,8 @@ impl<'a> Emitter<'a> {
         let live = liveness(instructions);
         let live_in = live.first().copied().unwrap_or(ARITHMETIC) != 0;
         // A cell of its own, as at the entry: when the block dies its poll, which may write flags, must not be run.
-        let poll_entry = emitter.asm.here();
+        let poll_entry = emitter.asm.label();
+        emitter.asm.bind(poll_entry);
         if !single {
             emitter.poll(live_in);
         }
@@ -324,6 +325,7 @@ impl<'a> Emitter<'a> {
         emitter.asm.jmp_to(if single { emitter.stubs.leave_lookup } else { own.indirect });
         for (exit, label) in emitter.exits.iter().zip(records) {
             emitter.asm.bind(label);
+            emitter.asm.address(exit.site);
             emitter.asm.bytes(&exit.record());
         }
         let map = emitter.asm.offset() as u16;
@@ -344,7 +346,7 @@ impl<'a> Emitter<'a> {
 
     /// The entries that are taken less often than the block is run, behind it: with the address in R11, and with flags
     /// perhaps parked.
-    fn outer_entries(&mut self, live_in: bool, poll_entry: u64) -> (u16, u16) {
+    fn outer_entries(&mut self, live_in: bool, poll_entry: Label) -> (u16, u16) {
         self.asm.align(8, 0);
         let indirect = self.asm.offset() as u16;
         if self.start <= 128 {
@@ -356,7 +358,7 @@ impl<'a> Emitter<'a> {
         self.asm.align(8, 0);
         let parked = self.asm.offset() as u16;
         self.unpark(live_in);
-        self.asm.jmp_to(poll_entry);
+        self.asm.jmp(poll_entry);
         (indirect, parked)
     }
 
@@ -553,10 +555,10 @@ impl<'a> Emitter<'a> {
         self.system.len() - 1
     }
 
-    fn call_system(&mut self, number: usize, stub: u64) {
+    fn call_system(&mut self, number: usize, stub: Target) {
         let pointer = &raw const *self.system[number];
         self.place();
-        self.asm.mov_imm(R11, pointer as u64);
+        self.asm.mov_instruction(R11, number, pointer as u64);
         self.asm.call_to(stub);
     }
 

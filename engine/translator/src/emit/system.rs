@@ -12,7 +12,7 @@ use iced_x86::{Instruction, Mnemonic, OpKind, Register};
 use super::probe::segment_number;
 use super::registers::GprOperand;
 use super::{Cold, Emitter};
-use crate::asm::{Mem, R10, R11, RAX, RCX, RDX, RSP, at, cond, gs};
+use crate::asm::{Mem, R10, R11, RAX, RCX, RDX, RSP, Target, at, cond, gs};
 use crate::cpu::off;
 use crate::mode::Mode;
 use lodge_x86::bits::rflags;
@@ -49,7 +49,7 @@ impl Emitter<'_> {
         !matches!(ins.mnemonic(), Mnemonic::Syscall | Mnemonic::Sysretq)
     }
 
-    fn crossing(&mut self, ins: &Instruction, stub: u64) {
+    fn crossing(&mut self, ins: &Instruction, stub: Target) {
         let number = self.remember(ins);
         self.call_system(number, stub);
     }
@@ -116,7 +116,7 @@ impl Emitter<'_> {
         self.mode = self.mode.other_access();
         self.asm.store_imm32(gs(off::MODE), self.mode.without_page().0);
         self.asm.load(RSP, gs(off::FRAMES_TOP));
-        self.asm.mov_imm(RCX, other.underflow);
+        self.asm.mov_target(RCX, other.underflow);
         self.asm.store(at(RSP, 0), RCX);
         if !open {
             // It may show a page that only AC laid open.
