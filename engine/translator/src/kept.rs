@@ -14,7 +14,7 @@ use std::sync::Arc;
 use iced_x86::{Decoder, DecoderOptions, Instruction};
 use lodge_engine_api::{CpuidTable, KeptCode};
 use lodge_vault::{Folder, Identity, Limits, Outcome, Place, Problem, Vault, Writer};
-use rustc_hash::{FxHashSet, FxHasher};
+use rustc_hash::{FxHashMap, FxHashSet, FxHasher};
 
 use crate::asm::{Asm, Relocation};
 use crate::emit::Emitted;
@@ -26,8 +26,10 @@ const LIMITS: Limits = Limits { file: 64 << 20, folder: 256 << 20 };
 const BEGINNING: usize = 16;
 /// Records that are looked at for one block. More than one has the same beginning where what follows was changed.
 const CANDIDATES: usize = 8;
+/// Records that are kept for one place in a large page: code before and after the guest patched it.
+const VARIANTS: usize = 2;
 /// Numbers of 16 bits that a record begins with, behind mode and place.
-const NUMBERS: usize = 13;
+const NUMBERS: usize = 14;
 
 /// What is kept, and what is to be.
 pub struct Kept {
@@ -35,6 +37,8 @@ pub struct Kept {
     writer: Option<Writer>,
     /// What was given to the writer, by a hash of mode, place and bytes.
     known: FxHashSet<u64>,
+    /// How many records there are for a place in a large page.
+    variants: FxHashMap<u64, u8>,
     scratch: Vec<u8>,
     complained: bool,
 }
@@ -65,6 +69,12 @@ impl Origin<'_> {
     /// By what its record is found.
     fn key(&self) -> u64 {
         self.hash(BEGINNING)
+    }
+
+    /// What stands for the place alone, whatever code is there. Only of places in large pages: of those there are as
+    /// many as there is code in them.
+    fn place(&self) -> Option<u64> {
+        self.mode.has(Mode::LARGE).then(|| !self.hash(0))
     }
 }
 
@@ -132,10 +142,12 @@ impl<'a> Record<'a> {
 
     /// What emitting it gave, and the number of instructions.
     #[expect(clippy::vec_box, reason = "emitted code holds their addresses")]
-    pub fn emitted(&self, system: Vec<Box<Instruction>>) -> (Emitted, u64) {
-        let [.., count, entry, indirect_entry, parked_entry, dead_end, map, hot, cold] = self.numbers;
+    pub fn emitted(&self, switches: bool, system: Vec<Box<Instruction>>) -> (Emitted, u64) {
+        let [.., count, entry, indirect_entry, parked_entry, dead_end, records, map, hot, cold] = self.numbers;
         let map_entries = [hot, cold];
-        (Emitted { entry, indirect_entry, parked_entry, dead_end, map, map_entries, system }, count.into())
+        let emitted =
+            Emitted { entry, indirect_entry, parked_entry, dead_end, records, map, switches, map_entries, system };
+        (emitted, count.into())
     }
 
     /// Writes a record of what `asm` holds, a block of `length` bytes. `None`: it cannot be kept.
@@ -159,6 +171,7 @@ impl<'a> Record<'a> {
             emitted.indirect_entry.into(),
             emitted.parked_entry.into(),
             emitted.dead_end.into(),
+            emitted.records.into(),
             emitted.map.into(),
             emitted.map_entries[0].into(),
             emitted.map_entries[1].into(),
@@ -209,7 +222,14 @@ impl Kept {
             }
         };
         let writer = Some(Writer::new(folder, &wanted.name, identity, LIMITS));
-        Some(Self { vault, writer, known: FxHashSet::default(), scratch: Vec::new(), complained: false })
+        Some(Self {
+            vault,
+            writer,
+            known: FxHashSet::default(),
+            variants: FxHashMap::default(),
+            scratch: Vec::new(),
+            complained: false,
+        })
     }
 
     /// Gives `take` the record for the code at the front of `origin`, if there is one. Of what `take` gives, `None`
@@ -245,8 +265,23 @@ impl Kept {
         if !self.known.insert(origin.hash(length)) {
             return;
         }
-        if Record::write(&mut self.scratch, origin, length, asm, emitted, instructions).is_some() {
-            writer.add(origin.key(), &self.scratch);
+        let place = origin.place();
+        if let Some(place) = place {
+            // A kernel that chooses its address anew at each start has other code at the same places each time, as far
+            // as its own address is in it: that is not worth keeping over and over.
+            let before = self.vault.as_ref().map_or(0, |vault| vault.find(place).take(VARIANTS).count());
+            let variants = self.variants.entry(place).or_insert(before as u8);
+            *variants += 1;
+            if usize::from(*variants) > VARIANTS {
+                *variants = VARIANTS as u8;
+                return;
+            }
+        }
+        if Record::write(&mut self.scratch, origin, length, asm, emitted, instructions).is_some()
+            && writer.add(origin.key(), &self.scratch)
+            && let Some(place) = place
+        {
+            writer.also(place);
         }
     }
 

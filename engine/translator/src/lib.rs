@@ -35,6 +35,7 @@ mod go;
 mod kept;
 mod kvmclock;
 mod legacy;
+mod link;
 mod memory;
 mod mode;
 mod msr;

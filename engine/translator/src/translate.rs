@@ -52,7 +52,10 @@ struct Block {
     indirect_entry: u16,
     parked_entry: u16,
     dead_end: u16,
+    records: u16,
     map: u16,
+    /// It changes the mode before it leaves, so that its exits do not lead to blocks of its own.
+    switches: bool,
     /// Entries of the map, for hot and for cold code.
     map_entries: [u16; 2],
     /// Part of it lies on a second, unrelated page ([`Code::seconds`]).
@@ -87,6 +90,7 @@ pub struct Found {
     pub second: Option<u64>,
     /// The block's mode.
     pub mode: u32,
+    id: u32,
 }
 
 /// Why no block could be made.
@@ -166,6 +170,8 @@ pub struct Code {
     /// Counters.
     pub counts: Counts,
     perf_map: Option<PerfMap>,
+    /// Blocks that have been told to it.
+    named: usize,
     kept: Option<Kept>,
     asm: Asm,
     encoder: Encoder,
@@ -194,6 +200,7 @@ impl Code {
             generation: 0,
             counts: Counts::default(),
             perf_map,
+            named: 0,
             kept,
             asm,
             encoder: Encoder::new(64),
@@ -218,6 +225,7 @@ impl Code {
         }
         self.cache.reset();
         self.blocks.clear();
+        self.named = 0;
         self.by_key.clear();
         self.by_page.clear();
         self.seconds.clear();
@@ -265,7 +273,7 @@ impl Code {
         start.iter().take_while(|byte| matches!(**byte, FS | 0x66 | 0xf2 | 0xf3)).any(|&byte| byte == FS)
     }
 
-    fn found(&self, id: u32) -> Found {
+    pub(crate) fn found(&self, id: u32) -> Found {
         let block = &self.blocks[id as usize];
         let base = self.cache.range().start;
         let (hot, cold) = (base + u64::from(block.host), base + u64::from(block.cold));
@@ -276,6 +284,7 @@ impl Code {
             entry: hot + u64::from(block.entry),
             second: if block.crosses { self.seconds.get(&id).copied() } else { None },
             mode: block.mode.0,
+            id,
         }
     }
 
@@ -285,9 +294,9 @@ impl Code {
         self.by_key.find(hash((gpa, mode.0)), same).map(|&id| self.found(id))
     }
 
-    /// Whether what a lookup found has not been dropped since.
+    /// Whether what a lookup found in this generation has not been dropped since.
     pub fn is_current(&self, found: &Found) -> bool {
-        self.block_at(found.entry).is_some_and(|(block, _)| block.live)
+        self.blocks.get(found.id as usize).is_some_and(|block| block.live)
     }
 
     /// A mode's own stubs, if it has any block.
@@ -367,15 +376,29 @@ impl Code {
         page_offset: u64,
         second: Option<u64>,
     ) -> Result<Found, Trouble> {
-        if self.cache.left() < 2 * ROOM {
+        if !self.has_room() {
             return Err(Trouble::Full);
         }
         let own = self.stubs_of(mode);
         let fetched = Fetched::of(ram, gpa, mode, page_offset, second);
-        let (emitted, length) = match self.load(mode, own, page_offset, &fetched) {
+        let made = match self.load(mode, own, page_offset, &fetched) {
             Some(loaded) => loaded,
             None => self.emit(mode, own, page_offset, &fetched)?,
         };
+        let id = self.add(ram, gpa, mode, made, second)?;
+        self.link(ram, id);
+        Ok(self.found(id))
+    }
+
+    /// Adds the block that the assembler holds, of so many bytes; its number.
+    pub(crate) fn add(
+        &mut self,
+        ram: &Ram,
+        gpa: u64,
+        mode: Mode,
+        (emitted, length): (Emitted, u64),
+        second: Option<u64>,
+    ) -> Result<u32, Trouble> {
         let (host, cold) = self.cache.next();
         if !self.cache.push(self.asm.finished()) {
             return Err(Trouble::Full);
@@ -392,7 +415,9 @@ impl Code {
             indirect_entry: emitted.indirect_entry,
             parked_entry: emitted.parked_entry,
             dead_end: emitted.dead_end,
+            records: emitted.records,
             map: emitted.map,
+            switches: emitted.switches,
             map_entries: emitted.map_entries,
             crosses: second.is_some(),
             live: true,
@@ -409,7 +434,35 @@ impl Code {
         if let Some(second) = second {
             self.seconds.insert(id, second);
         }
-        Ok(self.found(id))
+        Ok(id)
+    }
+
+    /// Whether another block is sure to fit.
+    pub(crate) fn has_room(&self) -> bool {
+        self.cache.left() >= 2 * ROOM
+    }
+
+    /// A block's address, mode, and offset in the page.
+    pub(crate) fn block_place(&self, id: u32) -> (u64, Mode, u64) {
+        let block = &self.blocks[id as usize];
+        (block.gpa, block.mode, block.page_offset())
+    }
+
+    /// How many exits a block has that lead to blocks of its mode.
+    pub(crate) fn exit_count(&self, id: u32) -> usize {
+        let block = &self.blocks[id as usize];
+        if block.switches { 0 } else { usize::from(block.map - block.records) / Exit::SIZE }
+    }
+
+    /// Where the record of an exit of a block is.
+    pub(crate) fn exit_address(&self, id: u32, number: usize) -> u64 {
+        let block = &self.blocks[id as usize];
+        self.cache.range().start + u64::from(block.cold) + u64::from(block.records) + (number * Exit::SIZE) as u64
+    }
+
+    /// Whether blocks are kept from one run to the next.
+    pub(crate) fn keeps(&self) -> bool {
+        self.kept.is_some()
     }
 
     /// Emits the block whose bytes were fetched; its length.
@@ -440,7 +493,13 @@ impl Code {
     }
 
     /// The same from what was kept of an earlier run.
-    fn load(&mut self, mode: Mode, own: ModeStubs, page_offset: u64, fetched: &Fetched) -> Option<(Emitted, u64)> {
+    pub(crate) fn load(
+        &mut self,
+        mode: Mode,
+        own: ModeStubs,
+        page_offset: u64,
+        fetched: &Fetched,
+    ) -> Option<(Emitted, u64)> {
         let mut kept = self.kept.take()?;
         let origin = Origin { mode, page_offset, bytes: fetched.bytes() };
         let loaded = kept.find(&origin, |record| self.adopt(own, &origin, record));
@@ -462,7 +521,7 @@ impl Code {
         };
         self.asm.restart(hot, cold);
         self.asm.adopt(record.code, record.relocations(), &places)?;
-        let (emitted, count) = record.emitted(system);
+        let (emitted, count) = record.emitted(other.is_some(), system);
         self.counts.loaded += 1;
         self.counts.instructions += count;
         Some((emitted, record.length as u64))
@@ -475,12 +534,18 @@ impl Code {
         }
     }
 
-    /// Tells a profiler of the block that was just made, whose linear address is `lip`.
-    pub fn name_last(&mut self, lip: u64) {
-        let (Some(map), Some(block)) = (&mut self.perf_map, self.blocks.last()) else { return };
+    /// Tells a profiler of the blocks that were just made, the first of which is at linear address `lip`.
+    pub fn name_new(&mut self, lip: u64) {
+        let from = std::mem::replace(&mut self.named, self.blocks.len());
+        let (Some(map), Some(new)) = (&mut self.perf_map, self.blocks.get(from..)) else { return };
         let base = self.cache.range().start;
-        let (hot, cold) = self.cache.next();
-        map.note(base + u64::from(block.host)..hot, base + u64::from(block.cold)..cold, block.mode, lip, block.gpa);
+        let page = lip.wrapping_sub(new.first().map_or(0, Block::page_offset));
+        let place = |block: &Block| (base + u64::from(block.host), base + u64::from(block.cold));
+        for (n, block) in new.iter().enumerate() {
+            let ((hot, cold), end) = (place(block), new.get(n + 1).map_or_else(|| self.cache.next(), place));
+            let linear = page.wrapping_add(block.page_offset());
+            map.note(hot..end.0, cold..end.1, block.mode, linear, block.gpa);
+        }
     }
 
     /// Counts a store into a page that holds code, beside the code; whether to drop the page's code rather than go on
@@ -606,7 +671,7 @@ fn crosses_access(ins: &Instruction) -> bool {
 }
 
 /// The bytes that a block may be of.
-struct Fetched {
+pub(crate) struct Fetched {
     bytes: [u8; MAX_INSTRUCTIONS * MAX_LENGTH],
     have: usize,
     /// They go on in a page that is known.
@@ -615,7 +680,7 @@ struct Fetched {
 
 impl Fetched {
     /// Reads them, and watches them before.
-    fn of(ram: &Ram, gpa: u64, mode: Mode, page_offset: u64, second: Option<u64>) -> Self {
+    pub(crate) fn of(ram: &Ram, gpa: u64, mode: Mode, page_offset: u64, second: Option<u64>) -> Self {
         let want = if mode.has(Mode::HOW) { MAX_LENGTH } else { MAX_INSTRUCTIONS * MAX_LENGTH };
         // Where there is no RAM an empty bus answers ones: FF FF is an undefined opcode.
         let mut bytes = [0xffu8; MAX_INSTRUCTIONS * MAX_LENGTH];

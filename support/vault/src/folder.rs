@@ -100,10 +100,15 @@ impl Folder {
         Ok(found)
     }
 
-    /// Removes files that someone was making when he was stopped: nobody has them locked.
+    /// Removes files that someone was making when he was stopped: nobody has them locked. One that was just made may
+    /// not be locked yet.
     pub(crate) fn sweep(&self, suffix: &str) {
-        for (name, ..) in self.list(suffix).unwrap_or_default() {
-            if let Ok(Some(file)) = self.file(&name)
+        const YOUNG: i64 = 60;
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        let now = now.map_or(0, |since| since.as_secs() as i64);
+        for (name, _, changed) in self.list(suffix).unwrap_or_default() {
+            if now - changed > YOUNG
+                && let Ok(Some(file)) = self.file(&name)
                 && rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok()
             {
                 let _ = self.remove(&name);

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
 
-use crate::file::{CHUNKS, Chunk, Directory, Entry, HEAD, Head, Keys};
+use crate::file::{CHUNKS, Chunk, Directory, Entry, HEAD, Head, Keys, Mac};
 use crate::{Folder, Identity, Problem};
 
 /// Chunks that are held in memory at a time.
@@ -133,6 +133,11 @@ impl Vault {
 
     pub(crate) fn directory(&self) -> &Directory {
         &self.directory
+    }
+
+    /// The MAC of the chunk that a record is in.
+    pub(crate) fn mac_at(&self, place: Place) -> Option<&Mac> {
+        self.directory.chunks.get(place.chunk as usize).map(|chunk| &chunk.mac)
     }
 
     /// A chunk as it is in the file, verified or not.

@@ -92,6 +92,24 @@ fn records_are_found_again() {
 }
 
 #[test]
+fn a_record_can_have_two_numbers() {
+    let home = Home::new();
+    let mut writer = home.writer();
+    for n in 0..3000 {
+        assert!(writer.add(key(n), &record(n)));
+        writer.also(n % 2);
+    }
+    writer.finish(None).unwrap();
+    let mut vault = home.open().unwrap().unwrap();
+    for n in 0..3000 {
+        let place = vault.find(key(n)).next().unwrap();
+        assert!(vault.find(n % 2).any(|other| other == place));
+        assert_eq!(vault.record(place), Some(&*record(n)));
+    }
+    assert_eq!(vault.find(0).count(), 1500 + 1, "key(0) is 0");
+}
+
+#[test]
 fn many_chunks_pass_through_memory() {
     let home = Home::new();
     let mut writer = home.writer();
@@ -172,9 +190,11 @@ fn the_folder_is_bounded_and_swept() {
     let limits = Limits { file: 8 << 20, folder: 150_000 };
     std::fs::create_dir_all(&home.path).unwrap();
     std::fs::set_permissions(&home.path, PermissionsExt::from_mode(0o700)).unwrap();
-    let abandoned = home.path.join("x-1-1.new");
-    std::fs::write(&abandoned, b"x").unwrap();
-    std::fs::set_permissions(&abandoned, PermissionsExt::from_mode(0o600)).unwrap();
+    for (name, age) in [("x-1-1.new", 3600), ("x-1-2.new", 0)] {
+        let file = std::fs::File::create(home.path.join(name)).unwrap();
+        file.set_permissions(PermissionsExt::from_mode(0o600)).unwrap();
+        file.set_modified(std::time::SystemTime::now() - std::time::Duration::from_secs(age)).unwrap();
+    }
     let second = std::time::Duration::from_millis(1100);
     for name in ["a", "b", "c"] {
         let mut writer = Writer::new(home.folder(), name, IDENTITY, limits);
@@ -182,7 +202,7 @@ fn the_folder_is_bounded_and_swept() {
         writer.finish(None).unwrap();
         std::thread::sleep(second);
     }
-    assert_eq!(home.names(), ["b.vault", "c.vault", "key", "lock"]);
+    assert_eq!(home.names(), ["b.vault", "c.vault", "key", "lock", "x-1-2.new"]);
 }
 
 #[test]

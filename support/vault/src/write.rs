@@ -97,6 +97,14 @@ impl Writer {
         true
     }
 
+    /// Has the record that was just added found by another number as well.
+    pub fn also(&mut self, key: u64) {
+        // A chunk that was full is on its way, but its entries are still here.
+        if let Some(last) = self.entries.last().copied() {
+            self.entries.push(Entry { key, ..last });
+        }
+    }
+
     /// Bytes added.
     pub fn bytes(&self) -> u64 {
         self.bytes
@@ -152,9 +160,12 @@ impl Writer {
         let _lock = self.folder.lock().ok_or_else(busy)?;
         // Someone may have replaced the file since it was opened. What cannot be used is replaced.
         let current = Vault::open(&self.folder, &self.name, &self.identity).ok().flatten();
-        let mut directory = self.fresh(&spool, current.as_ref());
+        let uses = || old.into_iter().flat_map(Vault::uses);
+        let used: HashSet<Mac> = uses().filter(|(_, used, _)| *used).map(|(chunk, ..)| chunk.mac).collect();
+        let bad: HashSet<Mac> = uses().filter(|(.., bad)| *bad).map(|(chunk, ..)| chunk.mac).collect();
+        let mut directory = self.fresh(&spool, current.as_ref(), &bad);
         if let Some(current) = &current {
-            self.carry(&mut spool, &mut directory, current, old)?;
+            self.carry(&mut spool, &mut directory, current, &used, &bad)?;
         }
         directory.entries.sort_unstable();
         let (head, bytes) = file::encode(&directory, spool.end, &spool.keys, &self.identity);
@@ -166,16 +177,17 @@ impl Writer {
         Ok(Outcome::Made(directory.entries.len()))
     }
 
-    /// The directory of what was added, but for chunks of which `current` has all already.
-    fn fresh(&self, spool: &Spool, current: Option<&Vault>) -> Directory {
+    /// The directory of what was added, but for chunks of which `current` has all already, in chunks that verify.
+    fn fresh(&self, spool: &Spool, current: Option<&Vault>, bad: &HashSet<Mac>) -> Directory {
         let mut directory = Directory::default();
         let mut entries = &self.entries[..];
         for (number, chunk) in (0..).zip(&spool.chunks) {
             let mine = entries.partition_point(|entry| entry.chunk <= number);
             let (these, rest) = entries.split_at(mine);
             entries = rest;
-            let known = |entry: &Entry| current.is_some_and(|vault| vault.find(entry.key).next().is_some());
-            if these.iter().all(known) && current.is_some_and(|vault| vault.damaged() == 0) {
+            let is_good = |vault: &Vault, place| vault.mac_at(place).is_some_and(|mac| !bad.contains(mac));
+            let known = |entry: &Entry| current.is_some_and(|vault| vault.find(entry.key).any(|at| is_good(vault, at)));
+            if these.iter().all(known) {
                 continue;
             }
             let chunk_number = directory.chunks.len() as u32;
@@ -192,11 +204,9 @@ impl Writer {
         spool: &mut Spool,
         directory: &mut Directory,
         current: &Vault,
-        old: Option<&Vault>,
+        used: &HashSet<Mac>,
+        bad: &HashSet<Mac>,
     ) -> Result<(), Problem> {
-        let uses = || old.into_iter().flat_map(Vault::uses);
-        let used: HashSet<Mac> = uses().filter(|(_, used, _)| *used).map(|(chunk, ..)| chunk.mac).collect();
-        let bad: HashSet<Mac> = uses().filter(|(.., bad)| *bad).map(|(chunk, ..)| chunk.mac).collect();
         let mut order: Vec<(u32, usize)> = current
             .directory()
             .chunks

@@ -179,8 +179,12 @@ pub struct Emitted {
     pub parked_entry: u16,
     /// Offset in the cold code of what the entry becomes when the block dies.
     pub dead_end: u16,
+    /// Offset in the cold code of the records of exits, which end where the map begins.
+    pub records: u16,
     /// Offset in the cold code of the map from host to guest, which lies behind it.
     pub map: u16,
+    /// It leads to blocks of another mode.
+    pub switches: bool,
     /// Its entries for hot code, and those for cold code behind them.
     pub map_entries: [u16; 2],
     /// Instructions that emitted code points at.
@@ -323,6 +327,7 @@ impl<'a> Emitter<'a> {
         emitter.linear(start as i64);
         // Not `emitter.indirect`, which STAC may have changed.
         emitter.asm.jmp_to(if single { emitter.stubs.leave_lookup } else { own.indirect });
+        let first_record = emitter.asm.offset() as u16;
         for (exit, label) in emitter.exits.iter().zip(records) {
             emitter.asm.bind(label);
             emitter.asm.address(exit.site);
@@ -338,7 +343,9 @@ impl<'a> Emitter<'a> {
             indirect_entry,
             parked_entry,
             dead_end,
+            records: first_record,
             map,
+            switches: emitter.other.is_some(),
             map_entries: [emitter.map.len() as u16, emitter.cold_map.len() as u16],
             system: emitter.system,
         }
