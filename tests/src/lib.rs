@@ -78,7 +78,7 @@ pub fn run() -> Command {
 }
 
 /// The same with translations kept in a folder.
-pub fn run_keeping(translations: &OsStr) -> Command {
+fn run_keeping(translations: &OsStr) -> Command {
     let mut command = Command::new(lodge());
     command.args([OsStr::new("run"), OsStr::new("--translations"), translations]);
     command
@@ -86,7 +86,12 @@ pub fn run_keeping(translations: &OsStr) -> Command {
 
 /// `lodge run` of one of the Linux guests, with its console and `append` on the command line.
 pub fn linux(guest_name: &str, append: &str) -> Command {
-    let mut command = run();
+    linux_keeping(guest_name, append, OsStr::new("off"))
+}
+
+/// The same with translations kept in a folder.
+pub fn linux_keeping(guest_name: &str, append: &str, translations: &OsStr) -> Command {
+    let mut command = run_keeping(translations);
     command.arg("--kernel").arg(guest(&format!("{guest_name}/vmlinuz")));
     command.arg("--initrd").arg(guest(&format!("{guest_name}/initrd")));
     command.args(["--append", &format!("console=ttyS0 panic=-1 {append}")]);
