@@ -26,6 +26,8 @@ const LIMITS: Limits = Limits { file: 64 << 20, folder: 256 << 20 };
 const BEGINNING: usize = 16;
 /// Records that are looked at for one block. More than one has the same beginning where what follows was changed.
 const CANDIDATES: usize = 8;
+/// Blocks that a first run makes: a boot of Linux has about this many.
+const EXPECTED: usize = 100_000;
 /// Records that are kept for one place in a large page: code before and after the guest patched it.
 const VARIANTS: usize = 2;
 /// Numbers of 16 bits that a record begins with, behind mode and place.
@@ -262,6 +264,11 @@ impl Kept {
         instructions: &[Instruction],
     ) {
         let Some(writer) = &mut self.writer else { return };
+        if self.vault.is_none() && self.known.is_empty() {
+            // Growing by and by costs more than a table that is not filled.
+            self.known.reserve(EXPECTED);
+            self.variants.reserve(EXPECTED);
+        }
         if !self.known.insert(origin.hash(length)) {
             return;
         }

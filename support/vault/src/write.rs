@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::os::fd::OwnedFd;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::sync::{Arc, atomic::AtomicU32, atomic::Ordering};
 use std::thread::JoinHandle;
 
@@ -12,8 +12,8 @@ use crate::{Folder, Identity, Problem, Vault, file};
 
 /// What a file under way is called in the end.
 const UNDER_WAY: &str = ".new";
-/// Chunks that may wait for being written.
-const WAITING: usize = 16;
+/// Buffers that are kept for further chunks.
+const SPARE: usize = 16;
 
 /// How much there may be.
 #[derive(Clone, Copy, Debug)]
@@ -54,7 +54,9 @@ pub struct Writer {
     full: u32,
     bytes: u64,
     entries: Vec<Entry>,
-    thread: Option<(SyncSender<Vec<u8>>, Thread)>,
+    thread: Option<(Sender<Vec<u8>>, Thread)>,
+    /// Buffers that have been written.
+    spare: Option<Receiver<Vec<u8>>>,
     failed: bool,
 }
 
@@ -74,6 +76,7 @@ impl Writer {
             bytes: 0,
             entries: Vec::new(),
             thread: None,
+            spare: None,
             failed: false,
         }
     }
@@ -85,7 +88,9 @@ impl Writer {
             return false;
         }
         if self.chunk.capacity() == 0 {
-            self.chunk.reserve(CHUNK + (4 << 10));
+            let spare = self.spare.as_ref().and_then(|spare| spare.try_recv().ok());
+            self.chunk = spare.unwrap_or_else(|| Vec::with_capacity(CHUNK + (4 << 10)));
+            self.chunk.clear();
         }
         self.entries.push(Entry { key, chunk: self.full, offset: self.chunk.len() as u32 });
         self.chunk.extend_from_slice(&(record.len() as u32).to_le_bytes());
@@ -114,10 +119,13 @@ impl Writer {
     fn send(&mut self) {
         let chunk = std::mem::take(&mut self.chunk);
         if self.thread.is_none() {
-            let (sender, receiver) = sync_channel(WAITING);
+            // Whoever adds must not wait for the disk; the limit on the file bounds what can pile up here.
+            let (sender, receiver) = channel();
+            let (done, spare) = sync_channel(SPARE);
+            self.spare = Some(spare);
             let keys = Keys::new(&self.folder, &self.name, &self.identity);
             let (folder, temporary) = (self.folder.clone(), self.temporary.clone());
-            let work = move || spool(&folder, &temporary, keys, &receiver);
+            let work = move || spool(&folder, &temporary, keys, &receiver, &done);
             match std::thread::Builder::new().name("vault".into()).spawn(work) {
                 Ok(thread) => self.thread = Some((sender, thread)),
                 Err(_) => return self.failed = true,
@@ -272,8 +280,14 @@ fn touch(vault: &Vault) {
     let _ = rustix::fs::futimens(vault.file(), &times);
 }
 
-/// Writes chunks as they come.
-fn spool(folder: &Folder, temporary: &str, keys: Keys, chunks: &Receiver<Vec<u8>>) -> Result<Spool, Problem> {
+/// Writes chunks as they come, and gives their buffers back.
+fn spool(
+    folder: &Folder,
+    temporary: &str,
+    keys: Keys,
+    chunks: &Receiver<Vec<u8>>,
+    done: &SyncSender<Vec<u8>>,
+) -> Result<Spool, Problem> {
     let file = folder.create(temporary).map_err(Problem::host("a file cannot be made"))?;
     let mut spool = Spool { file, chunks: Vec::new(), end: CHUNKS, keys };
     while let Ok(bytes) = chunks.recv() {
@@ -285,6 +299,8 @@ fn spool(folder: &Folder, temporary: &str, keys: Keys, chunks: &Receiver<Vec<u8>
         let mac = spool.keys.of_chunk(&bytes);
         spool.chunks.push(Chunk { at: spool.end, length: bytes.len() as u32, age: 0, mac });
         spool.end += bytes.len() as u64;
+        // One that nobody takes is freed.
+        let _ = done.try_send(bytes);
     }
     Ok(spool)
 }
