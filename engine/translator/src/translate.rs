@@ -17,7 +17,8 @@ use rustc_hash::FxHasher;
 
 use crate::asm::Asm;
 use crate::cache::CodeCache;
-use crate::emit::{Emitter, Exit, Header, MapEntry, Pointed, Tools};
+use crate::emit::record::{Exit, Header, MapEntry};
+use crate::emit::{Emitter, Pointed, Tools};
 use crate::memory::{PAGE, Ram};
 use crate::mode::Mode;
 use crate::perf::PerfMap;

@@ -2,9 +2,10 @@
 
 use iced_x86::{FlowControl, Instruction, Mnemonic, OpKind};
 
+use super::Emitter;
+use super::cold::Cold;
 use super::probe::Ea;
 use super::registers::GprOperand;
-use super::{Cold, Emitter};
 use crate::asm::{Mem, R10, R11, RCX, RSP, Size, at, cond, gs};
 use crate::cpu::off;
 use crate::mode::Mode;

@@ -2,10 +2,11 @@
 
 use iced_x86::{Code, EncodingKind, Instruction, MemorySize, Mnemonic, OpAccess, OpKind, Register};
 
+use super::Emitter;
+use super::cold::Cold;
 use super::probe::Ea;
 use super::reach::Place;
 use super::registers::{GprOperand, host};
-use super::{Cold, Emitter};
 use crate::asm::{Mem, R10, R11, RBP, RBX, RCX, RDI, RDX, RSI, Reg, Size, at, gs};
 use crate::cpu::off;
 use crate::features::{Needs, needs};

@@ -14,10 +14,10 @@
 
 use iced_x86::{Code, FlowControl, Instruction, InstructionInfoFactory, Mnemonic, OpAccess, OpKind, Register};
 
+use super::classify::{is_string, is_system};
 use super::operands::{access_size, is_masked, is_read, is_write, may_not_store};
 use super::probe::Ea;
 use super::registers::GprOperand;
-use super::{is_string, is_system};
 use crate::mode::Mode;
 
 /// Most bytes that one check covers: a longer range would cross pages too often.

@@ -2,8 +2,9 @@
 
 use iced_x86::{Instruction, Register};
 
+use super::Emitter;
+use super::cold::Cold;
 use super::registers::host;
-use super::{Cold, Emitter};
 use crate::asm::{Label, Mem, R11, RCX, RDX, Reg, at, cond, gs, gs_at, gs_index};
 use crate::cpu::{TLB_OFFSET, off};
 use crate::mode::Mode;

@@ -1,8 +1,10 @@
 //! Emits what [`super::plan`] has decided: checks, and accesses that rely on them.
 
+use super::Emitter;
+use super::cold::Cold;
 use super::plan::{Covers, Reach};
 use super::probe::{Ea, argument};
-use super::{Cold, Emitter, Exit};
+use super::record::Exit;
 use crate::asm::{Mem, R11, R15, RCX, Reg, Size, at, cond, gs};
 use crate::cpu::{Cpu, off};
 

@@ -10,8 +10,9 @@
 
 use iced_x86::{Instruction, Mnemonic};
 
+use super::Emitter;
+use super::cold::Cold;
 use super::probe::Ea;
-use super::{Cold, Emitter};
 use crate::asm::{Mem, R11, RAX, RCX, RDX, Size, at, cond, gs, gs_at};
 use crate::cpu::{TLB_OFFSET, off};
 use crate::fpu::MXCSR_MASK;

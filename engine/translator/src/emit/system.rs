@@ -9,9 +9,10 @@
 
 use iced_x86::{Instruction, Mnemonic, OpKind, Register};
 
+use super::Emitter;
+use super::cold::Cold;
 use super::probe::segment_number;
 use super::registers::GprOperand;
-use super::{Cold, Emitter};
 use crate::asm::{Mem, R10, R11, RAX, RCX, RDX, RSP, at, cond, gs};
 use crate::cpu::off;
 use crate::mode::Mode;

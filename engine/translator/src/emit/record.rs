@@ -1,0 +1,139 @@
+//! What a block leaves beside its code: where it may be led elsewhere, what its code stands for, where its entries are.
+
+/// A place where a block leaves for a target known when it was translated. Its record lies behind the block's code,
+/// where the cold stub that asks for the target points to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Exit {
+    /// Address of the displacement to patch.
+    pub site: u64,
+    /// Target, relative to the start of the page that the block lies in.
+    pub target: u32,
+    /// Where in the page the branch is, or [`Cpu::NO_SOURCE`]: what is at fault if the target is.
+    pub source: u32,
+    /// Enter the target by its polling entry.
+    pub polled: bool,
+    /// Flags may be parked: enter the target where that is looked at.
+    pub parked: bool,
+    /// The target is to be the translation without shared checks.
+    pub plain: bool,
+}
+
+impl Exit {
+    /// Bytes of a record.
+    pub const SIZE: usize = 24;
+
+    pub(super) fn record(self) -> [u8; Self::SIZE] {
+        let mut record = [0; Self::SIZE];
+        record[..8].copy_from_slice(&self.site.to_le_bytes());
+        record[8..12].copy_from_slice(&self.target.to_le_bytes());
+        record[12..16].copy_from_slice(&self.source.to_le_bytes());
+        record[16] = u8::from(self.polled);
+        record[17] = u8::from(self.parked);
+        record[18] = u8::from(self.plain);
+        record
+    }
+
+    /// Reads a record.
+    pub fn from_record(record: &[u8]) -> Option<Self> {
+        Some(Self {
+            site: u64::from_le_bytes(record.get(..8)?.try_into().ok()?),
+            target: u32::from_le_bytes(record.get(8..12)?.try_into().ok()?),
+            source: u32::from_le_bytes(record.get(12..16)?.try_into().ok()?),
+            polled: *record.get(16)? != 0,
+            parked: *record.get(17)? != 0,
+            plain: *record.get(18)? != 0,
+        })
+    }
+}
+
+/// Where in the code an instruction begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MapEntry {
+    /// Offset from the start of the block's code.
+    pub host: u16,
+    /// Offset from the block's first instruction.
+    pub guest: u16,
+}
+impl MapEntry {
+    /// Bytes of an entry.
+    pub const SIZE: usize = 4;
+
+    /// Reads an entry.
+    pub fn from_bytes(bytes: [u8; Self::SIZE]) -> Self {
+        let [a, b, c, d] = bytes;
+        Self { host: u16::from_le_bytes([a, b]), guest: u16::from_le_bytes([c, d]) }
+    }
+}
+
+/// What is kept of a block at the front of its cold code.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Header {
+    /// Offset of the polling entry, in the hot code if it is there, else in the cold code.
+    pub poll: u16,
+    pub poll_is_hot: bool,
+    /// Offset in the hot code of the entry.
+    pub entry: u16,
+    /// Offset in the cold code of the entry with the linear address in R11.
+    pub indirect_entry: u16,
+    /// Offset in the cold code of the entry where flags may be parked.
+    pub parked_entry: u16,
+    /// Offset in the cold code of what the entry becomes when the block dies.
+    pub dead_end: u16,
+    /// Offset in the cold code of the map from host to guest, which lies behind it.
+    pub map: u16,
+    /// Its entries for hot code, and those for cold code behind them.
+    pub map_entries: [u16; 2],
+    /// Offset in the cold code of what makes flags again that have been let go, and polls; 0 where none are.
+    pub remake: u16,
+    /// From this offset in the guest's code on they are.
+    pub remake_from: u16,
+}
+
+impl Header {
+    /// Its bytes, a multiple of what cells are aligned to.
+    pub const SIZE: usize = 24;
+
+    pub(super) fn to_bytes(self) -> [u8; Self::SIZE] {
+        let [hot, cold] = self.map_entries;
+        let fields = [
+            self.poll,
+            self.poll_is_hot.into(),
+            self.entry,
+            self.indirect_entry,
+            self.parked_entry,
+            self.dead_end,
+            self.map,
+            hot,
+            cold,
+            self.remake,
+            self.remake_from,
+        ];
+        let mut bytes = [0; Self::SIZE];
+        for (to, field) in bytes.chunks_exact_mut(2).zip(fields) {
+            to.copy_from_slice(&field.to_le_bytes());
+        }
+        bytes
+    }
+
+    /// Reads one.
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let field = |n: usize| Some(u16::from_le_bytes(bytes.get(2 * n..2 * n + 2)?.try_into().ok()?));
+        Some(Self {
+            poll: field(0)?,
+            poll_is_hot: field(1)? != 0,
+            entry: field(2)?,
+            indirect_entry: field(3)?,
+            parked_entry: field(4)?,
+            dead_end: field(5)?,
+            map: field(6)?,
+            map_entries: [field(7)?, field(8)?],
+            remake: field(9)?,
+            remake_from: field(10)?,
+        })
+    }
+
+    /// Address of the polling entry of a block whose hot and cold code begin there.
+    pub fn poll_entry(&self, hot: u64, cold: u64) -> u64 {
+        (if self.poll_is_hot { hot } else { cold }) + u64::from(self.poll)
+    }
+}
