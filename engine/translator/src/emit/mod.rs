@@ -18,8 +18,12 @@
 //!                              records of exits, the map
 //! ```
 //!
-//! Flags that are live only because the block does not overwrite them are *parked* at the first probe: put aside in
-//! memory, to be brought back by the next block if it wants them, which few do.
+//! Flags that are live only because the block does not overwrite them are let go at the first probe, if they can be
+//! made again ([`remat`]); else they are *parked*: put aside in memory, to be brought back by the next block if it wants
+//! them, which few do.
+//!
+//! Which accesses share a probe is planned first ([`plan`], [`reach`]). Records and rarely run code are in [`record`] and
+//! [`cold`].
 //!
 //! **Flags.** A probe by comparison costs least but writes flags. Where the guest's flags are live before an
 //! instruction, a longer form without flags is used. Flags that the program provably overwrites before reading them
