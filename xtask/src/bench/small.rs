@@ -105,4 +105,26 @@ pub const WORKS: &[Work] = &[
     )
     .quick(),
     Work::script(13, "yes", Class::Syscall, "yes to head to tail, 3M lines", "", "yes | head -n 3000000 | tail -n 1"),
+    Work::script(
+        14,
+        "qsort",
+        Class::Float,
+        "qsort and floating-point loop",
+        "printf '#include <stdio.h>\\n#include <stdlib.h>\\nstatic int c(const void *a, const void *b) { int x = *(int *)a, \
+         y = *(int *)b; return (x > y) - (x < y); }\\nint main(void) { int n = 300000; int *a = malloc(n * sizeof *a); \
+         unsigned r = 1; for (int i = 0; i < n; i++) { r = r * 1103515245 + 12345; a[i] = r >> 8; } qsort(a, n, sizeof *a, c); \
+         double s = 0; for (int i = 1; i < 10000000; i++) s += 1.0 / i; printf(\"%%d %%f\\\\n\", a[n / 2], s); }\\n' \
+         > /tmp/qsort.c && gcc -O2 -o /tmp/qsort /tmp/qsort.c",
+        "/tmp/qsort",
+    )
+    .quick(),
+    Work::script(
+        15,
+        "tmpfs",
+        Class::Bandwidth,
+        "dd 200 MiB into tmpfs",
+        "",
+        "dd if=/dev/zero of=/tmp/zeroes bs=1M count=200 && rm /tmp/zeroes",
+    )
+    .quick(),
 ];

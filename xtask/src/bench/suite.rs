@@ -241,7 +241,7 @@ mod tests {
             rows
         };
         assert_eq!(rows(Suite::Full), (1..=25).collect::<Vec<_>>());
-        assert_eq!(rows(Suite::Small), (1..=13).collect::<Vec<_>>());
+        assert_eq!(rows(Suite::Small), (1..=15).collect::<Vec<_>>());
     }
 
     #[test]
