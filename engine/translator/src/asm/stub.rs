@@ -21,8 +21,7 @@ impl Asm {
 
     /// With a sign-extended immediate.
     pub fn and_imm(&mut self, reg: Reg, imm: i32) {
-        self.rr(true, &[0x81], Reg(4), reg);
-        self.bytes(&imm.to_le_bytes());
+        self.group1(true, 4, reg, imm);
     }
 
     /// Writes flags.
@@ -32,8 +31,7 @@ impl Asm {
     }
 
     pub fn cmp32_imm(&mut self, reg: Reg, imm: i32) {
-        self.rr(false, &[0x81], Reg(7), reg);
-        self.bytes(&imm.to_le_bytes());
+        self.group1(false, 7, reg, imm);
     }
 
     pub fn cmp32_mem(&mut self, a: Reg, m: Mem) {

@@ -2,6 +2,8 @@
 
 use iced_x86::{Code, FlowControl, Instruction, Mnemonic, OpKind, Register, RflagsBits};
 
+use super::operands::is_masked;
+
 /// The flags that arithmetic writes, as `iced-x86` names them.
 pub(super) const ARITHMETIC: u32 =
     RflagsBits::OF | RflagsBits::SF | RflagsBits::ZF | RflagsBits::AF | RflagsBits::CF | RflagsBits::PF;
@@ -46,19 +48,24 @@ pub(super) fn is_plain_branch(ins: &Instruction) -> bool {
 
 /// Whether flags that the instruction is said to write may stay as they are: counts of zero.
 pub(super) fn may_leave_flags(ins: &Instruction) -> bool {
-    match ins.mnemonic() {
+    is_shift(ins) || ins.has_rep_prefix() || ins.has_repne_prefix()
+}
+
+/// Shifts and rotates, whose count may be in CL.
+pub(super) fn is_shift(ins: &Instruction) -> bool {
+    matches!(
+        ins.mnemonic(),
         Mnemonic::Shl
-        | Mnemonic::Shr
-        | Mnemonic::Sar
-        | Mnemonic::Rol
-        | Mnemonic::Ror
-        | Mnemonic::Rcl
-        | Mnemonic::Rcr
-        | Mnemonic::Sal
-        | Mnemonic::Shld
-        | Mnemonic::Shrd => true,
-        _ => ins.has_rep_prefix() || ins.has_repne_prefix(),
-    }
+            | Mnemonic::Sal
+            | Mnemonic::Shr
+            | Mnemonic::Sar
+            | Mnemonic::Rol
+            | Mnemonic::Ror
+            | Mnemonic::Rcl
+            | Mnemonic::Rcr
+            | Mnemonic::Shld
+            | Mnemonic::Shrd
+    )
 }
 
 /// The form that is emitted in an instruction's place: INC and DEC of one byte have another meaning in 64-bit mode, and
@@ -252,17 +259,6 @@ pub fn is_system(ins: &Instruction) -> bool {
         | M::Das
         | M::Salc
         | M::Xlatb => true,
-        M::Vpgatherdd
-        | M::Vpgatherdq
-        | M::Vpgatherqd
-        | M::Vpgatherqq
-        | M::Vgatherdps
-        | M::Vgatherdpd
-        | M::Vgatherqps
-        | M::Vgatherqpd
-        | M::Maskmovdqu
-        | M::Vmaskmovdqu
-        | M::Maskmovq => true,
-        _ => false,
+        mnemonic => crate::gather::handles(mnemonic) && !is_masked(ins),
     }
 }

@@ -3,6 +3,7 @@
 use iced_x86::{Code, EncodingKind, Instruction, MemorySize, Mnemonic, OpAccess, OpKind, Register};
 
 use super::Emitter;
+use super::classify::is_shift;
 use super::cold::Cold;
 use super::probe::Ea;
 use super::reach::Place;
@@ -65,7 +66,7 @@ impl Emitter<'_> {
         let names_counter = gprs.iter().any(|g| g.number == 1);
         let counter = implicit_counter
             || gprs.iter().any(|g| g.number == 1 && (g.high || high))
-            || (names_counter && shifts_by_cl(ins));
+            || (names_counter && is_shift(ins));
 
         let (size, writes, reads) = match memory {
             Some(n) => {
@@ -442,23 +443,6 @@ pub(super) fn is_write(access: OpAccess) -> bool {
 
 pub(super) fn is_read(access: OpAccess) -> bool {
     matches!(access, OpAccess::Read | OpAccess::CondRead | OpAccess::ReadWrite | OpAccess::ReadCondWrite)
-}
-
-/// Whether the instruction takes its count from CL.
-fn shifts_by_cl(ins: &Instruction) -> bool {
-    matches!(
-        ins.mnemonic(),
-        Mnemonic::Shl
-            | Mnemonic::Sal
-            | Mnemonic::Shr
-            | Mnemonic::Sar
-            | Mnemonic::Rol
-            | Mnemonic::Ror
-            | Mnemonic::Rcl
-            | Mnemonic::Rcr
-            | Mnemonic::Shld
-            | Mnemonic::Shrd
-    )
 }
 
 /// Whether the instruction uses RCX without naming it.
