@@ -1,7 +1,7 @@
 //! `lodge run`: opens what the plan names, starts the machine, and sees it to its end.
 
 use std::fs::File;
-use std::io::{IsTerminal, Read};
+use std::io::{IsTerminal, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 use std::sync::atomic::{AtomicI32, Ordering};
@@ -200,7 +200,7 @@ impl Read for Keyboard {
                     kept += 1;
                 }
                 Action::Nothing => {}
-                Action::Show(text) => eprint!("{text}"),
+                Action::Show(text) => say(&text),
                 Action::Run(command) => self.command(command),
             }
         }
@@ -212,7 +212,7 @@ impl Keyboard {
     fn command(&self, command: PromptCommand) {
         // A key may come before the machine is there. If it never comes, lodge ends, and this thread with it.
         let handle = self.handle.wait();
-        eprint!("\r\n");
+        say("\r\n");
         match command {
             PromptCommand::Pause => handle.pause(),
             PromptCommand::Resume => handle.resume(),
@@ -225,10 +225,16 @@ impl Keyboard {
                     Phase::Paused => "paused",
                 };
                 let seconds = Duration::as_secs(&status.uptime);
-                eprint!("{phase} for {seconds} s on the {} engine, {} resets\r\n", status.engine, status.resets);
+                say(&format!("{phase} for {seconds} s on the {} engine, {} resets\r\n", status.engine, status.resets));
             }
         }
     }
+}
+
+/// Writes to the terminal all at once: the guest writes to it too, and would come between the parts.
+fn say(text: &str) {
+    // Nobody is left to tell if the terminal is gone.
+    let _ = std::io::stderr().write_all(text.as_bytes());
 }
 
 /// Ends the machine, or lodge if there is none yet, at the first signal that asks for it, and lodge at once at the
