@@ -232,6 +232,7 @@ impl Machine {
             cpuid: profile.table(&shape),
             tsc_hz,
             code_cache: config.code_cache,
+            mirroring: config.mirroring,
         })?;
         let world = World {
             ports: board.ports.clone(),

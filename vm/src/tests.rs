@@ -107,6 +107,7 @@ fn config(kernel: &NamedTempFile) -> Config {
         on_reboot: OnReboot::Restart,
         timeout: Some(Duration::from_secs(60)),
         code_cache: 1 << 20,
+        mirroring: Default::default(),
     }
 }
 

@@ -42,6 +42,22 @@ pub struct PartitionSpec {
     pub tsc_hz: u64,
     /// Most bytes of generated code that the engine may keep, for engines that generate any.
     pub code_cache: usize,
+    /// Whether the memory of guest programs may be mapped into this process, for engines that gain by it.
+    pub mirroring: Mirroring,
+}
+
+/// Whether guest programs' pages are shown in the host process at the programs' own linear addresses, so that their
+/// loads and stores need no look at a table. That takes a process whose own memory all lies in one stretch of addresses,
+/// and leaves all others free.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mirroring {
+    /// Nothing is mapped.
+    #[default]
+    Never,
+    /// Where a program runs long enough to gain by it.
+    Auto,
+    /// For each program at once: for tests.
+    Always,
 }
 
 /// Why an engine refuses or fails.

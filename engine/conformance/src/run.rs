@@ -5,7 +5,7 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use lodge_engine_api::{CpuidTable, CrashReport, Engine, Exit, GuestMemory, Partition, PartitionSpec};
+use lodge_engine_api::{CpuidTable, CrashReport, Engine, Exit, GuestMemory, Mirroring, Partition, PartitionSpec};
 use lodge_x86::bits::efer;
 use lodge_x86::cpuid::{Profile, Shape};
 use lodge_x86::segment::attribute;
@@ -59,12 +59,12 @@ enum Outcome {
     Failed(String),
 }
 
-/// Runs a case on an engine.
+/// Runs a case on an engine, which may mirror programs' memory or not.
 ///
 /// # Errors
 ///
 /// [`Failure`], if anything is otherwise than the case expects.
-pub fn run(engine: &dyn Engine, case: &Case) -> Result<(), Failure> {
+pub fn run(engine: &dyn Engine, case: &Case, mirroring: Mirroring) -> Result<(), Failure> {
     let memory = memory().map_err(Failure::setup)?;
     tables::build(&memory, case)?;
     let code = setup::assemble(&memory, case)?;
@@ -74,7 +74,7 @@ pub fn run(engine: &dyn Engine, case: &Case) -> Result<(), Failure> {
     }
     let cpuid = cpuid(case.vcpus)?;
     let start = setup::state(case, cpuid.lookup(1, 0)[0]);
-    let spec = PartitionSpec { memory: memory.clone(), vcpus: case.vcpus, cpuid, tsc_hz: TSC_HZ, code_cache: 2 << 20 };
+    let spec = PartitionSpec { memory: memory.clone(), vcpus: case.vcpus, cpuid, tsc_hz: TSC_HZ, code_cache: 2 << 20, mirroring };
     let partition = engine.create(spec).map_err(|error| Failure::Engine(error.to_string()))?;
     let board = Arc::new(Board::new(&case.events, case.pending, case.ending == Ending::Halt));
     board.connect((0..case.vcpus).filter_map(|index| partition.notifier(index)).collect());

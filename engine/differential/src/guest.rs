@@ -11,6 +11,7 @@
 //! 0x05000 GDT, IDT, TSS, stack             0x24000, 0x26000 data           0x40000 code
 //! ```
 
+use std::fs::File;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
@@ -19,15 +20,16 @@ use std::time::Duration;
 
 use iced_x86::code_asm::*;
 use lodge_engine_api::{
-    AccessError, ClockSample, CpuIo, Engine, EngineError, Event, Exit, GuestMemory, Notifier, PartitionSpec, Vcpu,
-    Width,
+    AccessError, ClockSample, CpuIo, Engine, EngineError, Event, Exit, GuestMemory, Mirroring, Notifier, PartitionSpec,
+    Vcpu, Width,
 };
 use lodge_x86::bits::{cr0, cr4, efer, rflags};
 use lodge_x86::cpuid::{Profile, Shape};
 use lodge_x86::descriptor::{Gate, kind, pack, tss64};
 use lodge_x86::segment::attribute;
 use lodge_x86::{CpuState, Segment, TableRegister};
-use vm_memory::{Bytes, GuestAddress};
+use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
+use vm_memory::{Bytes, FileOffset, GuestAddress};
 
 use crate::layout::{BATCH, CODE, CODE_BYTES, DATA, DATA_BYTES, GS_BASE, READ_ONLY, READ_ONLY_BYTES, Record};
 
@@ -189,8 +191,11 @@ impl Guest {
     /// # Errors
     ///
     /// The engine refuses, or the host gives no memory.
-    pub fn new(engine: &dyn Engine) -> Result<Self, GuestError> {
-        let memory = GuestMemory::from_ranges(&[(GuestAddress(0), RAM)]).map_err(setup)?;
+    pub fn new(engine: &dyn Engine, mirroring: Mirroring) -> Result<Self, GuestError> {
+        let memfd = memfd_create("lodge-differential-guest", MemfdFlags::CLOEXEC).map_err(setup)?;
+        ftruncate(&memfd, RAM as u64).map_err(setup)?;
+        let file = FileOffset::new(File::from(memfd), 0);
+        let memory = GuestMemory::from_ranges_with_files([(GuestAddress(0), RAM, Some(file))]).map_err(setup)?;
         let host = |leaf, subleaf| {
             let answer = cpuid(leaf, subleaf);
             [answer.eax, answer.ebx, answer.ecx, answer.edx]
@@ -199,7 +204,7 @@ impl Guest {
         let shape = Shape { vcpus: 1, tsc_hz: TSC_HZ, apic_hz: TSC_HZ, physical_address_bits: 40 };
         let cpuid = profile.table(&shape);
         let mut state = CpuState::reset(cpuid.lookup(1, 0)[0]);
-        let spec = PartitionSpec { memory: memory.clone(), vcpus: 1, cpuid, tsc_hz: TSC_HZ, code_cache: 32 << 20 };
+        let spec = PartitionSpec { memory: memory.clone(), vcpus: 1, cpuid, tsc_hz: TSC_HZ, code_cache: 32 << 20, mirroring };
         let partition = engine.create(spec)?;
         let mut vcpu = partition.bind_vcpu(0)?;
         let stop = partition.notifier(0).ok_or_else(|| setup("no notifier"))?;

@@ -22,7 +22,7 @@ mod sequences;
 use std::collections::BTreeMap;
 use std::fmt;
 
-use lodge_engine_api::Engine;
+use lodge_engine_api::{Engine, Mirroring};
 
 use generate::{Case, Generator};
 use guest::{Guest, GuestError};
@@ -80,6 +80,7 @@ pub struct Summary {
 /// Runs random cases on both sides.
 pub struct Tester<'a> {
     engine: &'a dyn Engine,
+    mirroring: Mirroring,
     generator: Generator,
     native: Native,
     guest: Guest,
@@ -88,17 +89,18 @@ pub struct Tester<'a> {
 }
 
 impl<'a> Tester<'a> {
-    /// With a seed.
+    /// With a seed, on an engine that may mirror programs' memory or not.
     ///
     /// # Errors
     ///
     /// The host or the engine refuses.
-    pub fn new(engine: &'a dyn Engine, seed: u64) -> Result<Self, Error> {
+    pub fn new(engine: &'a dyn Engine, mirroring: Mirroring, seed: u64) -> Result<Self, Error> {
         Ok(Self {
             engine,
+            mirroring,
             generator: Generator::new(seed),
             native: Native::new()?,
-            guest: Guest::new(engine)?,
+            guest: Guest::new(engine, mirroring)?,
             summary: Summary::default(),
             code: vec![layout::INT3; CODE_BYTES],
         })
@@ -152,7 +154,7 @@ impl<'a> Tester<'a> {
         match engine {
             Ok(()) => {}
             Err(GuestError::Crash { case, text }) => {
-                self.guest = Guest::new(self.engine)?;
+                self.guest = Guest::new(self.engine, self.mirroring)?;
                 return Ok(vec![(case.min(cases.len() - 1), vec![text])]);
             }
             Err(error) => return Err(error.into()),

@@ -1,22 +1,33 @@
-//! Open-ended differential testing of the translator: `lodge-differential [CASES [SEED]]`. Without a number of cases
-//! it goes on until something differs.
+//! Open-ended differential testing of the translator: `lodge-differential [--mirrored] [CASES [SEED]]`. Without a number
+//! of cases it goes on until something differs.
 
 use std::process::ExitCode;
 use std::time::Instant;
 
 use lodge_differential::Tester;
+use lodge_engine_api::Mirroring;
 use lodge_translator::Translator;
 
 fn main() -> ExitCode {
-    let mut arguments = std::env::args().skip(1).map(|argument| argument.parse::<u64>());
+    let mut arguments: Vec<String> = std::env::args().skip(1).collect();
+    let mut mirroring = Mirroring::Never;
+    if arguments.first().is_some_and(|first| first == "--mirrored") {
+        arguments.remove(0);
+        if let Err(error) = lodge_arena::enter() {
+            eprintln!("lodge-differential: {error}");
+            return ExitCode::from(5);
+        }
+        mirroring = Mirroring::Always;
+    }
+    let mut arguments = arguments.into_iter().map(|argument| argument.parse::<u64>());
     let (cases, seed) = match (arguments.next().transpose(), arguments.next().transpose()) {
         (Ok(cases), Ok(seed)) => (cases, seed.unwrap_or(1)),
         _ => {
-            eprintln!("usage: lodge-differential [CASES [SEED]]: both are numbers");
+            eprintln!("usage: lodge-differential [--mirrored] [CASES [SEED]]: both are numbers");
             return ExitCode::from(2);
         }
     };
-    match run(cases, seed) {
+    match run(mirroring, cases, seed) {
         Ok(0) => ExitCode::SUCCESS,
         Ok(_) => ExitCode::FAILURE,
         Err(error) => {
@@ -29,8 +40,8 @@ fn main() -> ExitCode {
 /// How many mismatches end a run.
 const ENOUGH: u64 = 20;
 
-fn run(cases: Option<u64>, seed: u64) -> Result<u64, lodge_differential::Error> {
-    let mut tester = Tester::new(&Translator, seed)?;
+fn run(mirroring: Mirroring, cases: Option<u64>, seed: u64) -> Result<u64, lodge_differential::Error> {
+    let mut tester = Tester::new(&Translator, mirroring, seed)?;
     println!("seed {seed}, {} instruction codes", tester.codes());
     let begin = Instant::now();
     let (mut mismatches, mut told) = (0, 0);

@@ -206,7 +206,9 @@ unsafe fn child(exchange: *mut Exchange, memory: i32, go: i32, done: i32) -> ! {
     unsafe {
         libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
         let fixed = |at: u64, length: usize, protection, flags, fd| {
-            let got = libc::mmap(at as *mut _, length, protection, flags | libc::MAP_FIXED_NOREPLACE, fd, 0);
+            // Addresses may be reserved that nothing of this program's lies at.
+            let free = if lodge_arena::verify().is_ok() { libc::MAP_FIXED } else { libc::MAP_FIXED_NOREPLACE };
+            let got = libc::mmap(at as *mut _, length, protection, flags | free, fd, 0);
             if got as u64 != at {
                 libc::_exit(100);
             }

@@ -1,6 +1,7 @@
 //! The translator against the host's processor, with a fixed seed.
 
 use lodge_differential::Tester;
+use lodge_engine_api::Mirroring;
 use lodge_translator::Translator;
 
 /// Cases that a run has; `LODGE_DIFFERENTIAL_CASES` and `LODGE_DIFFERENTIAL_SEED` change what is run.
@@ -10,9 +11,22 @@ fn number(name: &str, otherwise: u64) -> u64 {
     std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(otherwise)
 }
 
+// Where a guest program's memory is mirrored, lodge's own has to be out of its way.
+lodge_arena::enter_before_main!();
+
 #[test]
 fn random_instructions_leave_what_the_host_leaves() {
-    let mut tester = Tester::new(&Translator, number("LODGE_DIFFERENTIAL_SEED", 1)).unwrap();
+    compare(Mirroring::Never);
+}
+
+#[test]
+fn and_so_they_do_where_memory_is_mirrored() {
+    lodge_arena::verify().unwrap();
+    compare(Mirroring::Always);
+}
+
+fn compare(mirroring: Mirroring) {
+    let mut tester = Tester::new(&Translator, mirroring, number("LODGE_DIFFERENTIAL_SEED", 1)).unwrap();
     let cases = number("LODGE_DIFFERENTIAL_CASES", CASES);
     let mut found = Vec::new();
     while tester.summary().cases < cases && found.len() < 5 {

@@ -478,6 +478,19 @@ impl Asm {
         self.rr(false, &[0x0f, 0xb7], to, from);
     }
 
+    /// `from` is one of the first four registers.
+    pub fn movzx8(&mut self, to: Reg, from: Reg) {
+        debug_assert!(from.0 < 4, "others need a prefix");
+        self.rr(false, &[0x0f, 0xb6], to, from);
+    }
+
+    /// Compares the low byte of one of the first four registers. Writes flags.
+    pub fn cmp8_imm(&mut self, reg: Reg, imm: u8) {
+        debug_assert!(reg.0 < 4, "others need a prefix");
+        self.rr(false, &[0x80], Reg(7), reg);
+        self.byte(imm);
+    }
+
     /// `rorx to, from, count`, 64-bit. No flags.
     pub fn rorx(&mut self, to: Reg, from: Reg, count: u8) {
         self.bytes(&[

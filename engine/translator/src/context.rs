@@ -81,6 +81,8 @@ pub struct Context {
     pub exceptions: VecDeque<(u64, Exception)>,
     /// Counters.
     pub counts: Counts,
+    /// The root table of the program that interrupts have met, and how often in a row ([`crate::mirror`]).
+    pub met: (u64, u32),
     /// How often a helper carried out each kind of instruction, by its number in iced.
     pub helped: Helped,
 }
@@ -140,6 +142,8 @@ pub struct Counts {
     pub raised: u64,
     /// Stores into pages that hold translated code.
     pub code_writes: u64,
+    /// Pages shown at a program's own address, and those around them ([`crate::mirror`]).
+    pub shown: u64,
 }
 
 impl Context {

@@ -50,6 +50,10 @@ impl Cpu {
         self.renew_walk(&paging);
         let pcid = self.current_pcid();
         self.switch_region(pcid, keep);
+        self.renew_mirrored();
+        if self.mirrored && !keep {
+            self.flush_mirror();
+        }
     }
 
     fn write_cr0(&mut self, value: u64) -> Result<(), Exception> {
@@ -107,6 +111,9 @@ impl Cpu {
             self.context().regions.flush_all();
         }
         self.refresh();
+        if changed & PAGING != 0 {
+            self.flush_mirror();
+        }
         let pcid = self.current_pcid();
         self.switch_region(pcid, true);
         Ok(())
@@ -241,7 +248,7 @@ pub fn load(cpu: &mut Cpu, ins: &Instruction) -> Outcome {
             let (offset, segment) = cpu.effective(ins);
             let base = if cpu.is_64() && segment < 4 { 0 } else { cpu.segment[usize::from(segment)].base };
             let linear = cpu.system_address(offset.wrapping_add(base));
-            cpu.context().regions.flush_page(linear, None);
+            cpu.flush_page(linear, None);
             return Ok(Flow::End);
         }
         Mnemonic::Invpcid => {
@@ -291,11 +298,15 @@ fn invpcid(cpu: &mut Cpu, ins: &Instruction) -> Result<(), Exception> {
     }
     let regions = &mut cpu.context().regions;
     match kind {
-        0 => regions.flush_page(address, Some(pcid)),
+        0 => {
+            cpu.flush_page(address, Some(pcid));
+            return Ok(());
+        }
         1 => regions.flush_pcid(pcid),
         2 => regions.flush_all(),
         _ => regions.flush_all_but_global(),
     }
+    cpu.flush_mirror();
     Ok(())
 }
 

@@ -127,6 +127,8 @@ pub struct Cpu {
     pub fault_pc: u64,
     /// The signal, its code and its address.
     pub fault_signal: [u64; 3],
+    /// Host RCX then: what is left of a repeated string instruction's count.
+    pub fault_counter: u64,
     /// Where in its page the last branch by address was, or [`Cpu::NO_SOURCE`]: its target may be refused.
     pub source: u32,
     /// Not 0 between the place where a block puts live flags aside and the entry of the next: they are in
@@ -184,6 +186,8 @@ pub struct Cpu {
     pub tsc_shift: u64,
     /// Between an NMI and the next IRET.
     pub nmi_blocked: bool,
+    /// The current address space is the one that is mirrored ([`crate::mirror`]).
+    pub mirrored: bool,
     /// The mode key under which blocks are now looked up ([`crate::mode::Mode`]).
     pub mode: u32,
     /// Where SYSCALL and SYSRET lead.

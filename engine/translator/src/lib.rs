@@ -35,6 +35,7 @@ mod go;
 mod kvmclock;
 mod legacy;
 mod memory;
+mod mirror;
 mod mode;
 mod msr;
 mod operand;

@@ -6,13 +6,14 @@
 // UNSAFETY: reads and writes of mapped guest RAM through raw pointers; bounds are checked against the regions. One vector
 // of bytes becomes one of atomics.
 
+use std::os::fd::{AsRawFd, RawFd};
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 
 use crate::alias::Alias;
 use crate::walk::View;
 use lodge_engine_api::{GuestMemory, WriteTracker};
 use lodge_x86::paging::PhysicalMemory;
-use vm_memory::{Address, GuestMemoryBackend, GuestMemoryRegion};
+use vm_memory::{Address, FileOffset, GuestMemoryBackend, GuestMemoryRegion};
 
 /// Bytes of a small page.
 pub const PAGE: u64 = 4096;
@@ -26,6 +27,7 @@ struct Region {
     start: u64,
     length: u64,
     host: *mut u8,
+    file: Option<FileOffset>,
     tracker: WriteTracker,
     /// A byte a page: [`WRITABLE`], [`WATCHED`].
     pages: Vec<AtomicU8>,
@@ -74,6 +76,7 @@ impl Ram {
                 start: region.start_addr().raw_value(),
                 length: region.len() & !(PAGE - 1),
                 host: aliases.get(n).map_or(region.as_ptr(), Alias::host),
+                file: region.file_offset().cloned(),
                 tracker: region.bitmap_tracker(),
                 pages: marks(region.len().div_ceil(PAGE) as usize),
             })
@@ -93,6 +96,13 @@ impl Ram {
         let (region, offset) = self.region(gpa)?;
         // SAFETY: offset is below the region's length.
         Some(unsafe { region.host.add(offset as usize) })
+    }
+
+    /// The file that holds the byte at `gpa`, and where in it.
+    pub fn file(&self, gpa: u64) -> Option<(RawFd, u64)> {
+        let (region, offset) = self.region(gpa)?;
+        let file = region.file.as_ref()?;
+        Some((file.file().as_raw_fd(), file.start() + offset))
     }
 
     /// The watched chunks of the page at `gpa`.

@@ -72,6 +72,9 @@ impl Mode {
     /// CR4.SMAP at CPL 0: STAC and CLAC change [`Mode::STRICT`].
     pub const SMAP: u32 = 1 << 27;
 
+    /// The program's memory is mirrored ([`crate::mirror`]).
+    pub const MIRRORED: u32 = 1 << 28;
+
     /// The key for the processor's state now, [`Mode::LARGE`] and [`Mode::HOW`] left out.
     pub fn of(cpu: &Cpu) -> Self {
         use lodge_x86::segment::attribute;
@@ -127,7 +130,9 @@ impl Mode {
         put(long && cpu.cr4 & cr4::FSGSBASE != 0, Self::FSGSBASE);
         put(cpl != 0 && cpu.cr4 & cr4::TSD != 0, Self::TSC_CHECKED);
         put(cpl == 0, Self::KERNEL);
-        put(cpl == 3 && ac && cpu.cr0 & cr0::AM != 0, Self::ALIGN);
+        let aligned = cpl == 3 && ac && cpu.cr0 & cr0::AM != 0;
+        put(aligned, Self::ALIGN);
+        put(long && cpl == 3 && !aligned && cpu.mirrored, Self::MIRRORED);
         put(cpl != 0 && cpu.cr4 & cr4::UMIP != 0, Self::UMIP);
         put(system_flags & rflags::DF != 0, Self::DOWN);
         Self(bits)
@@ -147,6 +152,11 @@ impl Mode {
     /// does not outlast the block.
     pub fn without_page(self) -> Self {
         Self(self.0 & !(Self::LARGE | Self::PLAIN))
+    }
+
+    /// Whether memory is accessed at the program's own addresses.
+    pub fn is_mirrored(self) -> bool {
+        self.has(Self::MIRRORED) && !self.has(Self::PLAIN | Self::HOW)
     }
 
     /// 16, 32 or 64.

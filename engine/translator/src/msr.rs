@@ -241,6 +241,9 @@ fn write_efer(cpu: &mut Cpu, value: u64) -> Result<(), Exception> {
         cpu.context().regions.flush_all();
     }
     cpu.refresh();
+    if changed & efer::NXE != 0 {
+        cpu.flush_mirror();
+    }
     Ok(())
 }
 

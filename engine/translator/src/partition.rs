@@ -17,6 +17,7 @@ use rustc_hash::FxHashMap;
 
 use crate::cpu::Cpu;
 use crate::memory::Ram;
+use crate::mirror::Mirror;
 use crate::stubs::Helpers;
 use crate::translate::Code;
 use crate::vcpu::TranslatorVcpu;
@@ -65,6 +66,8 @@ pub struct Shared {
     pub tsc_hz: u64,
     /// The paravirtual clock's reference: counter and time, taken once for all vCPUs.
     pub clock: Mutex<Option<lodge_engine_api::ClockSample>>,
+    /// Programs' memory at the programs' own addresses.
+    pub mirror: Mirror,
     /// Sums of the counters of vCPUs, added by each when it stops.
     pub counters: Counters,
 }
@@ -79,10 +82,10 @@ pub struct Counters {
 }
 
 /// Names of the per-vCPU counters.
-pub const COUNTER_NAMES: [&str; 18] = [
+pub const COUNTER_NAMES: [&str; 19] = [
     "entries", "memory_slow", "page_walks", "bounced", "system", "strings", "exceptions", "interrupts", "lookups",
     "code_writes", "unchained", "polls", "helper_exits", "host_faults", "raised", "space_switches", "space_flushes",
-    "page_flushes",
+    "page_flushes", "shown",
 ];
 
 impl Shared {
@@ -188,6 +191,7 @@ impl TranslatorPartition {
             cpuid: spec.cpuid,
             tsc_hz: spec.tsc_hz,
             clock: Mutex::new(None),
+            mirror: Mirror::new(spec.mirroring),
             counters: Counters::default(),
         });
         let weak = Arc::downgrade(&shared);

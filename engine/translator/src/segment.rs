@@ -331,6 +331,9 @@ impl Cpu {
             self.context().regions.flush_all();
         }
         self.refresh();
+        if changed & (cr0::PG | cr0::WP | cr0::PE) != 0 {
+            self.flush_mirror();
+        }
     }
 }
 

@@ -29,6 +29,9 @@ static USED: AtomicUsize = AtomicUsize::new(0);
 static PREVIOUS: OnceLock<Vec<(i32, usize, libc::c_int)>> = OnceLock::new();
 static REGISTER: Mutex<()> = Mutex::new(());
 
+/// The trap number of a page fault.
+const PAGE_FAULT: u64 = 14;
+
 const SIGNALS: [i32; 4] = [libc::SIGSEGV, libc::SIGFPE, libc::SIGILL, libc::SIGBUS];
 
 /// Makes faults in `range` the guest's, once [`set_leave`] has said where to send them.
@@ -148,6 +151,24 @@ fn install() -> io::Result<()> {
     Ok(())
 }
 
+/// Runs `body` with the FS base, that of thread-local storage, that Rust expects.
+///
+/// # Safety
+///
+/// To be called on the vCPU's own thread, which was in emitted code.
+unsafe fn on_own_thread<T>(cpu: &mut Cpu, body: impl FnOnce(&mut Cpu) -> T) -> T {
+    let guests: u64;
+    // SAFETY: FSGSBASE was checked when the engine was made, and the thread's own base is what it was.
+    unsafe {
+        std::arch::asm!("rdfsbase {}", out(reg) guests, options(nostack, nomem, preserves_flags));
+        std::arch::asm!("wrfsbase {}", in(reg) cpu.host_fs, options(nostack, nomem, preserves_flags));
+    }
+    let result = body(cpu);
+    // SAFETY: as above.
+    unsafe { std::arch::asm!("wrfsbase {}", in(reg) guests, options(nostack, nomem, preserves_flags)) };
+    result
+}
+
 extern "C" fn handler(signal: i32, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
     // SAFETY: the kernel passes a valid context and info.
     unsafe {
@@ -162,8 +183,18 @@ extern "C" fn handler(signal: i32, info: *mut libc::siginfo_t, context: *mut lib
                 let base: *mut u8;
                 std::arch::asm!("rdgsbase {}", out(reg) base, options(nostack, nomem));
                 let cpu = base.sub(crate::cpu::STATE_SIZE).cast::<Cpu>();
-                (*cpu).fault_pc = pc;
                 let trap = registers[libc::REG_TRAPNO as usize] as u64;
+                if trap == PAGE_FAULT && (*cpu).mirrored {
+                    // The thread is in no library, and holds no lock but `world`: Rust may run as in a helper.
+                    const WRITE: i64 = 2;
+                    let code = registers[libc::REG_ERR as usize];
+                    let address = registers[libc::REG_CR2 as usize] as u64;
+                    if on_own_thread(&mut *cpu, |cpu| cpu.show_page(address, code & WRITE != 0)) {
+                        return;
+                    }
+                }
+                (*cpu).fault_pc = pc;
+                (*cpu).fault_counter = registers[libc::REG_RCX as usize] as u64;
                 (*cpu).fault_signal = [signal as u64, trap, (*info).si_addr() as u64];
                 registers[libc::REG_RIP as usize] = leave as i64;
                 return;

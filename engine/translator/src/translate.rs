@@ -259,6 +259,14 @@ impl Code {
         start.iter().take_while(|byte| matches!(**byte, FS | 0x66 | 0xf2 | 0xf3)).any(|&byte| byte == FS)
     }
 
+    /// Whether the host instruction at `pc` is a repeated string instruction.
+    pub fn is_repeated(&self, pc: u64) -> bool {
+        let known = self.cache.range().contains(&pc);
+        let start = if known { self.cache.read(pc, 3) } else { &[] };
+        let opcode = start.iter().skip(1).find(|byte| !matches!(**byte, 0x48 | 0x66));
+        start.first() == Some(&0xf3) && matches!(opcode, Some(0xa4 | 0xa5 | 0xaa | 0xab))
+    }
+
     /// Code that makes the flags again which the code at host address `pc` has let go, and leaves.
     pub fn remake_at(&self, pc: u64) -> Option<(u64, Mode)> {
         let (block, _) = self.block_at(pc)?;

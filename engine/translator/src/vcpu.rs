@@ -74,6 +74,7 @@ impl TranslatorVcpu {
             exceptions: Default::default(),
             counts: Counts::default(),
             helped: Default::default(),
+            met: Default::default(),
         });
         let cpu = context.regions.cpu();
         // SAFETY: the regions are mapped and zeroed, which is a valid state; this thread owns them.
@@ -119,6 +120,7 @@ impl TranslatorVcpu {
         for page in pages {
             self.context.regions.forbid_writes(page);
         }
+        self.cpu().renew_mirrored();
         let generation = self.shared.code.lock().generation;
         if generation != self.generation {
             self.generation = generation;
@@ -177,10 +179,42 @@ impl TranslatorVcpu {
             Event::Interrupt(vector) => {
                 self.context.activity = Activity::Running;
                 self.context.counts.interrupts += 1;
+                self.sample();
                 let result = self.cpu().deliver(vector, None, crate::deliver::Source::External);
                 self.after_delivery(result);
             }
         }
+    }
+
+    /// An interrupt has come: whoever runs now runs often. A program that was met several times in a row is mirrored.
+    fn sample(&mut self) {
+        /// Several: at 250 interrupts a second, 24 ms.
+        const TIMES: u32 = 6;
+        /// Programs that take turns are not mirrored in turn.
+        const PAUSE: std::time::Duration = std::time::Duration::from_millis(200);
+        let shared = Arc::clone(&self.shared);
+        let cpu = self.cpu();
+        if !shared.mirror.is_possible() || !cpu.is_64() || cpu.cpl() != 3 {
+            return;
+        }
+        let root = self.context.paging.root;
+        let (last, times) = self.context.met;
+        self.context.met = if last == root { (root, times + 1) } else { (root, 1) };
+        if self.context.met.1 >= TIMES && !self.cpu().mirrored && shared.mirror.may_show(PAUSE) {
+            self.show(root);
+        }
+    }
+
+    /// Mirrors the address space with that root table.
+    fn show(&mut self, root: u64) {
+        let shared = Arc::clone(&self.shared);
+        let world = shared.stop_others(self.context.index);
+        shared.mirror.show(Some(root));
+        for mailbox in &shared.mailboxes {
+            mailbox.chores.store(true, Ordering::SeqCst);
+        }
+        drop(world);
+        self.chores();
     }
 
     fn after_delivery(&mut self, result: Result<(), Exception>) {
@@ -272,6 +306,7 @@ impl TranslatorVcpu {
             // With other vCPUs, none may be between its check of a page and its store.
             let others = shared.mailboxes.len() > 1;
             let world = others.then(|| shared.stop_others(self.context.index));
+            // No emitted code runs: what is shown may be hidden.
             self.protect(gpa);
             if mode.has(Mode::LARGE) {
                 self.protect(gpa + PAGE);
@@ -318,6 +353,7 @@ impl TranslatorVcpu {
             return;
         }
         self.context.regions.forbid_writes(host);
+        self.shared.mirror.forbid_writes(page);
         for (n, mailbox) in self.shared.mailboxes.iter().enumerate() {
             if n != self.context.index as usize {
                 mailbox.protect.lock().push(host);
@@ -449,6 +485,17 @@ impl TranslatorVcpu {
             self.context.after = After::Bounce;
             return;
         }
+        if self.cpu().how == 0
+            && Mode(self.cpu().mode).is_mirrored()
+            && matches!(trap as u8, vector::PAGE_FAULT | vector::GENERAL_PROTECTION)
+        {
+            // At the program's own address; the slow path knows what it raises, or how it is to be done.
+            if self.shared.code.lock().is_repeated(pc) {
+                self.cpu().gpr[1] = self.cpu().fault_counter;
+            }
+            self.context.after = After::Bounce;
+            return;
+        }
         let cpu = self.cpu();
         let exception = match trap as u8 {
             vector::DIVIDE => Exception::DIVIDE,
@@ -517,7 +564,7 @@ impl TranslatorVcpu {
             counts.entries, counts.memory, counts.walks, counts.bounced, counts.system, counts.strings,
             counts.exceptions, counts.interrupts, counts.lookups, counts.code_writes, counts.unchained, counts.polls,
             counts.helper_exits, counts.host_faults, counts.raised, regions.switches, regions.flushes,
-            regions.page_flushes,
+            regions.page_flushes, counts.shown,
         ];
         for (sum, value) in self.shared.counters.values.iter().zip(values) {
             sum.fetch_add(value, Ordering::Relaxed);
@@ -545,6 +592,10 @@ impl TranslatorVcpu {
             }
             if self.context.after != After::Continue || self.context.activity != Activity::Running {
                 continue;
+            }
+            if self.shared.mirror.is_eager() && self.cpu().is_64() && self.cpu().cpl() == 3 && !self.cpu().mirrored {
+                let root = self.context.paging.root;
+                self.show(root);
             }
             let stepping = self.cpu().system_flags & rflags::TF != 0;
             let shadow = std::mem::take(&mut self.context.shadow);
@@ -678,6 +729,7 @@ impl Cpu {
         let paging = PagingContext::new(self.cr0, self.cr3, self.cr4, self.msrs.efer, PHYSICAL_BITS);
         self.context().paging = paging;
         self.renew_walk(&paging);
+        self.mirrored = self.is_shown();
         self.context().regions.keep_globals = self.cr4 & cr4::PGE != 0;
         let real = self.is_real() || self.is_v86();
         for segment in &mut self.segment {
@@ -708,6 +760,7 @@ impl Cpu {
         self.set_rip(state.rip);
         let pcid = self.current_pcid();
         self.context().regions.flush_all();
+        self.flush_mirror();
         self.switch_region(pcid, false);
     }
 

@@ -88,6 +88,7 @@ pub fn run(args: &RunArgs) -> Result<u8, RunError> {
         on_reboot: if args.no_reboot { OnReboot::End } else { OnReboot::Restart },
         timeout: args.timeout,
         code_cache: CODE_CACHE,
+        mirroring: Default::default(),
     };
     let signal = watch_signals(handle.clone()).map_err(RunError::Stdio)?;
     eprintln!("lodge: {} engine ({why}), {} CPU, {} MiB", engine.name(), config.vcpus, config.memory >> 20);

@@ -43,6 +43,11 @@ pub(super) enum Cold {
         guest: u16,
         remat: Option<Remat>,
     },
+    /// An address lies where lodge's own memory does.
+    Plain {
+        enter: Label,
+        exit: usize,
+    },
     /// To a target outside the page.
     Far {
         enter: Label,
@@ -117,6 +122,10 @@ impl Emitter<'_> {
                     self.asm.jmp(back);
                     self.asm.bind(plain);
                     self.make_flags(remat);
+                    all.push_back(self.plain_exit_code(exit));
+                }
+                Cold::Plain { enter, exit } => {
+                    self.asm.bind(enter);
                     all.push_back(self.plain_exit_code(exit));
                 }
                 Cold::Far { enter, target } => {

@@ -32,6 +32,7 @@
 pub mod classify;
 pub mod cold;
 pub mod control;
+pub mod mirrored;
 pub mod operands;
 pub mod plan;
 pub mod probe;
@@ -115,6 +116,10 @@ pub struct Emitter<'a> {
     let_go_from: Option<u16>,
     /// They have been put aside and are yet to be brought back.
     flags_saved: bool,
+    /// What is known of registers, where memory is mirrored.
+    outside: mirrored::Outside,
+    /// The instruction probes even so.
+    probes: bool,
     /// The instruction's memory operand must be aligned.
     aligned: bool,
     /// The instruction reaches only parts of its memory operand.
@@ -171,6 +176,8 @@ impl<'a> Emitter<'a> {
             let_go: None,
             let_go_from: None,
             flags_saved: false,
+            outside: mirrored::Outside::default(),
+            probes: false,
             aligned: false,
             masked: false,
             waits: false,
@@ -198,6 +205,7 @@ impl<'a> Emitter<'a> {
             emitter.number = n;
             emitter.begin(instruction, live[n] != 0, passes[n] && !single);
             open = emitter.instruction(instruction);
+            emitter.learn(instruction);
             if !open {
                 break;
             }

@@ -1,14 +1,15 @@
 //! Ordinary instructions, emitted again with their registers renamed and their memory operand made a host address.
 
-use iced_x86::{Code, EncodingKind, Instruction, MemorySize, Mnemonic, OpAccess, OpKind, Register};
+use iced_x86::{EncodingKind, Instruction, MemorySize, Mnemonic, OpAccess, OpKind, Register};
 
 use super::Emitter;
 use super::classify::is_shift;
 use super::cold::Cold;
+use super::mirrored::{general_form, put};
 use super::probe::Ea;
 use super::reach::Place;
 use super::registers::{GprOperand, host};
-use crate::asm::{Mem, R10, R11, RBP, RBX, RCX, RDI, RDX, RSI, Reg, Size, at, gs};
+use crate::asm::{Mem, R10, R11, R15, RBP, RBX, RCX, RDI, RDX, RSI, Reg, Size, at, gs};
 use crate::cpu::off;
 use crate::features::{Needs, needs};
 
@@ -75,6 +76,7 @@ impl Emitter<'_> {
             }
             None => (0, false, false),
         };
+        self.probes = memory.is_some() && !self.names_few(ins, counter);
         let place = memory.map(|_| self.operand_place(&Ea::of(ins), size, writes, reads));
         let plan = self.plan(&gprs, used, counter, high, memory.is_some());
         let mut out = *ins;
@@ -87,6 +89,7 @@ impl Emitter<'_> {
         if writes {
             self.commit();
         }
+        self.probes = false;
     }
 
     /// Decides where parked registers go, and brings them there.
@@ -337,38 +340,20 @@ impl Emitter<'_> {
 
 /// Makes the memory operand a host address.
 fn place_memory(ins: &Instruction, out: &mut Instruction, place: Place, plan: &Plan, high: bool) {
-    out.set_memory_index(Register::None);
-    out.set_memory_index_scale(1);
-    out.set_code(match ins.code() {
-        Code::Mov_AL_moffs8 => Code::Mov_r8_rm8,
-        Code::Mov_AX_moffs16 => Code::Mov_r16_rm16,
-        Code::Mov_EAX_moffs32 => Code::Mov_r32_rm32,
-        Code::Mov_RAX_moffs64 => Code::Mov_r64_rm64,
-        Code::Mov_moffs8_AL => Code::Mov_rm8_r8,
-        Code::Mov_moffs16_AX => Code::Mov_rm16_r16,
-        Code::Mov_moffs32_EAX => Code::Mov_rm32_r32,
-        Code::Mov_moffs64_RAX => Code::Mov_rm64_r64,
-        other => other,
-    });
-    let (segment, base, displacement) = match place {
-        Place::Host(offset) => {
-            let base = match (high, plan.counter) {
-                (false, _) => Register::R11,
-                (true, false) => Register::RCX,
-                (true, true) => Register::RDX,
-            };
-            (Register::None, base, offset)
-        }
-        Place::Window(displacement) => (Register::FS, Register::R15, displacement),
+    out.set_code(general_form(ins.code()));
+    let base = match (high, plan.counter) {
+        (false, _) => R11,
+        (true, false) => RCX,
+        (true, true) => RDX,
     };
-    out.set_segment_prefix(segment);
-    out.set_memory_base(base);
-    out.set_memory_displacement64(i64::from(displacement) as u64);
-    out.set_memory_displ_size(match displacement {
-        0 => 0,
-        -128..=127 => 1,
-        _ => 8,
-    });
+    match place {
+        Place::Host(offset) => put(out, at(base, offset)),
+        Place::Window(displacement) => {
+            put(out, at(R15, displacement));
+            out.set_segment_prefix(Register::FS);
+        }
+        Place::Own(mem) => put(out, mem),
+    }
 }
 
 /// A slot behind the guest's registers, for addresses that are computed in two steps.

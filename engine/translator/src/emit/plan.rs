@@ -145,6 +145,9 @@ impl Plan {
             return plan;
         }
         plan.written = instructions.iter().map(|ins| written_registers(ins, info)).collect();
+        if mode.is_mirrored() {
+            return plan;
+        }
         let (groups, decided, window) = (Vec::new(), Vec::new(), Window::new(0));
         let mut planner = Planner { plan, free, groups, decided, window, written: [0; 16], fence: 0 };
         for (n, ins) in instructions.iter().enumerate() {
@@ -355,7 +358,7 @@ fn stack_access(ins: &Instruction) -> Option<(i64, i64, bool)> {
 }
 
 /// By how much the stack pointer moves; `None`: nobody knows.
-fn stack_movement(ins: &Instruction, written: u32) -> Option<i64> {
+pub(super) fn stack_movement(ins: &Instruction, written: u32) -> Option<i64> {
     if written & 1 << RSP == 0 {
         return Some(0);
     }

@@ -201,6 +201,9 @@ impl Emitter<'_> {
             self.asm.call_to(self.stubs.bounce_begin);
             return;
         }
+        if self.is_mirrored() {
+            return self.mirrored_address(ea);
+        }
         if self.mode.has(Mode::ALIGN) {
             // The slow path checks each access; programs that ask for this are few.
             self.address_for_slow_path(ea);

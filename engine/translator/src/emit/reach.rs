@@ -9,12 +9,14 @@ use crate::asm::{Mem, R11, R15, RCX, Reg, Size, at, cond, gs};
 use crate::cpu::{Cpu, off};
 
 /// Where an access is made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 pub(super) enum Place {
     /// So far from the host address in R11.
     Host(i32),
     /// So far from the stack pointer, in the window.
     Window(i32),
+    /// At the program's own address, which is also the host's ([`super::mirrored`]).
+    Own(Mem),
 }
 
 impl Emitter<'_> {
@@ -66,7 +68,7 @@ impl Emitter<'_> {
     }
 
     /// An exit to the current instruction, without shared checks.
-    fn plain_exit(&mut self) -> usize {
+    pub(super) fn plain_exit(&mut self) -> usize {
         let target = self.offset as u32;
         self.exits.push(Exit {
             site: 0,
@@ -91,6 +93,9 @@ impl Emitter<'_> {
 
     /// Where the current instruction's memory operand is.
     pub(super) fn operand_place(&mut self, ea: &Ea, size: u32, write: bool, read: bool) -> Place {
+        if self.is_mirrored() {
+            return self.mirrored_place(ea);
+        }
         match self.plan.reaches.get(self.number).map(|reaches| reaches.operand) {
             Some(Reach::Window) => {
                 self.held = self.was_held;
@@ -121,6 +126,9 @@ impl Emitter<'_> {
 
     /// Where the current instruction's push or pop is, so far from the stack pointer.
     pub(super) fn stack_place(&mut self, displacement: i64, size: usize, write: bool) -> Place {
+        if self.is_mirrored() {
+            return self.mirrored_stack_place(displacement as i32);
+        }
         if let Some(Reach::Window) = self.plan.reaches.get(self.number).map(|reaches| reaches.stack) {
             return Place::Window(displacement as i32);
         }
@@ -137,6 +145,7 @@ impl Emitter<'_> {
                 self.asm.byte(FS);
                 self.asm.load_sized(Size::of(size), to, at(R15, displacement));
             }
+            Place::Own(mem) => self.asm.load_sized(Size::of(size), to, mem),
         }
     }
 
@@ -148,6 +157,7 @@ impl Emitter<'_> {
                 self.asm.byte(FS);
                 self.asm.store_sized(Size::of(size), at(R15, displacement), from);
             }
+            Place::Own(mem) => self.asm.store_sized(Size::of(size), mem, from),
         }
     }
 }

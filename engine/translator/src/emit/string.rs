@@ -116,6 +116,9 @@ impl Emitter<'_> {
         let number = self.remember(ins);
         // MOVS and STOS write no flags, but what surrounds them does.
         let keep = self.keep_flags;
+        if fast && self.mode.is_mirrored() && self.repeat_mirrored(ins, shape, number) {
+            return;
+        }
         match ins.mnemonic() {
             Mnemonic::Movsb | Mnemonic::Movsw | Mnemonic::Movsd | Mnemonic::Movsq if fast => {
                 self.save_flags();
@@ -127,7 +130,11 @@ impl Emitter<'_> {
                 self.fill_in_page(shape, helper);
                 self.restore_flags(keep);
             }
-            Mnemonic::Scasb if fast && !keep => self.scan_in_page(ins.has_repne_prefix(), helper),
+            Mnemonic::Scasb if fast && !keep => {
+                self.probes = true;
+                self.scan_in_page(ins.has_repne_prefix(), helper);
+                self.probes = false;
+            }
             _ => {
                 self.call_system(number, self.stubs.string);
                 return;
@@ -139,6 +146,40 @@ impl Emitter<'_> {
         self.restore_flags(keep && !matches!(ins.mnemonic(), Mnemonic::Scasb));
         self.call_system(number, self.stubs.string);
         self.asm.bind(done);
+    }
+
+    /// MOVS and STOS where memory is mirrored: the host's own, on the program's addresses; whether that can be. A fault
+    /// in their midst finds the guest's registers where they belong, but for the count
+    /// ([`crate::translate::Code::is_repeated`]).
+    fn repeat_mirrored(&mut self, ins: &Instruction, shape: &Shape, number: usize) -> bool {
+        /// Elements: what can be moved within the latency that an interrupt may see.
+        const MOST: i32 = 1 << 16;
+        let (opcode, copies) = match ins.mnemonic() {
+            Mnemonic::Movsb | Mnemonic::Movsw | Mnemonic::Movsd | Mnemonic::Movsq => (0xa4, true),
+            Mnemonic::Stosb | Mnemonic::Stosw | Mnemonic::Stosd | Mnemonic::Stosq => (0xaa, false),
+            _ => return false,
+        };
+        let keep = self.keep_flags;
+        let (helper, done) = (self.asm.label(), self.asm.label());
+        self.save_flags();
+        self.asm.cmp_imm(R10, MOST);
+        self.asm.jcc(cond::A, helper);
+        if copies {
+            self.jump_if_inside(RSI, helper);
+        }
+        self.jump_if_inside(RDI, helper);
+        self.restore_flags(keep);
+        self.flags_saved = false;
+        self.asm.mov(RCX, R10);
+        self.asm.bytes(&[0xf3]);
+        self.asm.bytes(string_opcode(opcode, shape.size));
+        self.asm.mov(R10, RCX);
+        self.asm.jmp(done);
+        self.asm.bind(helper);
+        self.restore_flags(keep);
+        self.call_system(number, self.stubs.string);
+        self.asm.bind(done);
+        true
     }
 
     /// Puts live flags aside, so that probes may write them until [`Emitter::restore_flags`]. Writes RCX.
