@@ -21,7 +21,8 @@ fn main() -> ExitCode {
     let arguments = Arguments::from_args();
     let mut trials = Vec::new();
     for case in lodge_conformance::suite() {
-        let again = case.clone();
+        let case = std::sync::Arc::new(case);
+        let again = std::sync::Arc::clone(&case);
         let mirrored = Trial::test(format!("mirrored/{}", case.name), move || {
             let _guard = MIRROR.lock().unwrap_or_else(PoisonError::into_inner);
             run(&again, Mirroring::Always)

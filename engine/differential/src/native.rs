@@ -207,7 +207,7 @@ unsafe fn child(exchange: *mut Exchange, memory: i32, go: i32, done: i32) -> ! {
         libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
         let fixed = |at: u64, length: usize, protection, flags, fd| {
             // Addresses may be reserved that nothing of this program's lies at.
-            let free = if lodge_arena::verify().is_ok() { libc::MAP_FIXED } else { libc::MAP_FIXED_NOREPLACE };
+            let free = if lodge_arena::inside() { libc::MAP_FIXED } else { libc::MAP_FIXED_NOREPLACE };
             let got = libc::mmap(at as *mut _, length, protection, flags | free, fd, 0);
             if got as u64 != at {
                 libc::_exit(100);

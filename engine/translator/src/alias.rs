@@ -47,6 +47,9 @@ impl Alias {
         if host == libc::MAP_FAILED {
             return None;
         }
+        // A child process has no business there. If the host does not heed that, no harm is done.
+        // SAFETY: the new mapping.
+        unsafe { libc::madvise(host, *length, libc::MADV_DONTFORK) };
         Some(Self { host: host.cast(), length: *length })
     }
 

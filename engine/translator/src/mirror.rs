@@ -42,7 +42,11 @@ pub const ARENA_BITS: std::ops::Range<u8> = 41..49;
 /// See [`ARENA_BITS`].
 pub const ARENA_NUMBER: u8 = 3;
 /// Bytes at both ends of the arena where nothing lies.
-pub const GUARD: u64 = 64 << 30;
+pub const GUARD: u64 = lodge_arena::GUARD;
+const _: () = assert!(
+    lodge_arena::ARENA.start == (ARENA_NUMBER as u64) << ARENA_BITS.start
+        && lodge_arena::ARENA.end == (ARENA_NUMBER as u64 + 1) << ARENA_BITS.start
+);
 
 /// Nothing is shown.
 const NONE: u64 = u64::MAX;

@@ -487,7 +487,7 @@ impl TranslatorVcpu {
         }
         if self.cpu().how == 0
             && Mode(self.cpu().mode).is_mirrored()
-            && matches!(trap as u8, vector::PAGE_FAULT | vector::GENERAL_PROTECTION)
+            && matches!(trap as u8, vector::PAGE_FAULT | vector::GENERAL_PROTECTION | vector::STACK_FAULT)
         {
             // At the program's own address; the slow path knows what it raises, or how it is to be done.
             if self.shared.code.lock().is_repeated(pc) {

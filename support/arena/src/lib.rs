@@ -56,7 +56,7 @@ use crate::preparation::Preparation;
 /// Where all of a program that has entered lies: the addresses whose bits 41 and up are 3.
 pub const ARENA: Range<u64> = 0x600_0000_0000..0x800_0000_0000;
 /// Bytes at both ends of the arena in which nothing is mapped.
-pub const GUARD: u64 = 4 << 30;
+pub const GUARD: u64 = 64 << 30;
 /// The arena without its guards.
 pub const USABLE: Range<u64> = ARENA.start + GUARD..ARENA.end - GUARD;
 

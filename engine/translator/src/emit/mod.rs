@@ -406,7 +406,10 @@ impl<'a> Emitter<'a> {
             }
             Mnemonic::Clflush | Mnemonic::Clflushopt => {
                 let ea = Ea::of(ins);
+                // Nothing is accessed that would find a fault.
+                self.probes = true;
                 self.probe(&ea, 1, false);
+                self.probes = false;
                 true
             }
             _ if is_system(ins) => self.system(ins),
