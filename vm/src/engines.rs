@@ -105,7 +105,7 @@ mod tests {
             }
         }
         fn capabilities(&self) -> Capabilities {
-            Capabilities { max_vcpus: 1, physical_address_bits: 40 }
+            Capabilities { max_vcpus: 1, physical_address_bits: 40, maps_at_guest_addresses: false }
         }
         fn create(&self, _: PartitionSpec) -> Result<Arc<dyn Partition>, EngineError> {
             Err(EngineError::Internal("a fake".into()))

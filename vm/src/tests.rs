@@ -30,7 +30,7 @@ impl Engine for Scripted {
         Verdict::Usable("always".into())
     }
     fn capabilities(&self) -> Capabilities {
-        Capabilities { max_vcpus: 4, physical_address_bits: 40 }
+        Capabilities { max_vcpus: 4, physical_address_bits: 40, maps_at_guest_addresses: false }
     }
     fn create(&self, spec: PartitionSpec) -> Result<Arc<dyn Partition>, EngineError> {
         let flags = (0..spec.vcpus).map(|_| Arc::new(Flag::default())).collect();

@@ -13,6 +13,8 @@ pub struct Capabilities {
     pub max_vcpus: u32,
     /// Bits of physical address that the guest may use.
     pub physical_address_bits: u8,
+    /// It can map guest programs' memory at the guest's own addresses, where the process has nothing else there.
+    pub maps_at_guest_addresses: bool,
 }
 
 /// Whether an engine can be used on this host.

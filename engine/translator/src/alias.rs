@@ -1,4 +1,4 @@
-//! Guest RAM mapped again where emitted code can use it best: at a low host address.
+//! Guest RAM mapped again where emitted code can use it best: at a low host address, in the arena ([`lodge_arena`]).
 //!
 //! The FS base that makes a guest's stack addresses host addresses is the difference of the two
 //! ([`crate::emit::plan`]), and must be canonical. For stacks in the upper half, where kernels have theirs, it is only
@@ -9,11 +9,11 @@
 
 use std::os::fd::AsRawFd;
 
+use lodge_arena::USABLE;
 use vm_memory::FileOffset;
 
-/// Where to try: room for the largest guest lies between two of these.
-const PLACES: std::ops::Range<usize> = 1..8;
-const DISTANCE: usize = 1 << 40;
+/// Distance of places to try, from the arena's start up: the kernel places all else from its end down.
+const DISTANCE: usize = 64 << 30;
 
 /// One region's second mapping.
 pub struct Alias {
@@ -25,18 +25,21 @@ impl Alias {
     /// Maps regions of (guest physical address, bytes, file) so that all have the same distance to their guest
     /// address. `None`: there is no such place.
     pub fn of_all(regions: &[(u64, usize, FileOffset)]) -> Option<Vec<Self>> {
-        PLACES.rev().find_map(|place| regions.iter().map(|region| Self::new(place * DISTANCE, region)).collect())
+        let places = (USABLE.start..USABLE.end).step_by(DISTANCE);
+        places.into_iter().find_map(|base| regions.iter().map(|region| Self::new(base, region)).collect())
     }
 
-    fn new(base: usize, (start, length, file): &(u64, usize, FileOffset)) -> Option<Self> {
-        let at = base.checked_add(usize::try_from(*start).ok()?)?;
+    fn new(base: u64, (start, length, file): &(u64, usize, FileOffset)) -> Option<Self> {
+        let at = base
+            .checked_add(*start)
+            .filter(|at| at.checked_add(*length as u64).is_some_and(|end| end <= USABLE.end))?;
         let protection = libc::PROT_READ | libc::PROT_WRITE;
         let flags = libc::MAP_SHARED | libc::MAP_NORESERVE | libc::MAP_FIXED_NOREPLACE;
         let offset = libc::off_t::try_from(file.start()).ok()?;
         // SAFETY: a new mapping where nothing is mapped; the result is checked.
         let host = unsafe {
             libc::mmap(
-                std::ptr::without_provenance_mut(at),
+                std::ptr::without_provenance_mut(at as usize),
                 *length,
                 protection,
                 flags,

@@ -87,7 +87,7 @@ impl Engine for Translator {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities { max_vcpus: MAX_VCPUS, physical_address_bits: PHYSICAL_BITS }
+        Capabilities { max_vcpus: MAX_VCPUS, physical_address_bits: PHYSICAL_BITS, maps_at_guest_addresses: true }
     }
 
     fn create(&self, spec: PartitionSpec) -> Result<Arc<dyn Partition>, EngineError> {

@@ -45,6 +45,8 @@ pub fn examine() -> (String, bool) {
     let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
     let release = rustix::system::uname().release().to_string_lossy().into_owned();
     let temporary = std::env::temp_dir();
+    // Before anything here makes a thread.
+    let direct = direct(lodge_arena::examine());
     let host = [
         processor(),
         system(&release),
@@ -52,6 +54,7 @@ pub fn examine() -> (String, bool) {
         memory(&read("/proc/meminfo")),
         memfd(),
         mappings(&read("/proc/sys/vm/max_map_count")),
+        direct,
     ];
     let more = [
         space(Path::new("."), "disk images here"),
@@ -186,6 +189,17 @@ fn mappings(text: &str) -> Finding {
             "sudo sysctl vm.max_map_count=65530",
         ),
         Err(_) => lacking("vm.max_map_count is unknown", "mount -t proc proc /proc"),
+    }
+}
+
+/// Whether the translator can have the address space that it maps guest programs' memory in.
+fn direct(possible: Result<(), lodge_arena::Error>) -> Finding {
+    match possible {
+        Ok(()) => good("guest programs' memory can be mapped directly"),
+        Err(error) => lacking(
+            format!("guest programs' memory cannot be mapped directly, the translator is slower: {error}"),
+            error.remedy(),
+        ),
     }
 }
 
@@ -324,6 +338,8 @@ mod tests {
         check(&memory(""), Grade::Lacking, "/proc/meminfo");
         check(&mappings("65530\n"), Grade::Good, "65530");
         check(&mappings("100\n"), Grade::Lacking, "vm.max_map_count");
+        check(&direct(Ok(())), Grade::Good, "directly");
+        check(&direct(Err(lodge_arena::Error::AddressSpaceLimit)), Grade::Lacking, "ulimit -v unlimited");
         check(&namespaces("15000\n", ""), Grade::Good, "can be made");
         check(&namespaces("15000\n", "1\n"), Grade::Good, "can be made");
         check(&namespaces("15000\n", "0\n"), Grade::Lacking, "unprivileged_userns_clone=1");

@@ -34,8 +34,15 @@ fn main() -> ExitCode {
             return ExitCode::from(WRONG_USAGE);
         }
     };
+    let arena = match &cli.command {
+        Command::Run(args) => run::enter_arena(args),
+        _ => Ok(()),
+    };
     let filter = EnvFilter::try_from_env("LODGE_LOG").unwrap_or_else(|_| EnvFilter::new("warn"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).without_time().init();
+    if let Err(error) = arena {
+        tracing::info!("guest programs' memory cannot be mapped directly: {error}");
+    }
     let status = match cli.command {
         Command::Run(args) => run::run(&args).unwrap_or_else(|error| {
             terminal::restore();

@@ -65,6 +65,20 @@ impl RunError {
     }
 }
 
+/// Starts lodge over where the engine that will be taken can map guest programs' memory directly, if it has use for that.
+/// To be called before there is any thread or output. What is wrong with the arguments, [`run`] tells.
+///
+/// # Errors
+///
+/// lodge cannot be started over; it works all the same.
+pub fn enter_arena(args: &RunArgs) -> Result<(), lodge_arena::Error> {
+    let chosen = args.plan().ok().and_then(|plan| engines::choose(&engines::all(), &plan.engine).ok());
+    if chosen.is_some_and(|chosen| chosen.engine.capabilities().maps_at_guest_addresses) {
+        lodge_arena::enter()?;
+    }
+    Ok(())
+}
+
 /// Runs a machine. The exit status.
 ///
 /// # Errors

@@ -64,6 +64,26 @@ pub enum Error {
 }
 
 impl Error {
+    /// What would mend it.
+    #[must_use]
+    pub fn remedy(&self) -> &'static str {
+        match self {
+            Self::Threads(_) | Self::Arguments | Self::Occupied(_) | Self::Outside { .. } => {
+                "leave out libraries that are loaded into every program (LD_PRELOAD)"
+            }
+            Self::Static => "use a build for glibc that is dynamically linked and position-independent",
+            Self::AddressSpaceLimit => "ulimit -v unlimited",
+            Self::Privileged => "take the set-user-id bit and file capabilities from the program",
+            Self::ShadowStack => "switch shadow stacks off for it: GLIBC_TUNABLES=glibc.cpu.x86_shstk=off",
+            Self::Unreadable { .. } => "make the file readable; in a sandbox, mount /proc",
+            Self::Malformed { .. } => "build the program with the system's own linker",
+            Self::Refused { .. } => {
+                "use a kernel or sandbox that allows mappings to be moved (no CONFIG_MSEAL_SYSTEM_MAPPINGS)"
+            }
+            Self::Placement => "sudo sysctl vm.legacy_va_layout=0",
+        }
+    }
+
     /// From a system call's failure.
     pub(crate) fn refused(what: &'static str) -> impl FnOnce(io::Error) -> Self {
         move |source| Self::Refused { what, source }
