@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
+use lodge_engine_api::Mirroring;
 use lodge_vm::engines::Choice;
 
 use crate::values;
@@ -55,6 +56,9 @@ pub struct RunArgs {
     /// Engine: auto, translator or kvm
     #[arg(long, value_name = "NAME", default_value = "auto")]
     pub engine: String,
+    /// Whether programs of the guest that compute for long get their memory mapped as they see it: auto, off or always
+    #[arg(long, value_name = "WHEN", default_value = "auto")]
+    pub mirror: String,
     /// Network: none
     #[arg(long, value_name = "SPEC")]
     pub net: Vec<String>,
@@ -146,6 +150,8 @@ pub struct Plan {
     pub kernel: PathBuf,
     /// The engine.
     pub engine: Choice,
+    /// Which programs' memory is mirrored, if lodge is where it has to be for that.
+    pub mirroring: Mirroring,
     /// The disks, in order.
     pub disks: Vec<DiskPlan>,
     /// The serial ports, in order; at most four.
@@ -170,6 +176,12 @@ impl RunArgs {
             name @ ("translator" | "kvm") => Choice::Named(name.to_owned()),
             other => return Err(value("--engine", format!("'{other}' is not one of auto, translator, kvm"))),
         };
+        let mirroring = match self.mirror.as_str() {
+            "auto" => Mirroring::Auto,
+            "off" => Mirroring::Never,
+            "always" => Mirroring::Always,
+            other => return Err(value("--mirror", format!("'{other}' is not one of auto, off, always"))),
+        };
         let mut serials: Vec<_> = self.serial.iter().map(|text| serial("--serial", text)).collect::<Result<_, _>>()?;
         let console = self.virtio_console.as_deref().map(|text| serial("--virtio-console", text)).transpose()?;
         let console = console.unwrap_or(SerialPlan::None);
@@ -188,7 +200,7 @@ impl RunArgs {
         }
         let disks = self.disk.iter().map(|text| disk(text)).collect::<Result<_, _>>()?;
         let kernel = self.kernel.clone().ok_or(UsageError::NothingToBoot)?;
-        Ok(Plan { kernel, engine, disks, serials, console })
+        Ok(Plan { kernel, engine, mirroring, disks, serials, console })
     }
 
     fn refuse_what_is_not_there(&self) -> Result<(), UsageError> {

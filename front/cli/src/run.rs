@@ -9,6 +9,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use lodge_backend::{CharStream, Disk, DiskError, FdStream, NullStream, Overlay, RawDisk, SocketStream};
+use lodge_engine_api::Mirroring;
 use lodge_vm::engines::{self, Choice, Chosen, NoEngine};
 use lodge_vm::{Backends, Boot, Config, Handle, OnReboot, Outcome, Phase, Vm, VmError};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
@@ -72,7 +73,8 @@ impl RunError {
 ///
 /// lodge cannot be started over; it works all the same.
 pub fn enter_arena(args: &RunArgs) -> Result<(), lodge_arena::Error> {
-    let chosen = args.plan().ok().and_then(|plan| engines::choose(&engines::all(), &plan.engine).ok());
+    let plan = args.plan().ok().filter(|plan| plan.mirroring != Mirroring::Never);
+    let chosen = plan.and_then(|plan| engines::choose(&engines::all(), &plan.engine).ok());
     if chosen.is_some_and(|chosen| chosen.engine.capabilities().maps_at_guest_addresses) {
         lodge_arena::enter()?;
     }
@@ -102,7 +104,7 @@ pub fn run(args: &RunArgs) -> Result<u8, RunError> {
         on_reboot: if args.no_reboot { OnReboot::End } else { OnReboot::Restart },
         timeout: args.timeout,
         code_cache: CODE_CACHE,
-        mirroring: Default::default(),
+        mirroring: if lodge_arena::inside() { plan.mirroring } else { Mirroring::Never },
     };
     let signal = watch_signals(handle.clone()).map_err(RunError::Stdio)?;
     eprintln!("lodge: {} engine ({why}), {} CPU, {} MiB", engine.name(), config.vcpus, config.memory >> 20);
