@@ -98,6 +98,9 @@ pub struct Emitter<'a> {
     held: Option<u8>,
     /// The same, before the instruction.
     was_held: Option<u8>,
+    /// What scratch registers hold, and held before the instruction.
+    copies: operands::Copies,
+    old_copies: operands::Copies,
     /// The instruction's offset in the block, and in the page.
     guest: u16,
     offset: u64,
@@ -166,6 +169,8 @@ impl<'a> Emitter<'a> {
             number: 0,
             held: None,
             was_held: None,
+            copies: operands::Copies::default(),
+            old_copies: operands::Copies::default(),
             guest: 0,
             offset: start,
             next: start,
@@ -279,7 +284,12 @@ impl<'a> Emitter<'a> {
         self.waits = operands::reports_x87_errors(instruction);
         self.map.push(MapEntry { host: self.asm.offset() as u16, guest: self.guest });
         self.was_held = self.held.take();
+        self.old_copies = std::mem::take(&mut self.copies);
+        let checked = self.checked;
         self.checks();
+        if self.checked != checked {
+            self.old_copies = operands::Copies::default();
+        }
     }
 
     /// What a block does first where flags may be parked: brings them back if they are live, and says that they are

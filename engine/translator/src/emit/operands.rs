@@ -33,6 +33,93 @@ impl Plan {
     }
 }
 
+/// Parked registers of which a copy is in a scratch register, from one instruction to the next.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Copies {
+    in_rcx: Option<u8>,
+    in_r11: Option<u8>,
+}
+
+impl Copies {
+    fn place(self, number: u8) -> Option<Reg> {
+        match () {
+            () if self.in_r11 == Some(number) => Some(R11),
+            () if self.in_rcx == Some(number) => Some(RCX),
+            () => None,
+        }
+    }
+
+    fn content(self, reg: Reg) -> Option<u8> {
+        if reg == R11 { self.in_r11 } else { self.in_rcx }
+    }
+
+    /// What is left of them beside what an instruction needs.
+    fn left(self, needs: &Scratch) -> Self {
+        let &Scratch { counter, high, memory, r11 } = needs;
+        Self {
+            in_rcx: self.in_rcx.filter(|_| !counter && !memory && !high),
+            in_r11: self.in_r11.filter(|_| !r11 && !high),
+        }
+    }
+
+    /// What is left of them behind an instruction: not where it has put others, and none of what it may have changed.
+    fn without(self, plan: &Plan) -> Self {
+        let kept = |reg: Reg, number: &u8| plan.moved.iter().all(|(other, place)| *place != reg && other != number);
+        Self {
+            in_rcx: self.in_rcx.filter(|number| kept(RCX, number)),
+            in_r11: self.in_r11.filter(|number| kept(R11, number)),
+        }
+    }
+
+    fn note(&mut self, reg: Reg, number: u8) {
+        match reg {
+            R11 => self.in_r11 = Some(number),
+            RCX => self.in_rcx = Some(number),
+            _ => {}
+        }
+    }
+}
+
+/// What an instruction needs of the scratch registers.
+struct Scratch {
+    /// RCX is to be the guest's.
+    counter: bool,
+    /// It names a high byte.
+    high: bool,
+    /// It has an operand in memory.
+    memory: bool,
+    /// R11 is in use for it.
+    r11: bool,
+}
+
+fn takes_r11(place: Place) -> bool {
+    match place {
+        Place::Own(mem) => mem.base == Some(R11) || mem.index.is_some_and(|(index, _)| index == R11),
+        _ => true,
+    }
+}
+
+/// Whether an instruction gives a register a value, all of it, that does not depend on what was there.
+fn is_made(ins: &Instruction, accesses: &[OpAccess], number: u8) -> bool {
+    // These may leave it alone.
+    if matches!(ins.mnemonic(), Mnemonic::Bsf | Mnemonic::Bsr | Mnemonic::Lar | Mnemonic::Lsl) {
+        return false;
+    }
+    let mut made = false;
+    for (n, access) in (0..ins.op_count()).zip(accesses) {
+        if ins.op_kind(n) == OpKind::Register
+            && let Some(gpr) = GprOperand::of(ins.op_register(n))
+            && gpr.number == number
+        {
+            if *access != OpAccess::Write || gpr.bytes < 4 {
+                return false;
+            }
+            made = true;
+        }
+    }
+    made
+}
+
 impl Emitter<'_> {
     /// Emits an ordinary instruction.
     pub(super) fn plain(&mut self, ins: &Instruction) {
@@ -52,6 +139,7 @@ impl Emitter<'_> {
             self.rename(ins, &mut out, &Plan::default());
             self.encode(&out);
             self.held = self.was_held;
+            self.copies = self.old_copies;
             return;
         }
 
@@ -78,29 +166,40 @@ impl Emitter<'_> {
         };
         self.probes = memory.is_some() && !self.names_few(ins, counter);
         let place = memory.map(|_| self.operand_place(&Ea::of(ins), size, writes, reads));
-        let plan = self.plan(&gprs, used, counter, high, memory.is_some());
+        let made = |number: u8| is_made(ins, &accesses, number);
+        let needs = Scratch { counter, high, memory: memory.is_some(), r11: place.is_some_and(takes_r11) };
+        let copies = self.old_copies.left(&needs);
+        let plan = self.plan(&gprs, used, &needs, copies, made);
         let mut out = *ins;
         if let Some(place) = place {
             place_memory(ins, &mut out, place, &plan, high);
         }
         self.rename(ins, &mut out, &plan);
         self.encode(&out);
-        self.restore(&gprs, ins, &accesses, &plan);
+        self.restore(&gprs, ins, &accesses, &plan, copies);
         if writes {
             self.commit();
         }
         self.probes = false;
     }
 
-    /// Decides where parked registers go, and brings them there.
-    fn plan(&mut self, gprs: &[GprOperand], used: u32, counter: bool, high: bool, memory: bool) -> Plan {
+    /// Decides where parked registers go, and brings them there unless they are `made` by the instruction from nothing.
+    fn plan(
+        &mut self,
+        gprs: &[GprOperand],
+        used: u32,
+        needs: &Scratch,
+        copies: Copies,
+        made: impl Fn(u8) -> bool,
+    ) -> Plan {
+        let &Scratch { counter, high, memory, r11 } = needs;
         let mut plan = Plan { counter, ..Plan::default() };
         let mut free = Vec::new();
         let base_in_rcx = high && memory && !counter;
         if !counter && !base_in_rcx {
             free.push(RCX);
         }
-        if !memory && !high {
+        if !r11 && !high {
             free.push(R11);
         }
         if counter {
@@ -113,7 +212,15 @@ impl Emitter<'_> {
             if plan.host(gpr.number).is_some_and(|reg| !high || reg.0 < 8) {
                 continue;
             }
-            let reg = free.pop().unwrap_or_else(|| {
+            let copy = copies.place(gpr.number).filter(|copy| free.contains(copy));
+            let wanted = |number: u8| gprs.iter().any(|other| other.number == number);
+            let spare = || {
+                // Rather not where another register that the instruction names is already.
+                let other = |reg: &Reg| copies.content(*reg).is_some_and(|number| number != gpr.number && wanted(number));
+                free.iter().rposition(|reg| !other(reg)).or(free.len().checked_sub(1))
+            };
+            let place = copy.and_then(|copy| free.iter().position(|reg| *reg == copy)).or_else(spare);
+            let reg = place.map(|place| free.remove(place)).unwrap_or_else(|| {
                 let taken = |reg: Reg| plan.borrowed.iter().any(|(r, _)| *r == reg);
                 let lender = LENDERS.into_iter().find(|&reg| used & 1 << reg.0 == 0 && !taken(reg));
                 let reg = lender.unwrap_or(RDX);
@@ -124,6 +231,7 @@ impl Emitter<'_> {
             });
             match host(gpr.number) {
                 Some(home) => self.asm.mov(reg, home),
+                None if copy == Some(reg) || made(gpr.number) => {}
                 None => self.asm.load(reg, gs(off::gpr(gpr.number))),
             }
             plan.moved.push((gpr.number, reg));
@@ -151,7 +259,14 @@ impl Emitter<'_> {
     }
 
     /// Brings registers that were moved for the instruction back home. No flags.
-    fn restore(&mut self, gprs: &[GprOperand], ins: &Instruction, accesses: &[OpAccess], plan: &Plan) {
+    fn restore(
+        &mut self,
+        gprs: &[GprOperand],
+        ins: &Instruction,
+        accesses: &[OpAccess],
+        plan: &Plan,
+        copies: Copies,
+    ) {
         let written = |number: u8| {
             (0..ins.op_count()).any(|n| {
                 ins.op_kind(n) == OpKind::Register
@@ -167,6 +282,10 @@ impl Emitter<'_> {
             }
         }
         debug_assert!(plan.moved.len() <= gprs.len() + 1);
+        self.copies = copies.without(plan);
+        for &(number, reg) in plan.moved.iter().filter(|(number, _)| host(*number).is_none()) {
+            self.copies.note(reg, number);
+        }
         for &(reg, slot) in &plan.borrowed {
             self.asm.load(reg, gs(off::spill(slot)));
         }
