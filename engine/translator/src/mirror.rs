@@ -17,9 +17,12 @@
 //! ([`Cpu::show_page`]): if they permit the access to a page of RAM, it is mapped, with those around it that the program
 //! has used before, and the instruction goes on. If not, the instruction is run again through the bounce buffer, which
 //! knows all of the architecture. What is shown is what a TLB may hold: a page is shown for reading only until it is
-//! dirty, never for writing if code has been translated from it, and flushes are acted on at once ([`Mirror::flush`]).
+//! dirty, never for writing if code has been translated from it, and flushes are acted on at once ([`Shared::flush_mirror`]).
 //!
-//! Lock order: the partition's `world`, then `shown`.
+//! Code of the program that is shown is known by its address, so that exits to other pages can lead straight to it
+//! ([`crate::translate::Code::sever`]).
+//!
+//! Lock order: the partition's `world`, then `shown`, then `code`.
 #![expect(unsafe_code, reason = "maps guest RAM at addresses that the guest chooses")]
 // UNSAFETY: fixed mappings outside the arena only, where nothing of lodge's lies; emitted code alone reaches them.
 
@@ -32,10 +35,12 @@ use std::time::{Duration, Instant};
 use lodge_engine_api::Mirroring;
 use lodge_x86::paging::{Access, AccessKind, PagingContext, PagingMode, PhysicalMemory, Translation, walk};
 use parking_lot::Mutex;
+use rustc_hash::FxHashMap;
 
 use crate::cpu::Cpu;
 use crate::memory::{PAGE, Ram};
 use crate::mode::Mode;
+use crate::partition::Shared;
 
 /// The bits of an address that tell whether it lies in the arena, and what they are there.
 pub const ARENA_BITS: std::ops::Range<u8> = 41..49;
@@ -70,6 +75,8 @@ pub struct Mirror {
     mirroring: Mirroring,
     /// The root table of the address space that is shown, or [`NONE`].
     root: AtomicU64,
+    /// How many have been shown.
+    number: AtomicU64,
     shown: Mutex<Shown>,
 }
 
@@ -83,6 +90,39 @@ struct Run {
     writable: bool,
 }
 
+/// Where the code lies that the program which is shown has run, in pages.
+#[derive(Default)]
+struct Code {
+    /// Guest physical page by linear page.
+    at: FxHashMap<u64, u64>,
+    /// And the other way round.
+    of: FxHashMap<u64, u64>,
+    /// Some lies at more than one address.
+    ambiguous: bool,
+}
+
+impl Code {
+    /// Notes a page; whether what was known is no longer so.
+    fn note(&mut self, home: u64, page: u64) -> bool {
+        if self.at.get(&page) == Some(&home) {
+            return false;
+        }
+        let other = self.of.insert(home, page);
+        let twice = other.is_some_and(|other| other != page);
+        self.ambiguous |= twice;
+        self.at.insert(page, home).is_some() || twice
+    }
+
+    /// Forgets a page; whether it was known.
+    fn forget(&mut self, page: u64) -> bool {
+        let home = self.at.remove(&page);
+        if let Some(home) = home {
+            self.of.remove(&home);
+        }
+        home.is_some()
+    }
+}
+
 /// What is shown.
 #[derive(Default)]
 struct Shown {
@@ -92,6 +132,7 @@ struct Shown {
     large: bool,
     /// The last page that was asked for, and how often in a row.
     asked: (u64, u32),
+    code: Code,
     /// Since when.
     since: Option<Instant>,
 }
@@ -143,7 +184,7 @@ impl Mirror {
                 }
             },
         };
-        Self { mirroring, root: AtomicU64::new(NONE), shown: Mutex::default() }
+        Self { mirroring, root: AtomicU64::new(NONE), number: AtomicU64::new(0), shown: Mutex::default() }
     }
 
     /// Whether anything may ever be shown.
@@ -161,12 +202,14 @@ impl Mirror {
         self.root.load(Ordering::SeqCst) == root
     }
 
-    /// Shows another address space, or none. No vCPU may be in emitted code, and all have to look again before they are.
-    pub fn show(&self, root: Option<u64>) {
+    /// Shows another address space. No vCPU may be in emitted code, and all have to look again before they are.
+    pub fn show(&self, root: u64) {
         let mut shown = self.shown.lock();
         shown.clear();
+        shown.code = Code::default();
+        self.number.fetch_add(1, Ordering::SeqCst);
         shown.since = Some(Instant::now());
-        self.root.store(root.unwrap_or(NONE), Ordering::SeqCst);
+        self.root.store(root, Ordering::SeqCst);
     }
 
     /// The page at `gpa` has come to hold code: it is not to be written any more without a look.
@@ -176,33 +219,60 @@ impl Mirror {
         }
     }
 
-    /// One page's translation was flushed.
-    pub fn flush_page(&self, linear: u64, ram: &Ram, paging: &PagingContext) {
-        let root = self.root.load(Ordering::SeqCst);
-        if root == NONE {
-            return;
-        }
-        let mut shown = self.shown.lock();
-        shown.hide(linear / PAGE, 1);
-        if shown.large {
-            const HUGE: u64 = (1 << 30) / PAGE;
-            let first = linear / PAGE & !(HUGE - 1);
-            shown.look_again(first..first + HUGE, ram, root, paging);
-        }
+    /// Changes each time that another address space is shown.
+    pub fn number(&self) -> u64 {
+        self.number.load(Ordering::SeqCst)
     }
 
-    /// All translations were flushed: pages whose translation is what it was stay. `paging` is some vCPU's.
-    pub fn flush(&self, ram: &Ram, paging: &PagingContext) {
-        let root = self.root.load(Ordering::SeqCst);
-        if root != NONE {
-            let mut shown = self.shown.lock();
-            shown.look_again(0..END / PAGE, ram, root, paging);
-        }
+    /// Whether code of the program that is shown lies at one address only.
+    pub fn may_link(&self) -> bool {
+        !self.shown.lock().code.ambiguous
     }
 
     /// Whether what is shown has been for so long that another may follow.
     pub fn may_show(&self, after: Duration) -> bool {
         self.shown.lock().since.is_none_or(|since| since.elapsed() >= after)
+    }
+}
+
+impl Shared {
+    /// Code at `gpa` is about to be run at `linear` by the program that is shown.
+    pub fn note_code(&self, gpa: u64, linear: u64) {
+        let mut shown = self.mirror.shown.lock();
+        if shown.code.note(gpa / PAGE, linear / PAGE) {
+            self.code.lock().sever();
+        }
+    }
+
+    /// One page's translation was flushed. `paging` is some vCPU's.
+    pub fn flush_mirrored_page(&self, linear: u64, paging: &PagingContext) {
+        let root = self.mirror.root.load(Ordering::SeqCst);
+        if root == NONE {
+            return;
+        }
+        let mut shown = self.mirror.shown.lock();
+        let page = linear / PAGE;
+        shown.hide(page, 1);
+        let mut moved = shown.code.forget(page);
+        if shown.large {
+            const HUGE: u64 = (1 << 30) / PAGE;
+            let first = page & !(HUGE - 1);
+            moved |= shown.look_again(first..first + HUGE, &self.ram, root, paging);
+        }
+        if moved {
+            self.code.lock().sever();
+        }
+    }
+
+    /// All translations were flushed: pages whose translation is what it was stay.
+    pub fn flush_mirror(&self, paging: &PagingContext) {
+        let root = self.mirror.root.load(Ordering::SeqCst);
+        if root != NONE {
+            let mut shown = self.mirror.shown.lock();
+            if shown.look_again(0..END / PAGE, &self.ram, root, paging) {
+                self.code.lock().sever();
+            }
+        }
     }
 }
 
@@ -268,11 +338,13 @@ impl Shown {
         }
     }
 
-    /// Hides what is no longer what it was, among some pages.
-    fn look_again(&mut self, pages: std::ops::Range<u64>, ram: &Ram, root: u64, paging: &PagingContext) {
+    /// Hides what is no longer what it was, among some pages; whether code was among it.
+    fn look_again(&mut self, pages: std::ops::Range<u64>, ram: &Ram, root: u64, paging: &PagingContext) -> bool {
         if paging.mode != PagingMode::FourLevel {
             // Of a vCPU that can't tell.
-            return self.clear();
+            self.clear();
+            self.code = Code::default();
+            return true;
         }
         let mut paging = *paging;
         paging.root = root;
@@ -293,6 +365,14 @@ impl Shown {
         for page in stale {
             self.hide(page, 1);
         }
+        let known = self.code.at.iter().filter(|(page, _)| pages.contains(page));
+        let moved: Vec<u64> = known
+            .filter(|&(&page, &home)| {
+                look(ram, paging, page).is_none_or(|now| now.gpa / PAGE != home || !now.executable || now.page_size != PAGE)
+            })
+            .map(|(&page, _)| page)
+            .collect();
+        moved.into_iter().fold(false, |any, page| self.code.forget(page) || any)
     }
 
     /// Shows a run; whether the host could.
@@ -365,7 +445,7 @@ impl Cpu {
         context.regions.flush_page(linear, pcid);
         // Which address space has a PCID is not known here.
         if linear < END && (mirrored || pcid.is_some()) {
-            context.shared.mirror.flush_page(linear, &context.shared.ram, &context.paging);
+            context.shared.flush_mirrored_page(linear, &context.paging);
         }
     }
 
@@ -373,7 +453,7 @@ impl Cpu {
     /// dropped.
     pub fn flush_mirror(&mut self) {
         let context = self.context();
-        context.shared.mirror.flush(&context.shared.ram, &context.paging);
+        context.shared.flush_mirror(&context.paging);
     }
 
     /// Shows the page at `linear`, if the program may access it so, and it is RAM that can be accessed without more ado;

@@ -153,6 +153,8 @@ pub struct Code {
     /// Pages whose data are written beside code: how often since their code was last dropped, and how often before it
     /// is dropped again.
     mixed: Map<u64, (u32, u32)>,
+    /// Far exits that lead straight to code: where their displacement lies, and what they led to at first.
+    linked: Map<u64, u64>,
     /// Stubs of each mode.
     indirect: Map<u32, ModeStubs>,
     /// Counts up at each reset: numbers of exits are valid in one generation.
@@ -184,6 +186,7 @@ impl Code {
             seconds: Map::default(),
             system: Vec::new(),
             mixed: Map::default(),
+            linked: Map::default(),
             indirect: Map::default(),
             generation: 0,
             counts: Counts::default(),
@@ -216,6 +219,7 @@ impl Code {
         self.seconds.clear();
         self.system.clear();
         self.mixed.clear();
+        self.linked.clear();
         self.indirect.clear();
         self.generation += 1;
         self.counts.resets += 1;
@@ -323,6 +327,9 @@ impl Code {
     /// Has an exit lead straight to its target's code, or, where the target's second page has to be checked each time,
     /// to the jump cache.
     pub fn chain(&mut self, exit: Exit, target: &Found) {
+        if exit.far {
+            return self.link(exit, target);
+        }
         let to = if target.second.is_some() {
             let Some(stub) = self.emit_far(exit.target.into(), Mode(target.mode)) else { return };
             stub
@@ -333,13 +340,41 @@ impl Code {
         } else {
             target.entry
         };
-        let cell = exit.site & !7;
-        let at = (exit.site - cell) as usize;
+        self.lead(exit.site, to);
+        self.counts.chained += 1;
+    }
+
+    /// Has the jump whose displacement lies at `site` lead to `to`; where it has led.
+    fn lead(&mut self, site: u64, to: u64) -> u64 {
+        let cell = site & !7;
+        let at = (site - cell) as usize;
         let mut bytes = self.cache.peek(cell);
-        let relative = (to.wrapping_sub(exit.site + 4)) as u32;
+        let relative = to.wrapping_sub(site + 4) as u32;
+        let old = u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
         bytes[at..at + 4].copy_from_slice(&relative.to_le_bytes());
         self.cache.patch(cell, bytes);
+        (site + 4).wrapping_add_signed(i64::from(old as i32))
+    }
+
+    /// Has a far exit lead straight to what now lies at its target, until [`Code::sever`]; where the target's second page
+    /// has to be checked each time, to the jump cache.
+    fn link(&mut self, exit: Exit, target: &Found) {
+        let Some(own) = self.mode_stubs(Mode(target.mode)) else { return };
+        if target.second.is_some() || Mode(target.mode).has(Mode::LARGE) {
+            self.lead(exit.site, own.indirect);
+        } else {
+            let before = self.lead(exit.site, target.indirect_entry);
+            // What another vCPU has linked meanwhile did not lead there at first.
+            self.linked.entry(exit.site).or_insert(before);
+        }
         self.counts.chained += 1;
+    }
+
+    /// Takes all far exits' links away: what they lead to may no longer lie where it did.
+    pub fn sever(&mut self) {
+        for (site, before) in std::mem::take(&mut self.linked) {
+            self.lead(site, before);
+        }
     }
 
     /// Code that goes to a place in the current page by way of the jump cache.

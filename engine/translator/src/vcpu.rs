@@ -42,6 +42,8 @@ pub struct TranslatorVcpu {
     _quiet: Quiet,
     enter: extern "sysv64" fn(u64),
     generation: u64,
+    /// Which address space is shown ([`crate::mirror::Mirror::number`]).
+    mirror: u64,
     frames: Frames,
 }
 
@@ -83,7 +85,7 @@ impl TranslatorVcpu {
         let enter = unsafe { std::mem::transmute::<u64, extern "sysv64" fn(u64)>(stubs.enter) };
         let frames = Frames::new()?;
         let _quiet = crate::signal::keep_off();
-        let mut vcpu = Self { shared, context, _stack: stack, _quiet, enter, generation, frames };
+        let mut vcpu = Self { shared, context, _stack: stack, _quiet, enter, generation, mirror: 0, frames };
         vcpu.cpu().frames_top = vcpu.frames.top();
         let mut state = CpuState::reset(vcpu.signature());
         if index != 0 {
@@ -121,6 +123,12 @@ impl TranslatorVcpu {
             self.context.regions.forbid_writes(page);
         }
         self.cpu().renew_mirrored();
+        let number = self.shared.mirror.number();
+        if number != self.mirror {
+            // What a program's code was found by may be of another time.
+            self.mirror = number;
+            self.context.regions.forget_code();
+        }
         let generation = self.shared.code.lock().generation;
         if generation != self.generation {
             self.generation = generation;
@@ -209,7 +217,8 @@ impl TranslatorVcpu {
     fn show(&mut self, root: u64) {
         let shared = Arc::clone(&self.shared);
         let world = shared.stop_others(self.context.index);
-        shared.mirror.show(Some(root));
+        shared.mirror.show(root);
+        shared.code.lock().sever();
         for mailbox in &shared.mailboxes {
             mailbox.chores.store(true, Ordering::SeqCst);
         }
@@ -253,6 +262,9 @@ impl TranslatorVcpu {
         let base = lip & !(page - 1);
         self.cpu().code_base = base;
         let mode = Mode(mode);
+        if mode.has(Mode::MIRRORED) {
+            self.shared.note_code(translation.gpa, lip);
+        }
         let found = self.shared.code.lock().find(translation.gpa, mode);
         if let Some(found) = found {
             return self.check_second(found, lip, page);
@@ -428,7 +440,8 @@ impl TranslatorVcpu {
         let Some(exit) = exit else { return 0 };
         let how = if exit.plain { Mode::PLAIN } else { 0 };
         let cpu = self.cpu();
-        let linear = cpu.code_base.wrapping_add(exit.target.into());
+        let distance = if exit.far { i64::from(exit.target as i32) } else { exit.target.into() };
+        let linear = cpu.code_base.wrapping_add_signed(distance);
         cpu.lip = if cpu.is_64() { linear } else { linear & 0xffff_ffff };
         cpu.source = exit.source;
         if current != generation || self.stop_requested() || self.cpu().refuses_target() {
@@ -439,7 +452,7 @@ impl TranslatorVcpu {
         }
         let before = self.cpu().code_base;
         if let Some(found) = self.find(how)
-            && self.cpu().code_base == before
+            && if exit.far { self.may_link() } else { self.cpu().code_base == before }
         {
             let mut code = self.shared.code.lock();
             if code.generation == generation && code.is_current(&found) {
@@ -447,6 +460,11 @@ impl TranslatorVcpu {
             }
         }
         how
+    }
+
+    /// Whether a far exit may lead straight to its target: as long as programs' code is where it is.
+    fn may_link(&mut self) -> bool {
+        Mode(self.cpu().mode).is_mirrored() && self.shared.mirror.may_link()
     }
 
     fn stop_requested(&self) -> bool {

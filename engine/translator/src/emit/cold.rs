@@ -52,6 +52,8 @@ pub(super) enum Cold {
     Far {
         enter: Label,
         target: i64,
+        /// Where it can be linked.
+        exit: Option<usize>,
     },
     Poll {
         enter: Label,
@@ -108,7 +110,7 @@ impl Emitter<'_> {
                     self.asm.jmp(back);
                     self.asm.bind(plain);
                     self.make_flags(remat);
-                    all.push_back(self.plain_exit_code(exit));
+                    all.push_back(self.exit_code(exit));
                 }
                 Cold::Window { enter, back, low, length, exit, guest, remat } => {
                     self.cold_map.push(MapEntry { host, guest });
@@ -122,16 +124,19 @@ impl Emitter<'_> {
                     self.asm.jmp(back);
                     self.asm.bind(plain);
                     self.make_flags(remat);
-                    all.push_back(self.plain_exit_code(exit));
+                    all.push_back(self.exit_code(exit));
                 }
                 Cold::Plain { enter, exit } => {
                     self.asm.bind(enter);
-                    all.push_back(self.plain_exit_code(exit));
+                    all.push_back(self.exit_code(exit));
                 }
-                Cold::Far { enter, target } => {
+                Cold::Far { enter, target, exit } => {
                     self.asm.bind(enter);
                     self.linear(target);
-                    self.asm.jmp_to(self.indirect);
+                    match exit {
+                        Some(exit) => all.push_back(self.exit_code(exit)),
+                        None => self.asm.jmp_to(self.indirect),
+                    }
                 }
                 Cold::Poll { enter } => {
                     self.asm.bind(enter);

@@ -167,7 +167,8 @@ impl Emitter<'_> {
                     Target::Page(offset) => {
                         let enter = self.asm.label();
                         self.asm.jcc(condition, enter);
-                        self.cold.push(Cold::Far { enter, target: offset });
+                        let exit = self.far_exit(offset);
+                        self.cold.push(Cold::Far { enter, target: offset, exit });
                     }
                     Target::Wrapping(_) => {
                         let not_taken = self.asm.label();
@@ -293,7 +294,16 @@ impl Emitter<'_> {
             }
             Target::Page(offset) => {
                 self.linear(offset);
-                self.asm.call_to(self.indirect);
+                match self.far_exit(offset) {
+                    Some(exit) => {
+                        let enter = self.asm.label();
+                        self.cold.push(Cold::Chain { enter, exit });
+                        self.align_displacement(1);
+                        self.asm.byte(0xe8);
+                        self.patchable(enter);
+                    }
+                    None => self.asm.call_to(self.indirect),
+                }
             }
             Target::Wrapping(offset) => {
                 self.wrapped(offset);

@@ -525,6 +525,10 @@ impl<'a> Emitter<'a> {
             self.align_displacement(1);
             self.asm.byte(0xe9);
             self.patchable(enter);
+        } else if let Some(exit) = self.far_exit(target) {
+            self.linear(target);
+            let cold = self.exit_code(exit);
+            self.cold.push(cold);
         } else {
             self.asm.store_imm32(gs(off::SOURCE), self.source(target));
             self.linear(target);
@@ -545,8 +549,19 @@ impl<'a> Emitter<'a> {
         let enter = self.asm.label();
         self.cold.push(Cold::Chain { enter, exit: self.exits.len() });
         let source = self.source(target);
-        self.exits.push(Exit { site: 0, target: target as u32, source, polled, parked: self.parked, plain: false });
+        self.exits.push(Exit { site: 0, target: target as u32, source, polled, parked: self.parked, plain: false, far: false });
         enter
+    }
+
+    /// An exit to a place in another page that can be linked to what lies there: as long as it does, which is known of
+    /// programs that are mirrored ([`crate::mirror`]).
+    pub(super) fn far_exit(&mut self, target: i64) -> Option<usize> {
+        let linkable = self.mode.is_mirrored() && !self.mode.has(Mode::LARGE);
+        let near = i32::try_from(target).ok().filter(|_| linkable)?;
+        let source = self.source(target);
+        let (target, parked) = (near as u32, self.parked);
+        self.exits.push(Exit { site: 0, target, source, polled: false, parked, plain: false, far: true });
+        Some(self.exits.len() - 1)
     }
 
     /// Has the displacement of a jump with an opcode of `opcode` bytes lie in one aligned cell of eight.

@@ -77,12 +77,13 @@ impl Emitter<'_> {
             polled: false,
             parked: self.parked,
             plain: true,
+            far: false,
         });
         self.exits.len() - 1
     }
 
-    /// The jump of such an exit, and what it leads to at first.
-    pub(super) fn plain_exit_code(&mut self, exit: usize) -> Cold {
+    /// The jump of an exit that is emitted where it is taken, and what it leads to at first.
+    pub(super) fn exit_code(&mut self, exit: usize) -> Cold {
         let enter = self.asm.label();
         self.align_displacement(1);
         self.asm.byte(0xe9);

@@ -6,7 +6,7 @@
 pub struct Exit {
     /// Address of the displacement to patch.
     pub site: u64,
-    /// Target, relative to the start of the page that the block lies in.
+    /// Target, relative to the start of the page that the block lies in; of a far exit as a signed number.
     pub target: u32,
     /// Where in the page the branch is, or [`Cpu::NO_SOURCE`]: what is at fault if the target is.
     pub source: u32,
@@ -16,6 +16,8 @@ pub struct Exit {
     pub parked: bool,
     /// The target is to be the translation without shared checks.
     pub plain: bool,
+    /// The target lies in another page, and its linear address is in R11.
+    pub far: bool,
 }
 
 impl Exit {
@@ -30,6 +32,7 @@ impl Exit {
         record[16] = u8::from(self.polled);
         record[17] = u8::from(self.parked);
         record[18] = u8::from(self.plain);
+        record[19] = u8::from(self.far);
         record
     }
 
@@ -42,6 +45,7 @@ impl Exit {
             polled: *record.get(16)? != 0,
             parked: *record.get(17)? != 0,
             plain: *record.get(18)? != 0,
+            far: *record.get(19)? != 0,
         })
     }
 }
