@@ -1,6 +1,9 @@
 //! What the machine does around a guest: ends, reports, signals, other kernels.
 
-use lodge_tests::{TestVm, finish, guest, lodge_with, multiboot, run, write_file};
+use std::ops::Range;
+use std::process::Command;
+
+use lodge_tests::{TestVm, finish, guest, lodge, lodge_with, multiboot, run, write_file};
 use rustix::process::{Pid, Signal, kill_process};
 
 /// `cli; hlt; jmp .-3`: sleeps for ever.
@@ -120,6 +123,43 @@ fn a_guest_that_loops_with_interrupts_off_is_ended() {
         let (status, output) = vm.wait();
         assert_eq!(status, expected, "{output}");
     }
+}
+
+/// Where the process of a machine has mapped what can be accessed, while the guest sleeps.
+fn mappings(mut command: Command) -> Vec<Range<u64>> {
+    let mut vm = TestVm::start(command.env("LODGE_LOG", "info"));
+    vm.expect("machine built");
+    let maps = std::fs::read_to_string(format!("/proc/{}/maps", vm.id())).unwrap();
+    let accessible = maps.lines().filter(|line| !line.contains(" ---") && !line.contains("[vsyscall]"));
+    let number = |digits: &str| u64::from_str_radix(digits, 16).unwrap();
+    let range = |line: &str| {
+        let (start, rest) = line.split_once('-').unwrap();
+        number(start)..number(rest.split(' ').next().unwrap())
+    };
+    accessible.map(range).collect()
+}
+
+#[test]
+#[ignore = "boots a VM: run by `cargo xtask test`"]
+fn all_of_lodge_is_in_the_arena() {
+    let kernel = multiboot(SLEEP);
+    let mut command = run();
+    command.arg("--kernel").arg(kernel.path()).args(["--serial", "none", "--cpus", "2", "--timeout", "600"]);
+    let mapped = mappings(command);
+    assert!(mapped.len() > 20);
+    for range in mapped {
+        assert!(range.start >= 0x601_0000_0000 && range.end <= 0x7ff_0000_0000, "{range:x?}");
+    }
+}
+
+#[test]
+#[ignore = "boots a VM: run by `cargo xtask test`"]
+fn a_limit_keeps_lodge_out_of_the_arena_and_it_runs() {
+    let kernel = multiboot(SLEEP);
+    let mut command = Command::new("sh");
+    command.args(["-c", "ulimit -v 16000000; exec \"$0\" \"$@\""]).arg(lodge()).args(["run", "--kernel"]);
+    command.arg(kernel.path()).args(["--serial", "none", "--timeout", "600"]);
+    assert!(mappings(command).iter().any(|range| range.end > 0x800_0000_0000));
 }
 
 /// A file's first half.

@@ -20,8 +20,6 @@ const STAT: &str = "/proc/self/stat";
 #[derive(Debug)]
 pub struct Facts {
     pub auxiliary: Vec<Auxiliary>,
-    /// Where the heap begins.
-    pub heap: u64,
 }
 
 impl Facts {
@@ -35,14 +33,13 @@ impl Facts {
         let fields: Vec<_> = fields.split_whitespace().collect();
         let field = |number: usize| fields.get(number - 3).and_then(|text| text.parse::<u64>().ok());
         let threads = field(20).ok_or_else(|| malformed(STAT, "there is no number of threads"))?;
-        let heap = field(47).ok_or_else(|| malformed(STAT, "there is no start of the heap"))?;
 
         let bytes = std::fs::read(AUXILIARY).map_err(Error::unreadable(AUXILIARY))?;
         let word = |bytes: &[u8]| bytes.try_into().map(u64::from_ne_bytes).unwrap_or(0);
         let entries = bytes.chunks_exact(16).map(|entry| (word(&entry[..8]), word(&entry[8..])));
         let auxiliary: Vec<_> = entries.take_while(|(kind, _)| *kind != libc::AT_NULL).collect();
 
-        let facts = Self { auxiliary, heap };
+        let facts = Self { auxiliary };
         if threads != 1 {
             return Err(Error::Threads(threads));
         }

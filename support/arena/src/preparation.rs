@@ -95,7 +95,7 @@ impl Preparation {
             }
         }
         let stack = build_stack(&contents, &own, at_stack)?;
-        let layout = layout(&facts, &program, bias, &stack);
+        let layout = layout(&program, bias, &stack);
 
         let low = LOWEST.iter().find_map(|start| Reservation::new(*start..USABLE.start).ok());
         let low = low.ok_or_else(|| Error::refused("a reservation")(io::Error::last_os_error()))?;
@@ -188,9 +188,9 @@ fn build_stack(contents: &Contents, own: &Reservation, random: u64) -> Result<Bu
     Ok(built)
 }
 
-/// `struct prctl_mm_map` (Linux, include/uapi/linux/prctl.h): what /proc shows of the process. The heap is where it was,
-/// where it cannot grow.
-fn layout(facts: &Facts, program: &Image, bias: u64, stack: &Built) -> [u64; 13] {
+/// `struct prctl_mm_map` (Linux, include/uapi/linux/prctl.h): what /proc shows of the process. The heap of
+/// brk(2) is in the upper guard, where it can never grow: the C library then maps its own.
+fn layout(program: &Image, bias: u64, stack: &Built) -> [u64; 13] {
     let (code, data) = program.code_and_data();
     let Built { pointer, arguments, environment, auxiliary, .. } = stack;
     let there = |address: u64| address.wrapping_add(bias);
@@ -201,8 +201,8 @@ fn layout(facts: &Facts, program: &Image, bias: u64, stack: &Built) -> [u64; 13]
         there(code.end),
         there(data.start),
         there(data.end),
-        facts.heap,
-        facts.heap,
+        USABLE.end,
+        USABLE.end,
         *pointer,
         arguments.start,
         arguments.end,

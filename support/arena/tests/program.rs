@@ -11,6 +11,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use lodge_arena::{Entered, Error, USABLE, enter, examine, inside, verify};
 
+/// What comes before the name of the program to be, which is the first argument.
+const PREFIX: &str = "program:";
 /// Arguments of each program after its name, and the environment variable that it is given.
 const ARGUMENTS: &[&str] = &["", "two words", "\u{fc}"];
 const VARIABLE: (&str, &str) = ("LODGE_ARENA_TEST", "a = b");
@@ -44,16 +46,19 @@ const TESTS: &[(&str, fn())] = &[
 ];
 
 fn main() -> ExitCode {
-    let name = std::env::args().nth(1).unwrap_or_default();
-    if let Some((_, program)) = PROGRAMS.iter().find(|(known, _)| *known == name) {
+    let arguments: Vec<_> = std::env::args().skip(1).collect();
+    if let Some(name) = arguments.first().and_then(|first| first.strip_prefix(PREFIX)) {
+        let (_, program) = PROGRAMS.iter().find(|(known, _)| *known == name).unwrap();
         return program();
     }
     // The harness's options that list tests are known; others are not needed.
-    if std::env::args().any(|argument| argument == "--list") {
+    if arguments.iter().any(|argument| argument == "--list") {
         TESTS.iter().for_each(|(name, _)| println!("{name}: test"));
         return ExitCode::SUCCESS;
     }
-    for (name, test) in TESTS {
+    let parts: Vec<_> = arguments.iter().filter(|argument| !argument.starts_with('-')).collect();
+    let wanted = |name: &str| parts.is_empty() || parts.iter().any(|part| name.contains(part.as_str()));
+    for (name, test) in TESTS.iter().filter(|(name, _)| wanted(name)) {
         test();
         println!("test {name} ... ok");
     }
@@ -69,7 +74,7 @@ fn this() -> Command {
 }
 
 fn run(mut command: Command, name: &str) -> (u32, Output) {
-    command.arg(name).args(ARGUMENTS).env(VARIABLE.0, VARIABLE.1);
+    command.arg(format!("{PREFIX}{name}")).args(ARGUMENTS).env(VARIABLE.0, VARIABLE.1);
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
     child.stdin.take().unwrap().write_all(b"what comes in").unwrap();
@@ -222,7 +227,7 @@ fn program_inside() -> ExitCode {
     std::io::stdin().read_to_string(&mut input).unwrap();
     assert_eq!(input, "what comes in");
     let shown = std::fs::read_to_string("/proc/self/cmdline").unwrap();
-    assert!(shown.ends_with(&format!("\0inside\0{}\0", ARGUMENTS.join("\0"))), "{shown:?}");
+    assert!(shown.ends_with(&format!("\0{PREFIX}inside\0{}\0", ARGUMENTS.join("\0"))), "{shown:?}");
     assert!(std::fs::read_to_string("/proc/self/environ").unwrap().contains(VARIABLE.1));
     // Nothing was left open by entering.
     let opened =
@@ -230,6 +235,9 @@ fn program_inside() -> ExitCode {
     let wrong = |path: &PathBuf| path.extension().is_some_and(|end| end == "2") || *path == this_path();
     assert_eq!(opened.filter(wrong).count(), 0);
 
+    // SAFETY: asks for memory that nobody uses.
+    let grown = unsafe { libc::sbrk(4096) };
+    assert_eq!(grown as isize, -1, "the heap cannot grow");
     let small = Box::new(1_u8);
     let large = vec![1_u8; 64 << 20];
     let blocks: Vec<_> = (0..1000).map(|n| vec![n as u8; n * 100]).collect();
