@@ -74,7 +74,14 @@ pub fn run(engine: &dyn Engine, case: &Case, mirroring: Mirroring) -> Result<(),
     }
     let cpuid = cpuid(case.vcpus)?;
     let start = setup::state(case, cpuid.lookup(1, 0)[0]);
-    let spec = PartitionSpec { memory: memory.clone(), vcpus: case.vcpus, cpuid, tsc_hz: TSC_HZ, code_cache: 2 << 20, mirroring };
+    let spec = PartitionSpec {
+        memory: memory.clone(),
+        vcpus: case.vcpus,
+        cpuid,
+        tsc_hz: TSC_HZ,
+        code_cache: 2 << 20,
+        mirroring,
+    };
     let partition = engine.create(spec).map_err(|error| Failure::Engine(error.to_string()))?;
     let board = Arc::new(Board::new(&case.events, case.pending, case.ending == Ending::Halt));
     board.connect((0..case.vcpus).filter_map(|index| partition.notifier(index)).collect());

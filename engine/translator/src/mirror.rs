@@ -368,11 +368,16 @@ impl Shown {
         let known = self.code.at.iter().filter(|(page, _)| pages.contains(page));
         let moved: Vec<u64> = known
             .filter(|&(&page, &home)| {
-                look(ram, paging, page).is_none_or(|now| now.gpa / PAGE != home || !now.executable || now.page_size != PAGE)
+                look(ram, paging, page)
+                    .is_none_or(|now| now.gpa / PAGE != home || !now.executable || now.page_size != PAGE)
             })
             .map(|(&page, _)| page)
             .collect();
-        moved.into_iter().fold(false, |any, page| self.code.forget(page) || any)
+        let any = !moved.is_empty();
+        for page in moved {
+            self.code.forget(page);
+        }
+        any
     }
 
     /// Shows a run; whether the host could.

@@ -549,7 +549,15 @@ impl<'a> Emitter<'a> {
         let enter = self.asm.label();
         self.cold.push(Cold::Chain { enter, exit: self.exits.len() });
         let source = self.source(target);
-        self.exits.push(Exit { site: 0, target: target as u32, source, polled, parked: self.parked, plain: false, far: false });
+        self.exits.push(Exit {
+            site: 0,
+            target: target as u32,
+            source,
+            polled,
+            parked: self.parked,
+            plain: false,
+            far: false,
+        });
         enter
     }
 

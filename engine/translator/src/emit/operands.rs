@@ -216,7 +216,8 @@ impl Emitter<'_> {
             let wanted = |number: u8| gprs.iter().any(|other| other.number == number);
             let spare = || {
                 // Rather not where another register that the instruction names is already.
-                let other = |reg: &Reg| copies.content(*reg).is_some_and(|number| number != gpr.number && wanted(number));
+                let other =
+                    |reg: &Reg| copies.content(*reg).is_some_and(|number| number != gpr.number && wanted(number));
                 free.iter().rposition(|reg| !other(reg)).or(free.len().checked_sub(1))
             };
             let place = copy.and_then(|copy| free.iter().position(|reg| *reg == copy)).or_else(spare);
@@ -259,14 +260,7 @@ impl Emitter<'_> {
     }
 
     /// Brings registers that were moved for the instruction back home. No flags.
-    fn restore(
-        &mut self,
-        gprs: &[GprOperand],
-        ins: &Instruction,
-        accesses: &[OpAccess],
-        plan: &Plan,
-        copies: Copies,
-    ) {
+    fn restore(&mut self, gprs: &[GprOperand], ins: &Instruction, accesses: &[OpAccess], plan: &Plan, copies: Copies) {
         let written = |number: u8| {
             (0..ins.op_count()).any(|n| {
                 ins.op_kind(n) == OpKind::Register
