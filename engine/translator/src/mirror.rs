@@ -5,9 +5,9 @@
 //! space is *shown* at a time, on all vCPUs that are in it.
 //!
 //! ```text
-//! 0                6 TiB   + guard            8 TiB - guard   8 TiB                  128 TiB
+//! 0               7.5 TiB                                   8 TiB                  128 TiB
 //! |  pages shown   | guard |  lodge's own memory  |   guard   |      pages shown     |
-//!                          '--------- the arena is all of this between 6 and 8 TiB
+//!                  '---------------- the arena ---------------'
 //! ```
 //!
 //! That is safe only in a process that has nothing of its own outside the arena, which whoever asks for mirroring has
@@ -27,7 +27,7 @@
 // UNSAFETY: fixed mappings outside the arena only, where nothing of lodge's lies; emitted code alone reaches them.
 
 use std::cell::Cell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -43,9 +43,9 @@ use crate::mode::Mode;
 use crate::partition::Shared;
 
 /// The bits of an address that tell whether it lies in the arena, and what they are there.
-pub const ARENA_BITS: std::ops::Range<u8> = 41..49;
+pub const ARENA_BITS: std::ops::Range<u8> = 39..47;
 /// See [`ARENA_BITS`].
-pub const ARENA_NUMBER: u8 = 3;
+pub const ARENA_NUMBER: u8 = 15;
 /// Bytes at both ends of the arena where nothing lies.
 pub const GUARD: u64 = lodge_arena::GUARD;
 const _: () = assert!(
@@ -64,6 +64,11 @@ const AROUND: u64 = 16;
 const MAPPINGS: usize = 24_000;
 /// How often in a row an access may be let try again.
 const PATIENCE: u32 = 4;
+
+/// What it costs to show a page with those around it, and to hide one, in microseconds; how many can be looked at in one.
+const SHOW_COST: u64 = 16;
+const CLOSE_COST: u64 = 4;
+const LOOKS_IN_ONE: u64 = 12;
 
 /// Whether the arena contains an address.
 const fn in_arena(address: u64) -> bool {
@@ -135,6 +140,11 @@ struct Shown {
     code: Code,
     /// Since when.
     since: Option<Instant>,
+    /// What it has cost since it was last assessed, in microseconds, roughly.
+    spent: u64,
+    assessed: Option<Instant>,
+    /// Address spaces that are not to be shown, and until when.
+    banned: VecDeque<(u64, Instant)>,
 }
 
 /// Reads page tables without leaving a trace.
@@ -202,14 +212,15 @@ impl Mirror {
         self.root.load(Ordering::SeqCst) == root
     }
 
-    /// Shows another address space. No vCPU may be in emitted code, and all have to look again before they are.
-    pub fn show(&self, root: u64) {
+    /// Shows another address space, or none. No vCPU may be in emitted code, and all have to look again before they are.
+    pub fn show(&self, root: Option<u64>) {
         let mut shown = self.shown.lock();
         shown.clear();
         shown.code = Code::default();
         self.number.fetch_add(1, Ordering::SeqCst);
-        shown.since = Some(Instant::now());
-        self.root.store(root, Ordering::SeqCst);
+        let now = Instant::now();
+        (shown.since, shown.assessed, shown.spent) = (Some(now), Some(now), 0);
+        self.root.store(root.unwrap_or(NONE), Ordering::SeqCst);
     }
 
     /// The page at `gpa` has come to hold code: it is not to be written any more without a look.
@@ -229,9 +240,48 @@ impl Mirror {
         !self.shown.lock().code.ambiguous
     }
 
-    /// Whether what is shown has been for so long that another may follow.
-    pub fn may_show(&self, after: Duration) -> bool {
-        self.shown.lock().since.is_none_or(|since| since.elapsed() >= after)
+    /// Whether a program has anything where lodge is: then it is better not shown, for it may use that often.
+    pub fn is_in_the_way(&self, ram: &Ram, root: u64) -> bool {
+        // The arena is one entry of the top-level table.
+        const _: () = assert!(ARENA_BITS.start == 39);
+        ram.read_u64(root + 8 * u64::from(ARENA_NUMBER)).is_none_or(|entry| entry & 1 != 0)
+    }
+
+    /// Whether an address space may be shown now: none took its turn just before, and it has not proved to cost too much.
+    pub fn may_show(&self, root: u64) -> bool {
+        /// Programs that take turns are not shown in turn.
+        const PAUSE: Duration = Duration::from_millis(200);
+        let mut shown = self.shown.lock();
+        let now = Instant::now();
+        shown.banned.retain(|(_, until)| *until > now);
+        shown.since.is_none_or(|since| now - since >= PAUSE) && shown.banned.iter().all(|(banned, _)| *banned != root)
+    }
+
+    /// Whether what is shown costs more than it can gain, as programs do that fork or change their mappings all the time.
+    /// Such a one is not shown again for a while.
+    pub fn costs_too_much(&self) -> bool {
+        /// Time to begin with, and between two looks.
+        const WINDOW: Duration = Duration::from_millis(40);
+        const BAN: Duration = Duration::from_secs(4);
+        const MOST_BANNED: usize = 16;
+        let mut shown = self.shown.lock();
+        let now = Instant::now();
+        let (Some(since), Some(assessed)) = (shown.since, shown.assessed) else { return false };
+        let window = now - assessed;
+        if window < WINDOW {
+            return false;
+        }
+        let spent = u128::from(std::mem::take(&mut shown.spent));
+        shown.assessed = Some(now);
+        // The first pages are the price of all that follows.
+        let dear = since != assessed && spent * 8 > window.as_micros();
+        if dear {
+            if shown.banned.len() == MOST_BANNED {
+                shown.banned.pop_front();
+            }
+            shown.banned.push_back((self.root.load(Ordering::SeqCst), now + BAN));
+        }
+        dear
     }
 }
 
@@ -317,6 +367,7 @@ impl Shown {
             let Some((start, stop)) = next.or_else(after) else { break };
             let stop = stop.min(end);
             close(start, stop - start);
+            self.spent += CLOSE_COST;
             from = stop;
         }
         self.forget(page, pages);
@@ -351,8 +402,10 @@ impl Shown {
         let paging = &paging;
         let write = Access::user(AccessKind::Write);
         let mut stale = Vec::new();
+        let mut looked = 0;
         let from = self.find(pages.start).map_or(pages.start, |(first, _)| first);
         for (&first, run) in self.runs.range(from..pages.end) {
+            looked += run.pages;
             for n in 0..run.pages {
                 let still = look(ram, paging, first + n).is_some_and(|now| {
                     now.gpa & !(PAGE - 1) == run.gpa + n * PAGE && (!run.writable || now.fills(paging, write))
@@ -362,6 +415,7 @@ impl Shown {
                 }
             }
         }
+        self.spent += looked / LOOKS_IN_ONE;
         for page in stale {
             self.hide(page, 1);
         }
@@ -492,6 +546,7 @@ impl Cpu {
             shown.clear();
         }
         self.context().counts.shown += 1;
+        shown.spent += SHOW_COST;
         shown.large |= translation.page_size > PAGE;
         let pieces = around(ram, &paging, page, &translation, &shown);
         let mut whole = true;

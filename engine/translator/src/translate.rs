@@ -330,6 +330,10 @@ impl Code {
         if exit.far {
             return self.link(exit, target);
         }
+        if exit.plain && target.second.is_some() {
+            // The jump cache leads to the translation that has just been left.
+            return;
+        }
         let to = if target.second.is_some() {
             let Some(stub) = self.emit_far(exit.target.into(), Mode(target.mode)) else { return };
             stub

@@ -196,10 +196,8 @@ impl TranslatorVcpu {
 
     /// An interrupt has come: whoever runs now runs often. A program that was met several times in a row is mirrored.
     fn sample(&mut self) {
-        /// Several: at 250 interrupts a second, 24 ms.
-        const TIMES: u32 = 6;
-        /// Programs that take turns are not mirrored in turn.
-        const PAUSE: std::time::Duration = std::time::Duration::from_millis(200);
+        /// Several: at 250 interrupts a second, 64 ms.
+        const TIMES: u32 = 16;
         let shared = Arc::clone(&self.shared);
         let cpu = self.cpu();
         if !shared.mirror.is_possible() || !cpu.is_64() || cpu.cpl() != 3 {
@@ -208,13 +206,19 @@ impl TranslatorVcpu {
         let root = self.context.paging.root;
         let (last, times) = self.context.met;
         self.context.met = if last == root { (root, times + 1) } else { (root, 1) };
-        if self.context.met.1 >= TIMES && !self.cpu().mirrored && shared.mirror.may_show(PAUSE) {
-            self.show(root);
+        let in_the_way = shared.mirror.is_in_the_way(&shared.ram, root);
+        let mirrored = self.cpu().mirrored;
+        match mirrored {
+            true if in_the_way || shared.mirror.costs_too_much() => self.show(None),
+            false if !in_the_way && self.context.met.1 >= TIMES && shared.mirror.may_show(root) => {
+                self.show(Some(root))
+            }
+            _ => {}
         }
     }
 
-    /// Mirrors the address space with that root table.
-    fn show(&mut self, root: u64) {
+    /// Mirrors the address space with that root table, or none.
+    fn show(&mut self, root: Option<u64>) {
         let shared = Arc::clone(&self.shared);
         let world = shared.stop_others(self.context.index);
         shared.mirror.show(root);
@@ -613,7 +617,7 @@ impl TranslatorVcpu {
             }
             if self.shared.mirror.is_eager() && self.cpu().is_64() && self.cpu().cpl() == 3 && !self.cpu().mirrored {
                 let root = self.context.paging.root;
-                self.show(root);
+                self.show(Some(root));
             }
             let stepping = self.cpu().system_flags & rflags::TF != 0;
             let shadow = std::mem::take(&mut self.context.shadow);

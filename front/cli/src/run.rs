@@ -15,7 +15,7 @@ use lodge_vm::{Backends, Boot, Config, Handle, OnReboot, Outcome, Phase, Vm, VmE
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::iterator::Signals;
 
-use crate::args::{DiskPlan, RunArgs, SerialPlan, UsageError};
+use crate::args::{DiskPlan, Plan, RunArgs, SerialPlan, UsageError};
 use crate::console::{Action, Escapes, PromptCommand};
 use crate::report;
 use crate::terminal::{self, Raw};
@@ -73,7 +73,10 @@ impl RunError {
 ///
 /// lodge cannot be started over; it works all the same.
 pub fn enter_arena(args: &RunArgs) -> Result<(), lodge_arena::Error> {
-    let plan = args.plan().ok().filter(|plan| plan.mirroring != Mirroring::Never);
+    // RAM has to find room there, twice.
+    const MOST: u64 = 128 << 30;
+    let wanted = |plan: &Plan| plan.mirroring != Mirroring::Never && args.memory <= MOST;
+    let plan = args.plan().ok().filter(wanted);
     let chosen = plan.and_then(|plan| engines::choose(&engines::all(), &plan.engine).ok());
     if chosen.is_some_and(|chosen| chosen.engine.capabilities().maps_at_guest_addresses) {
         lodge_arena::enter()?;

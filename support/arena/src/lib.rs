@@ -10,7 +10,7 @@
 //! ```text
 //!          64 KiB  ┌──────────────────────────────┐
 //!                  │ reserved: PROT_NONE          │  here others may map with MAP_FIXED
-//!           6 TiB  ├──────────────────────────────┤ ARENA.start
+//!         7.5 TiB  ├──────────────────────────────┤ ARENA.start
 //!                  │ guard: GUARD bytes, reserved │
 //!                  ├──────────────────────────────┤ USABLE.start
 //!                  │ free: large mappings at      │
@@ -18,9 +18,9 @@
 //!                  │             ▲                │
 //!                  │ the kernel's choice for all  │
 //!                  │ mappings, from above down    │
-//!                  ├──────────────────────────────┤ random, at most 128 GiB below the next
+//!                  ├──────────────────────────────┤ random, at most 16 GiB below the next
 //!                  │ reserved, and in it, each at │
-//!                  ├──────────────────────────────┤ 7.75 TiB
+//!                  ├──────────────────────────────┤ 32 GiB below the next
 //!                  │ a random place: program,     │
 //!                  │ loader, main stack, vDSO     │
 //!                  ├──────────────────────────────┤ USABLE.end
@@ -53,8 +53,9 @@ use std::ops::Range;
 pub use crate::error::Error;
 use crate::preparation::Preparation;
 
-/// Where all of a program that has entered lies: the addresses whose bits 41 and up are 3.
-pub const ARENA: Range<u64> = 0x600_0000_0000..0x800_0000_0000;
+/// Where all of a program that has entered lies: the addresses whose bits 39 and up are 15, which are one entry of a
+/// top-level page table.
+pub const ARENA: Range<u64> = 0x780_0000_0000..0x800_0000_0000;
 /// Bytes at both ends of the arena in which nothing is mapped.
 pub const GUARD: u64 = 64 << 30;
 /// The arena without its guards.

@@ -27,9 +27,9 @@ const USER_END: u64 = 0x7fff_ffff_f000;
 /// Where to begin below the arena: the first that is not below the host's vm.mmap_min_addr.
 const LOWEST: [u64; 3] = [64 << 10, 1 << 20, 16 << 20];
 /// The part of the arena in which each of program, loader, stack and vDSO has a random place in a quarter.
-const OWN: Range<u64> = ARENA.end - (256 << 30)..USABLE.end;
+const OWN: Range<u64> = USABLE.end - (32 << 30)..USABLE.end;
 /// How far below that the kernel begins to place mappings, at random.
-const JITTER: u64 = 128 << 30;
+const JITTER: u64 = 16 << 30;
 /// The largest alignment that segments have in practice.
 const LARGE: u64 = 2 << 20;
 /// The main stack where its size is not limited, and the most that it has where the limit is higher.
