@@ -232,6 +232,7 @@ impl Machine {
             cpuid: profile.table(&shape),
             tsc_hz,
             code_cache: config.code_cache,
+            kept_code: config.kept_code.clone(),
         })?;
         let world = World {
             ports: board.ports.clone(),
@@ -268,6 +269,7 @@ impl Machine {
     pub(crate) fn halt(&mut self) {
         self.processors = None;
         self.stop_world();
+        self.partition.retire();
     }
 
     /// What happens without the processors: devices that work on their own, and guest time.

@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use lodge_engine_api::KeptCode;
+
 /// What a machine shall be. Everything is checked before it gets here, but for what only building can tell.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -20,6 +22,8 @@ pub struct Config {
     pub timeout: Option<Duration>,
     /// Most bytes of generated code that an engine may keep.
     pub code_cache: usize,
+    /// Where it keeps some from one run to the next.
+    pub kept_code: Option<KeptCode>,
 }
 
 /// What is booted.

@@ -1,5 +1,6 @@
 //! Engines, partitions and virtual processors.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use lodge_x86::CpuState;
@@ -42,6 +43,20 @@ pub struct PartitionSpec {
     pub tsc_hz: u64,
     /// Most bytes of generated code that the engine may keep, for engines that generate any.
     pub code_cache: usize,
+    /// Where such engines keep code from one run to the next. `None`: nowhere.
+    pub kept_code: Option<KeptCode>,
+}
+
+/// Where generated code is kept from one run to the next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeptCode {
+    /// A folder that is its user's alone; made where there is none. What is in it is run as code.
+    pub folder: PathBuf,
+    /// Guests of one name share a file. It serves to find code that is likely to fit; whether it does is looked at.
+    pub name: String,
+    /// Whatever is taken from there is compared with what would be generated anew, and a difference is a panic: for
+    /// tests of the engine.
+    pub verify: bool,
 }
 
 /// Why an engine refuses or fails.
@@ -125,6 +140,10 @@ pub trait Partition: Send + Sync {
 
     /// Counters.
     fn statistics(&self) -> Statistics;
+
+    /// No vCPU will run any more: keep what is worth it ([`PartitionSpec::kept_code`]). Engines that keep nothing do
+    /// nothing.
+    fn retire(&self);
 }
 
 /// A virtual processor on its thread.

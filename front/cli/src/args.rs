@@ -55,6 +55,10 @@ pub struct RunArgs {
     /// Engine: auto, translator or kvm
     #[arg(long, value_name = "NAME", default_value = "auto")]
     pub engine: String,
+    /// Where translations of guest code are kept from one run to the next: auto, off or a folder that is yours alone;
+    /// auto is lodge/translations in the user's folder for caches
+    #[arg(long, value_name = "auto|off|DIR", default_value = "auto")]
+    pub translations: String,
     /// Network: none
     #[arg(long, value_name = "SPEC")]
     pub net: Vec<String>,
@@ -152,6 +156,19 @@ pub struct Plan {
     pub serials: Vec<SerialPlan>,
     /// The virtio console.
     pub console: SerialPlan,
+    /// Where translations are kept.
+    pub translations: TranslationsPlan,
+}
+
+/// Where translations are kept from one run to the next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TranslationsPlan {
+    /// Where the user's caches are.
+    Auto,
+    /// Nowhere.
+    Off,
+    /// There.
+    Folder(PathBuf),
 }
 
 /// Serial ports of a PC.
@@ -188,7 +205,13 @@ impl RunArgs {
         }
         let disks = self.disk.iter().map(|text| disk(text)).collect::<Result<_, _>>()?;
         let kernel = self.kernel.clone().ok_or(UsageError::NothingToBoot)?;
-        Ok(Plan { kernel, engine, disks, serials, console })
+        let translations = match self.translations.as_str() {
+            "auto" => TranslationsPlan::Auto,
+            "off" => TranslationsPlan::Off,
+            "" => return Err(value("--translations", "'' is not one of auto, off, DIR".into())),
+            folder => TranslationsPlan::Folder(folder.into()),
+        };
+        Ok(Plan { kernel, engine, disks, serials, console, translations })
     }
 
     fn refuse_what_is_not_there(&self) -> Result<(), UsageError> {
@@ -298,6 +321,15 @@ mod tests {
     fn a_console_on_stdio_takes_it_from_the_serial_port() {
         let plan = plan(&["--virtio-console", "stdio"]).unwrap();
         assert_eq!((plan.serials, plan.console), (vec![SerialPlan::None], SerialPlan::Stdio));
+    }
+
+    #[test]
+    fn translations_are_kept_unless_they_shall_not() {
+        let of = |arguments: &[&str]| plan(arguments).map(|plan| plan.translations);
+        assert_eq!(of(&[]), Ok(TranslationsPlan::Auto));
+        assert_eq!(of(&["--translations", "off"]), Ok(TranslationsPlan::Off));
+        assert_eq!(of(&["--translations", "./off"]), Ok(TranslationsPlan::Folder("./off".into())));
+        assert!(of(&["--translations", ""]).is_err());
     }
 
     #[test]
