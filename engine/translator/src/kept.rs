@@ -14,7 +14,7 @@ use std::sync::Arc;
 use iced_x86::{Decoder, DecoderOptions, Instruction};
 use lodge_engine_api::{CpuidTable, KeptCode};
 use lodge_vault::{Folder, Identity, Limits, Outcome, Place, Problem, Vault, Writer};
-use rustc_hash::{FxHashMap, FxHashSet, FxHasher};
+use rustc_hash::FxHasher;
 
 use crate::asm::{Asm, Places};
 use crate::emit::Pointed;
@@ -26,10 +26,13 @@ const LIMITS: Limits = Limits { file: 64 << 20, folder: 256 << 20 };
 const BEGINNING: usize = 16;
 /// Records that are looked at for one block. More than one has the same beginning where what follows was changed.
 const CANDIDATES: usize = 8;
-/// Blocks that a first run makes: a boot of Linux has about this many.
-const EXPECTED: usize = 100_000;
-/// Records that are kept for one place in a large page: code before and after the guest patched it.
+/// Slots of [`Recent`]: more than a boot of Linux makes blocks.
+const RECENT: usize = 1 << 17;
+/// Records that are kept for one place in a large page, by all runs but the first: code before and after the guest patched
+/// it.
 const VARIANTS: usize = 2;
+/// Bits of a key, the highest, that stand for the place alone, where it is in a large page.
+const PLACE_BITS: u32 = 32;
 /// Numbers of 16 bits that a record begins with, behind mode and place.
 const NUMBERS: usize = 6;
 
@@ -37,14 +40,27 @@ const NUMBERS: usize = 6;
 pub struct Kept {
     vault: Option<Vault>,
     writer: Option<Writer>,
-    /// What was given to the writer, by a hash of mode, place and bytes.
-    known: FxHashSet<u64>,
-    /// How many records there are for a place in a large page.
-    variants: FxHashMap<u64, u8>,
-    scratch: Vec<u8>,
+    recent: Recent,
+    /// The record behind the one that was found last: what was made in this order is mostly asked for in this order.
+    next: Option<Place>,
     complained: bool,
     /// Whatever is found is compared with what is emitted anew.
     pub verify: bool,
+}
+
+/// What was given to the writer, as far as hashes of mode, place and bytes have not taken each other's slots: what is
+/// made a second time should not be kept twice, but a table that knew all costs more than a few that are.
+struct Recent(Vec<u32>);
+
+impl Recent {
+    /// Adds a hash; whether it was there.
+    fn insert(&mut self, hash: u64) -> bool {
+        if self.0.is_empty() {
+            self.0 = vec![0; RECENT];
+        }
+        let (slot, tag) = ((hash >> 32) as usize % RECENT, hash as u32 | 1);
+        std::mem::replace(&mut self.0[slot], tag) == tag
+    }
 }
 
 /// What a block is a translation of.
@@ -70,15 +86,12 @@ impl Origin<'_> {
         hasher.finish()
     }
 
-    /// By what its record is found.
+    /// By what its record is found. In large pages there are as many places as there is code in them, and all variants
+    /// of one are beside each other.
     fn key(&self) -> u64 {
-        self.hash(BEGINNING)
-    }
-
-    /// What stands for the place alone, whatever code is there. Only of places in large pages: of those there are as
-    /// many as there is code in them.
-    fn place(&self) -> Option<u64> {
-        self.mode.has(Mode::LARGE).then(|| !self.hash(0))
+        let whole = self.hash(BEGINNING);
+        let place = if self.mode.has(Mode::LARGE) { self.hash(0) } else { whole };
+        place >> (64 - PLACE_BITS) << (64 - PLACE_BITS) | whole >> PLACE_BITS
     }
 }
 
@@ -156,7 +169,6 @@ impl<'a> Record<'a> {
         let (hot, cold) = asm.finished();
         let numbers: [usize; NUMBERS] =
             [length, instructions.len(), hot.len(), cold.len(), asm.relocations().len(), pointed.len()];
-        out.clear();
         out.extend_from_slice(&origin.mode.0.to_le_bytes());
         out.extend_from_slice(&u32::try_from(origin.page_offset).ok()?.to_le_bytes());
         for number in numbers {
@@ -202,71 +214,56 @@ impl Kept {
             }
         };
         let writer = Some(Writer::new(folder, &wanted.name, identity, LIMITS));
-        Some(Self {
-            vault,
-            writer,
-            known: FxHashSet::default(),
-            variants: FxHashMap::default(),
-            scratch: Vec::new(),
-            complained: false,
-            verify: wanted.verify,
-        })
+        Some(Self { vault, writer, recent: Recent(Vec::new()), next: None, complained: false, verify: wanted.verify })
     }
 
-    /// Whether there is anything to find.
-    pub fn has_any(&self) -> bool {
-        self.vault.is_some()
+    /// Mode and offset in the page of the block behind the one that was found last.
+    pub fn peek(&mut self) -> Option<(Mode, u64)> {
+        let bytes = self.vault.as_mut()?.record(self.next?)?;
+        let (mode, rest) = bytes.split_first_chunk()?;
+        let (place, _) = rest.split_first_chunk()?;
+        Some((Mode(u32::from_le_bytes(*mode)), u32::from_le_bytes(*place).into()))
     }
 
     /// Gives `take` the record for the code at the front of `origin`, if there is one. Of what `take` gives, `None`
     /// means that it was of no use.
     pub fn find<T>(&mut self, origin: &Origin<'_>, take: impl FnOnce(&Record<'_>) -> Option<T>) -> Option<T> {
         let vault = self.vault.as_mut()?;
-        let mut places = [None; CANDIDATES];
-        for (slot, place) in places.iter_mut().zip(vault.find(origin.key())) {
-            *slot = Some(place);
-        }
-        let fits =
-            |place: &Place| vault.record(*place).and_then(|bytes| Record::read(bytes, origin).map(drop)).is_some();
-        let place = places.into_iter().flatten().find(fits);
+        let mut fits = |place: &Place| vault.record(*place).is_some_and(|bytes| Record::read(bytes, origin).is_some());
+        let place = self.next.filter(&mut fits).or_else(|| {
+            let mut places = [None; CANDIDATES];
+            for (slot, place) in places.iter_mut().zip(vault.find(origin.key())) {
+                *slot = Some(place);
+            }
+            let mut fits =
+                |place: &Place| vault.record(*place).is_some_and(|bytes| Record::read(bytes, origin).is_some());
+            places.into_iter().flatten().find(&mut fits)
+        });
         if vault.damaged() > 0 && !self.complained {
             self.complained = true;
             tracing::warn!("a part of the kept translations is damaged; it is ignored and made anew");
         }
         let place = place?;
         vault.note_use(place);
-        take(&Record::read(vault.record(place)?, origin)?)
+        let bytes = vault.record(place)?;
+        self.next = Some(Vault::after(place, bytes.len()));
+        take(&Record::read(bytes, origin)?)
     }
 
     /// Keeps a block.
     pub fn add(&mut self, origin: &Origin<'_>, block: &Fresh<'_>) {
         let Some(writer) = &mut self.writer else { return };
-        if self.vault.is_none() && self.known.is_empty() {
-            // Growing by and by costs more than a table that is not filled.
-            self.known.reserve(EXPECTED);
-            self.variants.reserve(EXPECTED);
-        }
-        if !self.known.insert(origin.hash(block.length)) {
+        if self.recent.insert(origin.hash(block.length)) {
             return;
         }
-        let place = origin.place();
-        if let Some(place) = place {
-            // A kernel that chooses its address anew at each start has other code at the same places each time, as far
-            // as its own address is in it: that is not worth keeping over and over.
-            let before = self.vault.as_ref().map_or(0, |vault| vault.find(place).take(VARIANTS).count());
-            let variants = self.variants.entry(place).or_insert(before as u8);
-            *variants += 1;
-            if usize::from(*variants) > VARIANTS {
-                *variants = VARIANTS as u8;
-                return;
-            }
+        let key = origin.key();
+        // A kernel that chooses its address anew at each start has other code at the same places each time, as far as its
+        // own address is in it: that is not worth keeping over and over.
+        let is_enough = |vault: &Vault| vault.has_like(key, PLACE_BITS, VARIANTS);
+        if origin.mode.has(Mode::LARGE) && self.vault.as_ref().is_some_and(is_enough) {
+            return;
         }
-        if Record::write(&mut self.scratch, origin, block).is_some()
-            && writer.add(origin.key(), &self.scratch)
-            && let Some(place) = place
-        {
-            writer.also(place);
-        }
+        writer.add_with(key, |out| Record::write(out, origin, block).is_some());
     }
 
     /// Makes the file. Nothing is kept after that.

@@ -8,7 +8,7 @@ use iced_x86::Instruction;
 
 use crate::asm::{Places, Relocation};
 use crate::emit::Pointed;
-use crate::kept::{Fresh, Kept, Origin, Record};
+use crate::kept::{Fresh, Origin, Record};
 use crate::mode::Mode;
 use crate::stubs::Stubs;
 use crate::translate::{Code, Fetched, Made, ModeStubs, decode};
@@ -121,11 +121,6 @@ impl Code {
         if let Some(kept) = &mut self.kept {
             kept.finish();
         }
-    }
-
-    /// Whether blocks are kept from one run to the next.
-    pub(crate) fn keeps(&self) -> bool {
-        self.kept.as_ref().is_some_and(Kept::has_any)
     }
 }
 

@@ -405,12 +405,14 @@ impl Code {
         }
         let own = self.stubs_of(mode);
         let fetched = Fetched::of(ram, gpa, mode, page_offset, second);
-        let made = match self.load(mode, own, page_offset, &fetched) {
+        let loaded = self.load(mode, own, page_offset, &fetched);
+        let was_kept = loaded.is_some();
+        let made = match loaded {
             Some(loaded) => loaded,
             None => self.emit(mode, own, page_offset, &fetched)?,
         };
         let id = self.add(ram, gpa, mode, made, second)?;
-        self.link(ram, id);
+        self.link(ram, id, was_kept);
         Ok(self.found(id))
     }
 

@@ -4,8 +4,8 @@ use crate::{Folder, Identity, Problem};
 
 /// Where chunks begin.
 pub const CHUNKS: u64 = 4096;
-/// Bytes after which a chunk is full.
-pub const CHUNK: usize = 64 << 10;
+/// Bytes after which a chunk is full: what is hashed fastest, and few enough that one is not read for little.
+pub const CHUNK: usize = 16 << 10;
 /// Most bytes of one record, and of a chunk.
 pub const RECORD_MAX: usize = 1 << 20;
 /// Most bytes of a directory: of more records than a file of the largest size can have.

@@ -19,7 +19,7 @@ pub struct Place {
 enum State {
     /// Not read yet, or not held any more.
     Away,
-    Held(Box<[u8]>),
+    Held(Vec<u8>),
     /// It does not verify.
     Bad,
 }
@@ -58,7 +58,7 @@ impl Vault {
         let (starts, shift) = starts(&directory.entries);
         let count = directory.chunks.len();
         let chunks = directory.chunks.iter().map(|_| State::Away).collect();
-        let held = VecDeque::with_capacity(HELD + 1);
+        let held = VecDeque::with_capacity(HELD);
         let used = vec![false; count];
         Ok(Some(Self { file, keys, directory, starts, shift, chunks, held, used, damaged: 0 }))
     }
@@ -73,6 +73,19 @@ impl Vault {
             .iter()
             .take_while(move |entry| entry.key == key)
             .map(|entry| Place { chunk: entry.chunk, offset: entry.offset })
+    }
+
+    /// Whether there are at least `count` records whose numbers have the highest `bits` bits of `key`.
+    pub fn has_like(&self, key: u64, bits: u32, count: usize) -> bool {
+        let shift = 64 - bits;
+        let first = self.directory.entries.partition_point(|entry| entry.key >> shift < key >> shift);
+        let last = count.checked_sub(1).and_then(|more| self.directory.entries.get(first + more));
+        count == 0 || last.is_some_and(|entry| entry.key >> shift == key >> shift)
+    }
+
+    /// Where the record lies that was added behind the one at `place`, of which [`Vault::record`] has this length.
+    pub fn after(place: Place, length: usize) -> Place {
+        Place { offset: place.offset + 4 + length as u32, ..place }
     }
 
     /// A record. `None`: it does not verify.
@@ -96,7 +109,11 @@ impl Vault {
 
     fn load(&mut self, number: u32) {
         let chunk = self.directory.chunks[number as usize];
-        let bytes = read_chunk(&self.file, &chunk).filter(|bytes| self.keys.is_chunk(bytes, &chunk.mac));
+        // The memory of the one that has been held for longest.
+        let oldest = if self.held.len() < HELD { None } else { self.held.pop_front() };
+        let buffer = oldest.map_or(State::Away, |n| std::mem::replace(&mut self.chunks[n as usize], State::Away));
+        let buffer = if let State::Held(buffer) = buffer { buffer } else { Vec::new() };
+        let bytes = read_chunk(&self.file, &chunk, buffer).filter(|bytes| self.keys.is_chunk(bytes, &chunk.mac));
         let Some(bytes) = bytes else {
             self.damaged += 1;
             self.chunks[number as usize] = State::Bad;
@@ -104,11 +121,6 @@ impl Vault {
         };
         self.chunks[number as usize] = State::Held(bytes);
         self.held.push_back(number);
-        if self.held.len() > HELD
-            && let Some(oldest) = self.held.pop_front()
-        {
-            self.chunks[oldest as usize] = State::Away;
-        }
     }
 
     /// Chunks that were found not to verify.
@@ -141,8 +153,8 @@ impl Vault {
     }
 
     /// A chunk as it is in the file, verified or not.
-    pub(crate) fn raw(&self, chunk: &Chunk) -> Option<Box<[u8]>> {
-        read_chunk(&self.file, chunk)
+    pub(crate) fn raw(&self, chunk: &Chunk) -> Option<Vec<u8>> {
+        read_chunk(&self.file, chunk, Vec::new())
     }
 
     /// The chunks that a record was used of, by their MAC, and those that do not verify.
@@ -165,13 +177,24 @@ pub(crate) fn file_name(name: &str) -> String {
     format!("{name}.vault")
 }
 
-fn read_chunk(file: &OwnedFd, chunk: &Chunk) -> Option<Box<[u8]>> {
+/// Reads a chunk into `buffer`, whatever that held.
+fn read_chunk(file: &OwnedFd, chunk: &Chunk, mut buffer: Vec<u8>) -> Option<Vec<u8>> {
     if chunk.at < CHUNKS {
         return None;
     }
-    let mut bytes = vec![0; chunk.length as usize].into_boxed_slice();
-    read_at(file, &mut bytes, chunk.at)?;
-    Some(bytes)
+    let length = chunk.length as usize;
+    buffer.clear();
+    buffer.reserve(length);
+    while buffer.len() < length {
+        let at = chunk.at.checked_add(buffer.len() as u64)?;
+        match rustix::io::pread(file, rustix::buffer::spare_capacity(&mut buffer), at) {
+            Ok(0) => return None,
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(_) => return None,
+        }
+    }
+    buffer.truncate(length);
+    Some(buffer)
 }
 
 /// Fills `bytes`. `None`: the file ends before, or cannot be read.

@@ -12,8 +12,10 @@ use crate::{Folder, Identity, Problem, Vault, file};
 
 /// What a file under way is called in the end.
 const UNDER_WAY: &str = ".new";
+/// Chunks that are handed to the thread at once: to wake it takes longer than to copy one.
+const BATCH: usize = 32;
 /// Buffers that are kept for further chunks.
-const SPARE: usize = 16;
+const SPARE: usize = 2 * BATCH;
 
 /// How much there may be.
 #[derive(Clone, Copy, Debug)]
@@ -52,9 +54,11 @@ pub struct Writer {
     limits: Limits,
     chunk: Vec<u8>,
     full: u32,
+    /// Full chunks for the thread.
+    waiting: Vec<Vec<u8>>,
     bytes: u64,
     entries: Vec<Entry>,
-    thread: Option<(Sender<Vec<u8>>, Thread)>,
+    thread: Option<(Sender<Vec<Vec<u8>>>, Thread)>,
     /// Buffers that have been written.
     spare: Option<Receiver<Vec<u8>>>,
     failed: bool,
@@ -73,6 +77,7 @@ impl Writer {
             limits,
             chunk: Vec::new(),
             full: 0,
+            waiting: Vec::new(),
             bytes: 0,
             entries: Vec::new(),
             thread: None,
@@ -83,8 +88,15 @@ impl Writer {
 
     /// Adds a record; whether there was room.
     pub fn add(&mut self, key: u64, record: &[u8]) -> bool {
-        let room = self.limits.file.saturating_sub(self.bytes);
-        if self.failed || record.len() > RECORD_MAX || room < record.len() as u64 + 4 {
+        self.add_with(key, |out| {
+            out.extend_from_slice(record);
+            true
+        })
+    }
+
+    /// Adds what `write` appends; whether there was room, and `write` said that it shall be kept.
+    pub fn add_with(&mut self, key: u64, write: impl FnOnce(&mut Vec<u8>) -> bool) -> bool {
+        if self.failed {
             return false;
         }
         if self.chunk.capacity() == 0 {
@@ -92,22 +104,22 @@ impl Writer {
             self.chunk = spare.unwrap_or_else(|| Vec::with_capacity(CHUNK + (4 << 10)));
             self.chunk.clear();
         }
-        self.entries.push(Entry { key, chunk: self.full, offset: self.chunk.len() as u32 });
-        self.chunk.extend_from_slice(&(record.len() as u32).to_le_bytes());
-        self.chunk.extend_from_slice(record);
-        self.bytes += record.len() as u64 + 4;
+        let begin = self.chunk.len();
+        self.chunk.extend_from_slice(&[0; 4]);
+        let keep = write(&mut self.chunk);
+        let length = self.chunk.len().saturating_sub(begin + 4);
+        let room = self.limits.file.saturating_sub(self.bytes);
+        if !keep || length > RECORD_MAX || room < length as u64 + 4 {
+            self.chunk.truncate(begin);
+            return false;
+        }
+        self.chunk[begin..begin + 4].copy_from_slice(&(length as u32).to_le_bytes());
+        self.entries.push(Entry { key, chunk: self.full, offset: begin as u32 });
+        self.bytes += length as u64 + 4;
         if self.chunk.len() >= CHUNK {
-            self.send();
+            self.fill();
         }
         true
-    }
-
-    /// Has the record that was just added found by another number as well.
-    pub fn also(&mut self, key: u64) {
-        // A chunk that was full is on its way, but its entries are still here.
-        if let Some(last) = self.entries.last().copied() {
-            self.entries.push(Entry { key, ..last });
-        }
     }
 
     /// Bytes added.
@@ -115,9 +127,18 @@ impl Writer {
         self.bytes
     }
 
-    /// Hands the chunk to the thread.
+    /// The chunk is full.
+    fn fill(&mut self) {
+        self.full += 1;
+        self.waiting.push(std::mem::take(&mut self.chunk));
+        if self.waiting.len() >= BATCH {
+            self.send();
+        }
+    }
+
+    /// Hands full chunks to the thread.
     fn send(&mut self) {
-        let chunk = std::mem::take(&mut self.chunk);
+        let chunks = std::mem::take(&mut self.waiting);
         if self.thread.is_none() {
             // Whoever adds must not wait for the disk; the limit on the file bounds what can pile up here.
             let (sender, receiver) = channel();
@@ -131,9 +152,8 @@ impl Writer {
                 Err(_) => return self.failed = true,
             }
         }
-        self.full += 1;
         // Where the thread has failed it says so at the end.
-        self.failed |= self.thread.as_ref().is_none_or(|(sender, _)| sender.send(chunk).is_err());
+        self.failed |= self.thread.as_ref().is_none_or(|(sender, _)| sender.send(chunks).is_err());
     }
 
     /// Makes the file of what was added and of what is kept of `old`, the file that records were read from.
@@ -149,6 +169,7 @@ impl Writer {
             }
             return Ok(Outcome::Left);
         }
+        self.fill();
         self.send();
         let Some((sender, thread)) = self.thread.take() else {
             return Err(Problem::Host { what: "starting a thread", source: std::io::ErrorKind::OutOfMemory.into() });
@@ -285,12 +306,12 @@ fn spool(
     folder: &Folder,
     temporary: &str,
     keys: Keys,
-    chunks: &Receiver<Vec<u8>>,
+    chunks: &Receiver<Vec<Vec<u8>>>,
     done: &SyncSender<Vec<u8>>,
 ) -> Result<Spool, Problem> {
     let file = folder.create(temporary).map_err(Problem::host("a file cannot be made"))?;
     let mut spool = Spool { file, chunks: Vec::new(), end: CHUNKS, keys };
-    while let Ok(bytes) = chunks.recv() {
+    for bytes in chunks.iter().flatten() {
         let written = write_at(&spool.file, &bytes, spool.end);
         if let Err(error) = written {
             let _ = folder.remove(temporary);
