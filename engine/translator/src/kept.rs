@@ -50,7 +50,7 @@ pub struct Kept {
 
 /// What was given to the writer, as far as hashes of mode, place and bytes have not taken each other's slots: what is
 /// made a second time should not be kept twice, but a table that knew all costs more than a few that are.
-struct Recent(Vec<u32>);
+struct Recent(Vec<u16>);
 
 impl Recent {
     /// Adds a hash; whether it was there.
@@ -58,7 +58,8 @@ impl Recent {
         if self.0.is_empty() {
             self.0 = vec![0; RECENT];
         }
-        let (slot, tag) = ((hash >> 32) as usize % RECENT, hash as u32 | 1);
+        // That two have slot and tag in common is rare, and then one is not kept.
+        let (slot, tag) = ((hash >> 32) as usize % RECENT, hash as u16 | 1);
         std::mem::replace(&mut self.0[slot], tag) == tag
     }
 }

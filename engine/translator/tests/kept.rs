@@ -156,7 +156,7 @@ fn another_name_or_processor_finds_nothing() {
     let renamed = run(&code(), home.path(), "y", CpuidTable::default());
     assert_eq!((renamed.made, renamed.loaded), (first.made, 0));
     let entry = lodge_engine_api::CpuidEntry { leaf: 1, subleaf: None, registers: [0, 0, 1, 0] };
-    let cpuid = CpuidTable { entries: vec![entry], ..CpuidTable::default() };
+    let cpuid = CpuidTable { entries: vec![entry] };
     let processor = run(&code(), home.path(), "x", cpuid);
     assert_eq!((processor.made, processor.loaded), (first.made, 0));
     // Its file has taken the other's place.

@@ -7,7 +7,7 @@ use crate::file::{CHUNKS, Chunk, Directory, Entry, HEAD, Head, Keys, Mac};
 use crate::{Folder, Identity, Problem};
 
 /// Chunks that are held in memory at a time.
-const HELD: usize = 128;
+const HELD: usize = 64;
 
 /// Where a record is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

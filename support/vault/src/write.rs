@@ -13,7 +13,7 @@ use crate::{Folder, Identity, Problem, Vault, file};
 /// What a file under way is called in the end.
 const UNDER_WAY: &str = ".new";
 /// Chunks that are handed to the thread at once: to wake it takes longer than to copy one.
-const BATCH: usize = 32;
+const BATCH: usize = 16;
 /// Buffers that are kept for further chunks.
 const SPARE: usize = 2 * BATCH;
 
