@@ -26,8 +26,6 @@ const LIMITS: Limits = Limits { file: 64 << 20, folder: 256 << 20 };
 const BEGINNING: usize = 16;
 /// Records that are looked at for one block. More than one has the same beginning where what follows was changed.
 const CANDIDATES: usize = 8;
-/// Slots of [`Recent`]: more than a boot of Linux makes blocks.
-const RECENT: usize = 1 << 17;
 /// Records that are kept for one place in a large page, by all runs but the first: code before and after the guest patched
 /// it.
 const VARIANTS: usize = 2;
@@ -40,28 +38,13 @@ const NUMBERS: usize = 6;
 pub struct Kept {
     vault: Option<Vault>,
     writer: Option<Writer>,
-    recent: Recent,
+    /// Nothing is added any more.
+    closed: bool,
     /// The record behind the one that was found last: what was made in this order is mostly asked for in this order.
     next: Option<Place>,
     complained: bool,
     /// Whatever is found is compared with what is emitted anew.
     pub verify: bool,
-}
-
-/// What was given to the writer, as far as hashes of mode, place and bytes have not taken each other's slots: what is
-/// made a second time should not be kept twice, but a table that knew all costs more than a few that are.
-struct Recent(Vec<u16>);
-
-impl Recent {
-    /// Adds a hash; whether it was there.
-    fn insert(&mut self, hash: u64) -> bool {
-        if self.0.is_empty() {
-            self.0 = vec![0; RECENT];
-        }
-        // That two have slot and tag in common is rare, and then one is not kept.
-        let (slot, tag) = ((hash >> 32) as usize % RECENT, hash as u16 | 1);
-        std::mem::replace(&mut self.0[slot], tag) == tag
-    }
 }
 
 /// What a block is a translation of.
@@ -215,7 +198,7 @@ impl Kept {
             }
         };
         let writer = Some(Writer::new(folder, &wanted.name, identity, LIMITS));
-        Some(Self { vault, writer, recent: Recent(Vec::new()), next: None, complained: false, verify: wanted.verify })
+        Some(Self { vault, writer, closed: false, next: None, complained: false, verify: wanted.verify })
     }
 
     /// Mode and offset in the page of the block behind the one that was found last.
@@ -253,10 +236,7 @@ impl Kept {
 
     /// Keeps a block.
     pub fn add(&mut self, origin: &Origin<'_>, block: &Fresh<'_>) {
-        let Some(writer) = &mut self.writer else { return };
-        if self.recent.insert(origin.hash(block.length)) {
-            return;
-        }
+        let Some(writer) = self.writer.as_mut().filter(|_| !self.closed) else { return };
         let key = origin.key();
         // A kernel that chooses its address anew at each start has other code at the same places each time, as far as its
         // own address is in it: that is not worth keeping over and over.
@@ -265,6 +245,12 @@ impl Kept {
             return;
         }
         writer.add_with(key, |out| Record::write(out, origin, block).is_some());
+    }
+
+    /// Has nothing added any more: what is made from now on was mostly made before, and a table that told whether costs
+    /// more than it is worth.
+    pub fn close(&mut self) {
+        self.closed = true;
     }
 
     /// Makes the file. Nothing is kept after that.

@@ -235,6 +235,9 @@ impl Code {
         for &page in self.by_page.keys() {
             ram.rewatch(page, 0);
         }
+        if let Some(kept) = &mut self.kept {
+            kept.close();
+        }
         self.cache.reset();
         self.blocks.clear();
         self.named = 0;

@@ -57,7 +57,7 @@ pub struct RunArgs {
     pub engine: String,
     /// Where translations of guest code are kept from one run to the next: auto, off or a folder that is yours alone;
     /// auto is lodge/translations in the user's folder for caches
-    #[arg(long, value_name = "auto|off|DIR", default_value = "auto")]
+    #[arg(long, value_name = "auto|off|DIR", default_value = "off")]
     pub translations: String,
     /// Network: none
     #[arg(long, value_name = "SPEC")]
@@ -324,9 +324,10 @@ mod tests {
     }
 
     #[test]
-    fn translations_are_kept_unless_they_shall_not() {
+    fn translations_are_kept_where_that_is_asked_for() {
         let of = |arguments: &[&str]| plan(arguments).map(|plan| plan.translations);
-        assert_eq!(of(&[]), Ok(TranslationsPlan::Auto));
+        assert_eq!(of(&[]), Ok(TranslationsPlan::Off));
+        assert_eq!(of(&["--translations", "auto"]), Ok(TranslationsPlan::Auto));
         assert_eq!(of(&["--translations", "off"]), Ok(TranslationsPlan::Off));
         assert_eq!(of(&["--translations", "./off"]), Ok(TranslationsPlan::Folder("./off".into())));
         assert!(of(&["--translations", ""]).is_err());

@@ -1,6 +1,7 @@
 //! Making a file: records are collected in chunks, which a thread of its own writes while the program goes on.
 
 use std::collections::HashSet;
+use std::io::IoSlice;
 use std::os::fd::OwnedFd;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::sync::{Arc, atomic::AtomicU32, atomic::Ordering};
@@ -13,7 +14,7 @@ use crate::{Folder, Identity, Problem, Vault, file};
 /// What a file under way is called in the end.
 const UNDER_WAY: &str = ".new";
 /// Chunks that are handed to the thread at once: to wake it takes longer than to copy one.
-const BATCH: usize = 16;
+const BATCH: usize = 8;
 /// Buffers that are kept for further chunks.
 const SPARE: usize = 2 * BATCH;
 
@@ -311,19 +312,37 @@ fn spool(
 ) -> Result<Spool, Problem> {
     let file = folder.create(temporary).map_err(Problem::host("a file cannot be made"))?;
     let mut spool = Spool { file, chunks: Vec::new(), end: CHUNKS, keys };
-    for bytes in chunks.iter().flatten() {
-        let written = write_at(&spool.file, &bytes, spool.end);
+    // Nobody waits for this thread before the end, and somebody may for the processor. It matters little if it cannot be.
+    let _ = rustix::process::nice(10);
+    for batch in chunks {
+        let written = write_all_at(&spool.file, &batch, spool.end);
         if let Err(error) = written {
             let _ = folder.remove(temporary);
             return Err(error);
         }
-        let mac = spool.keys.of_chunk(&bytes);
-        spool.chunks.push(Chunk { at: spool.end, length: bytes.len() as u32, age: 0, mac });
-        spool.end += bytes.len() as u64;
-        // One that nobody takes is freed.
-        let _ = done.try_send(bytes);
+        for bytes in batch {
+            let mac = spool.keys.of_chunk(&bytes);
+            spool.chunks.push(Chunk { at: spool.end, length: bytes.len() as u32, age: 0, mac });
+            spool.end += bytes.len() as u64;
+            // One that nobody takes is freed.
+            let _ = done.try_send(bytes);
+        }
     }
     Ok(spool)
+}
+
+/// Writes chunks one behind the other, at once if the host takes them at once.
+fn write_all_at(file: &OwnedFd, chunks: &[Vec<u8>], mut at: u64) -> Result<(), Problem> {
+    let slices: Vec<_> = chunks.iter().map(|bytes| IoSlice::new(bytes)).collect();
+    let mut written = rustix::io::pwritev(file, &slices, at).unwrap_or(0);
+    for bytes in chunks {
+        // What is left is written one by one, which says what is wrong.
+        let done = written.min(bytes.len());
+        write_at(file, &bytes[done..], at + done as u64)?;
+        written -= done;
+        at += bytes.len() as u64;
+    }
+    Ok(())
 }
 
 fn write_at(file: &OwnedFd, bytes: &[u8], at: u64) -> Result<(), Problem> {
