@@ -71,16 +71,27 @@ fn from_environment(name: &str) -> PathBuf {
     }
 }
 
-/// `lodge run` with more arguments to come.
+/// `lodge run` with more arguments to come. What a test sees shall not depend on the tests before it, so translations
+/// are not kept.
 pub fn run() -> Command {
+    run_keeping(OsStr::new("off"))
+}
+
+/// The same with translations kept in a folder.
+fn run_keeping(translations: &OsStr) -> Command {
     let mut command = Command::new(lodge());
-    command.arg("run");
+    command.args([OsStr::new("run"), OsStr::new("--translations"), translations]);
     command
 }
 
 /// `lodge run` of one of the Linux guests, with its console and `append` on the command line.
 pub fn linux(guest_name: &str, append: &str) -> Command {
-    let mut command = run();
+    linux_keeping(guest_name, append, OsStr::new("off"))
+}
+
+/// The same with translations kept in a folder.
+pub fn linux_keeping(guest_name: &str, append: &str, translations: &OsStr) -> Command {
+    let mut command = run_keeping(translations);
     command.arg("--kernel").arg(guest(&format!("{guest_name}/vmlinuz")));
     command.arg("--initrd").arg(guest(&format!("{guest_name}/initrd")));
     command.args(["--append", &format!("console=ttyS0 panic=-1 {append}")]);

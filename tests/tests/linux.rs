@@ -1,6 +1,6 @@
 //! Debian's kernels with busybox.
 
-use lodge_tests::{TestVm, check_log, finish, linux, write_file};
+use lodge_tests::{TestVm, check_log, finish, linux, linux_keeping, write_file};
 
 /// What `lodge.exit` makes of a command's status 0 and 1: the debug exit port gives (v << 1) | 1.
 const GOOD: i32 = 1;
@@ -181,4 +181,59 @@ fn a_virtio_console_reaches_a_file_or_standard_output() {
     vm.send("a line\n");
     vm.expect("got a line");
     assert_eq!(vm.wait().0, 0);
+}
+
+/// Boots the cloud kernel with translations kept in `folder`: what it printed, and the number of translations made and
+/// loaded.
+fn boot_keeping(folder: &std::path::Path) -> (String, [u64; 2]) {
+    let report = write_file(b"");
+    let append = format!("nokaslr lodge.run=\"{WORK}\"");
+    let mut command = linux_keeping("cloud-amd64", &append, folder.as_os_str());
+    let (status, output) = finish(command.arg("--report").arg(report.path()));
+    assert_eq!(status, 0, "{output}");
+    check_work(&output, "x86_64");
+    let report = std::fs::read_to_string(report.path()).unwrap();
+    let counter = |name: &str| {
+        let line = report.lines().find(|line| line.contains(&format!("\"{name}\":"))).unwrap();
+        line.chars().filter(char::is_ascii_digit).collect::<String>().parse().unwrap()
+    };
+    (output, [counter("translations"), counter("translations_loaded")])
+}
+
+#[test]
+#[ignore = "boots a VM: run by `cargo xtask test`"]
+fn a_second_boot_starts_with_the_translations_of_the_first() {
+    let home = tempfile::tempdir().unwrap();
+    let folder = home.path().join("translations");
+    let (_, [made, loaded]) = boot_keeping(&folder);
+    assert!(made > 10_000 && loaded == 0, "{made} made, {loaded} loaded");
+    let (_, [made_again, loaded]) = boot_keeping(&folder);
+    assert!(made_again < made / 20 && loaded > made / 2, "{made_again} made, {loaded} loaded");
+    // A file that was tampered with is as good as none, or none of the part that was.
+    let file = std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path());
+    let file = file.into_iter().find(|path| path.extension().is_some_and(|end| end == "vault")).unwrap();
+    let good = std::fs::read(&file).unwrap();
+    for (at, most) in [(100, 0), (good.len() / 2, 2 * made), (good.len() - 1, 0)] {
+        let mut bad = good.clone();
+        bad[at] ^= 1;
+        std::fs::write(&file, bad).unwrap();
+        let (output, [_, loaded]) = boot_keeping(&folder);
+        assert!(loaded <= most, "{at}: {loaded} loaded");
+        assert_eq!(output.matches("kept translations").count(), 1, "{at}: it is said once: {output}");
+    }
+}
+
+#[test]
+#[ignore = "boots a VM: run by `cargo xtask test`"]
+fn two_machines_that_end_together_keep_their_translations() {
+    let home = tempfile::tempdir().unwrap();
+    let folder = home.path().join("translations");
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| boot_keeping(&folder));
+        }
+    });
+    let (output, [made, loaded]) = boot_keeping(&folder);
+    assert!(made < loaded / 20, "{made} made, {loaded} loaded");
+    assert!(!output.contains("WARN"), "{output}");
 }

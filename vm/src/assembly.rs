@@ -233,6 +233,7 @@ impl Machine {
             tsc_hz,
             code_cache: config.code_cache,
             mirroring: config.mirroring,
+            kept_code: config.kept_code.clone(),
         })?;
         let world = World {
             ports: board.ports.clone(),
@@ -269,6 +270,7 @@ impl Machine {
     pub(crate) fn halt(&mut self) {
         self.processors = None;
         self.stop_world();
+        self.partition.retire();
     }
 
     /// What happens without the processors: devices that work on their own, and guest time.

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use lodge_engine_api::Mirroring;
+use lodge_engine_api::{KeptCode, Mirroring};
 
 /// What a machine shall be. Everything is checked before it gets here, but for what only building can tell.
 #[derive(Clone, Debug)]
@@ -24,6 +24,8 @@ pub struct Config {
     pub code_cache: usize,
     /// Whether guest programs' memory may be mapped into this process.
     pub mirroring: Mirroring,
+    /// Where it keeps some from one run to the next.
+    pub kept_code: Option<KeptCode>,
 }
 
 /// What is booted.

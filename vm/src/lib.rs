@@ -31,5 +31,6 @@ pub use assembly::{Backends, host_profile};
 pub use config::{Boot, Config, OnReboot};
 pub use driver::{Handle, Phase, Status, Vm};
 pub use error::VmError;
+pub use lodge_engine_api::KeptCode;
 pub use ram::{MEMORY_MAX, MEMORY_MIN};
 pub use report::{Outcome, Report, Times};

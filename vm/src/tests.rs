@@ -64,6 +64,7 @@ impl Partition for ScriptedPartition {
     fn statistics(&self) -> Statistics {
         Statistics { counters: vec![("runs", 7)], ..Statistics::default() }
     }
+    fn retire(&self) {}
 }
 
 struct ScriptedVcpu {
@@ -108,6 +109,7 @@ fn config(kernel: &NamedTempFile) -> Config {
         timeout: Some(Duration::from_secs(60)),
         code_cache: 1 << 20,
         mirroring: Default::default(),
+        kept_code: None,
     }
 }
 

@@ -1,5 +1,6 @@
 //! Engines, partitions and virtual processors.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use lodge_x86::CpuState;
@@ -46,6 +47,8 @@ pub struct PartitionSpec {
     pub code_cache: usize,
     /// Whether the memory of guest programs may be mapped into this process, for engines that gain by it.
     pub mirroring: Mirroring,
+    /// Where such engines keep code from one run to the next. `None`: nowhere.
+    pub kept_code: Option<KeptCode>,
 }
 
 /// Whether guest programs' pages are shown in the host process at the programs' own linear addresses, so that their
@@ -60,6 +63,18 @@ pub enum Mirroring {
     Auto,
     /// For each program at once: for tests.
     Always,
+}
+
+/// Where generated code is kept from one run to the next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeptCode {
+    /// A folder that is its user's alone; made where there is none. What is in it is run as code.
+    pub folder: PathBuf,
+    /// Guests of one name share a file. It serves to find code that is likely to fit; whether it does is looked at.
+    pub name: String,
+    /// Whatever is taken from there is compared with what would be generated anew, and a difference is a panic: for
+    /// tests of the engine.
+    pub verify: bool,
 }
 
 /// Why an engine refuses or fails.
@@ -143,6 +158,10 @@ pub trait Partition: Send + Sync {
 
     /// Counters.
     fn statistics(&self) -> Statistics;
+
+    /// No vCPU will run any more: keep what is worth it ([`PartitionSpec::kept_code`]). Engines that keep nothing do
+    /// nothing.
+    fn retire(&self);
 }
 
 /// A virtual processor on its thread.

@@ -19,4 +19,4 @@ pub mod tables;
 
 pub use case::Case;
 pub use cases::suite;
-pub use run::{Failure, run};
+pub use run::{Failure, run, run_keeping};

@@ -5,7 +5,9 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use lodge_engine_api::{CpuidTable, CrashReport, Engine, Exit, GuestMemory, Mirroring, Partition, PartitionSpec};
+use lodge_engine_api::{
+    CpuidTable, CrashReport, Engine, Exit, GuestMemory, KeptCode, Mirroring, Partition, PartitionSpec, Statistics,
+};
 use lodge_x86::bits::efer;
 use lodge_x86::cpuid::{Profile, Shape};
 use lodge_x86::segment::attribute;
@@ -65,6 +67,20 @@ enum Outcome {
 ///
 /// [`Failure`], if anything is otherwise than the case expects.
 pub fn run(engine: &dyn Engine, case: &Case, mirroring: Mirroring) -> Result<(), Failure> {
+    run_keeping(engine, case, mirroring, None).map(drop)
+}
+
+/// Runs a case on an engine that may keep code from one run to the next; the engine's counters.
+///
+/// # Errors
+///
+/// [`Failure`], if anything is otherwise than the case expects.
+pub fn run_keeping(
+    engine: &dyn Engine,
+    case: &Case,
+    mirroring: Mirroring,
+    kept_code: Option<KeptCode>,
+) -> Result<Statistics, Failure> {
     let memory = memory().map_err(Failure::setup)?;
     tables::build(&memory, case)?;
     let code = setup::assemble(&memory, case)?;
@@ -81,13 +97,16 @@ pub fn run(engine: &dyn Engine, case: &Case, mirroring: Mirroring) -> Result<(),
         tsc_hz: TSC_HZ,
         code_cache: 2 << 20,
         mirroring,
+        kept_code,
     };
     let partition = engine.create(spec).map_err(|error| Failure::Engine(error.to_string()))?;
     let board = Arc::new(Board::new(&case.events, case.pending, case.ending == Ending::Halt));
     board.connect((0..case.vcpus).filter_map(|index| partition.notifier(index)).collect());
     let outcome = execute(&partition, &board, case, &start)?;
+    partition.retire();
     Comparison { case, code: &code, memory: &memory, start: &start, problems: Vec::new() }
-        .compare(outcome, board.seen())
+        .compare(outcome, board.seen())?;
+    Ok(partition.statistics())
 }
 
 fn cpuid(vcpus: u32) -> Result<CpuidTable, Failure> {

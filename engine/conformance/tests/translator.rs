@@ -1,37 +1,68 @@
-//! The suite on the translator: one test per case, and one more for each with programs' memory mirrored.
+//! The suite on the translator: each case by itself, with programs' memory mirrored, and twice with translations kept in
+//! between.
 
 use std::process::ExitCode;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use libtest_mimic::{Arguments, Failed, Trial};
 use lodge_conformance::Case;
-use lodge_engine_api::Mirroring;
+use lodge_engine_api::{KeptCode, Mirroring, Statistics};
 use lodge_translator::Translator;
 
 /// A process can mirror one guest at a time.
 static MIRROR: Mutex<()> = Mutex::new(());
 
-fn run(case: &Case, mirroring: Mirroring) -> Result<(), Failed> {
-    lodge_conformance::run(&Translator, case, mirroring).map_err(|failure| Failed::from(failure.to_string()))
-}
-
 fn main() -> ExitCode {
     // Starts the program over, before there is a second thread.
     let arena = lodge_arena::enter();
     let arguments = Arguments::from_args();
+    let home = match tempfile::tempdir() {
+        Ok(home) => home,
+        Err(error) => {
+            eprintln!("no folder for translations: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let folder = home.path().to_owned();
     let mut trials = Vec::new();
-    for case in lodge_conformance::suite() {
-        let case = std::sync::Arc::new(case);
-        let again = std::sync::Arc::clone(&case);
-        let mirrored = Trial::test(format!("mirrored/{}", case.name), move || {
-            let _guard = MIRROR.lock().unwrap_or_else(PoisonError::into_inner);
-            run(&again, Mirroring::Always)
-        });
-        trials.push(Trial::test(case.name.clone(), move || run(&case, Mirroring::Never)));
-        trials.push(mirrored);
+    for (number, case) in lodge_conformance::suite().into_iter().enumerate() {
+        let case = Arc::new(case);
+        let name = case.name.clone();
+        let mut add = |prefix: &str, run: fn(&Case, KeptCode) -> Result<(), Failed>| {
+            let case = Arc::clone(&case);
+            let kept = KeptCode { folder: folder.clone(), name: number.to_string(), verify: true };
+            trials.push(Trial::test(format!("{prefix}{name}"), move || run(&case, kept)));
+        };
+        add("", |case, _| once(case, Mirroring::Never));
+        add("mirrored/", mirrored);
+        add("kept/", twice);
     }
     if let Err(error) = arena {
         trials.push(Trial::test("arena", move || Err(Failed::from(error.to_string()))));
     }
     libtest_mimic::run(&arguments, trials).exit_code()
+}
+
+fn once(case: &Case, mirroring: Mirroring) -> Result<(), Failed> {
+    lodge_conformance::run(&Translator, case, mirroring).map_err(|failure| Failed::from(failure.to_string()))
+}
+
+fn mirrored(case: &Case, _: KeptCode) -> Result<(), Failed> {
+    let _guard = MIRROR.lock().unwrap_or_else(PoisonError::into_inner);
+    once(case, Mirroring::Always)
+}
+
+/// Runs a case twice: the second time with what was kept of the first, each block of which is compared with what would
+/// be emitted.
+fn twice(case: &Case, kept: KeptCode) -> Result<(), Failed> {
+    let run = || lodge_conformance::run_keeping(&Translator, case, Mirroring::Never, Some(kept.clone()));
+    let made = |statistics: &Statistics, name| {
+        statistics.counters.iter().find(|(counter, _)| *counter == name).map_or(0, |(_, count)| *count)
+    };
+    let first = run().map_err(|failure| format!("the first time: {failure}"))?;
+    let second = run().map_err(|failure| format!("the second time: {failure}"))?;
+    if made(&first, "translations") > 0 && made(&second, "translations_loaded") == 0 {
+        return Err("the second time nothing was loaded".into());
+    }
+    Ok(())
 }

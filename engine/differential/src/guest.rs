@@ -204,8 +204,15 @@ impl Guest {
         let shape = Shape { vcpus: 1, tsc_hz: TSC_HZ, apic_hz: TSC_HZ, physical_address_bits: 40 };
         let cpuid = profile.table(&shape);
         let mut state = CpuState::reset(cpuid.lookup(1, 0)[0]);
-        let spec =
-            PartitionSpec { memory: memory.clone(), vcpus: 1, cpuid, tsc_hz: TSC_HZ, code_cache: 32 << 20, mirroring };
+        let spec = PartitionSpec {
+            memory: memory.clone(),
+            vcpus: 1,
+            cpuid,
+            tsc_hz: TSC_HZ,
+            code_cache: 32 << 20,
+            mirroring,
+            kept_code: None,
+        };
         let partition = engine.create(spec)?;
         let mut vcpu = partition.bind_vcpu(0)?;
         let stop = partition.notifier(0).ok_or_else(|| setup("no notifier"))?;

@@ -1,9 +1,13 @@
 //! A small assembler for the code that surrounds re-emitted guest instructions: probes, stubs, control flow.
 //!
 //! Guest instructions themselves go through `iced-x86`'s encoder ([`crate::emit`]); what is here is the fixed glue,
-//! which has to be emitted fast. Key types: [`Asm`], [`Reg`], [`Label`]. Encodings: SDM 2 chapter 2.
+//! which has to be emitted fast. Key types: [`Asm`], [`Reg`], [`Label`]. What is emitted that depends on where things
+//! lie is noted ([`Relocation`]). Encodings: SDM 2 chapter 2.
 
+mod relocation;
 mod stub;
+
+pub use relocation::{Places, Relocation};
 
 use crate::cpu::GS_BIAS;
 
@@ -87,7 +91,7 @@ impl Size {
     }
 }
 
-const UNBOUND: u64 = u64::MAX;
+const UNBOUND: u32 = u32::MAX;
 
 /// Where code goes: what runs often lies apart from what runs rarely, so that the processor's caches hold the former.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,10 +108,12 @@ pub struct Asm {
     /// The other one.
     other: (Vec<u8>, u64),
     section: Section,
-    /// Addresses.
-    labels: Vec<u64>,
+    /// Sections and offsets.
+    labels: Vec<(Section, u32)>,
     /// (section and offset of a rel32, label).
     fixups: Vec<(Section, u32, Label)>,
+    /// What depends on where things lie.
+    relocations: Vec<Relocation>,
 }
 
 impl Asm {
@@ -120,6 +126,7 @@ impl Asm {
             section: Section::Hot,
             labels: Vec::new(),
             fixups: Vec::new(),
+            relocations: Vec::new(),
         }
     }
 
@@ -130,6 +137,7 @@ impl Asm {
         self.other.0.clear();
         self.labels.clear();
         self.fixups.clear();
+        self.relocations.clear();
         self.base = hot;
         self.other.1 = cold;
     }
@@ -156,27 +164,37 @@ impl Asm {
     /// The code of both sections, hot and cold, with all labels resolved.
     pub fn finish(&mut self) -> (&[u8], &[u8]) {
         self.switch(Section::Hot);
+        let bases = [self.base, self.other.1];
         for (section, at, label) in self.fixups.drain(..) {
-            let target = self.labels[label.0 as usize];
+            let (target_section, target) = self.labels[label.0 as usize];
             assert_ne!(target, UNBOUND, "a label is used but never bound");
-            let (code, base) = match section {
-                Section::Hot => (&mut self.code, self.base),
-                Section::Cold => (&mut self.other.0, self.other.1),
+            let code = match section {
+                Section::Hot => &mut self.code,
+                Section::Cold => &mut self.other.0,
             };
-            let from = base + u64::from(at) + 4;
+            let target = bases[target_section as usize] + u64::from(target);
+            let from = bases[section as usize] + u64::from(at) + 4;
             let rel = target.wrapping_sub(from) as i64 as i32;
             code[at as usize..at as usize + 4].copy_from_slice(&rel.to_le_bytes());
+            if section != target_section {
+                self.relocations.push(Relocation::across(section, at));
+            }
         }
+        self.finished()
+    }
+
+    /// The same once more.
+    pub fn finished(&self) -> (&[u8], &[u8]) {
         (&self.code, &self.other.0)
     }
 
     pub fn label(&mut self) -> Label {
-        self.labels.push(UNBOUND);
+        self.labels.push((Section::Hot, UNBOUND));
         Label(self.labels.len() as u32 - 1)
     }
 
     pub fn bind(&mut self, label: Label) {
-        self.labels[label.0 as usize] = self.here();
+        self.labels[label.0 as usize] = (self.section, self.code.len() as u32);
     }
 
     pub fn byte(&mut self, byte: u8) {
@@ -560,12 +578,6 @@ impl Asm {
         self.bytes(&[0xf3, 0x48 | from.0 >> 3, 0x0f, 0xae, 0xd0 | from.0 & 7]);
     }
 
-    fn rel32_to(&mut self, target: u64) {
-        let rel = target.wrapping_sub(self.here() + 4) as i64;
-        let rel = i32::try_from(rel).expect("code within one cache is within reach");
-        self.bytes(&rel.to_le_bytes());
-    }
-
     fn rel32_label(&mut self, label: Label) {
         self.fixups.push((self.section, self.code.len() as u32, label));
         self.bytes(&[0; 4]);
@@ -581,18 +593,8 @@ impl Asm {
         self.rel32_label(label);
     }
 
-    pub fn jmp_to(&mut self, target: u64) {
-        self.byte(0xe9);
-        self.rel32_to(target);
-    }
-
     pub fn jmp_reg(&mut self, reg: Reg) {
         self.rr(false, &[0xff], Reg(4), reg);
-    }
-
-    pub fn call_to(&mut self, target: u64) {
-        self.byte(0xe8);
-        self.rel32_to(target);
     }
 
     pub fn call_reg(&mut self, reg: Reg) {

@@ -4,8 +4,9 @@
 //! Guest and host speak the same instruction set, so an ordinary guest instruction is emitted again almost as it
 //! stands ([`emit`]), and its results are right by construction. Memory operands go through an inline soft TLB
 //! ([`tlb`]). Blocks of such code live in a cache ([`cache`]) and are found by guest physical address and mode
-//! ([`translate`]); the dispatcher ([`vcpu`]) runs where nothing is known yet. System instructions are carried out in
-//! Rust ([`system`] and its neighbours) on the vCPU's state ([`cpu`]), which emitted code reaches behind the GS base.
+//! ([`translate`]), and may be kept from one run to the next ([`kept`]); the dispatcher ([`vcpu`]) runs where nothing is
+//! known yet. System instructions are carried out in Rust ([`system`] and its neighbours) on the vCPU's state ([`cpu`]),
+//! which emitted code reaches behind the GS base.
 //!
 //! There is no interpreter.
 //!
@@ -32,8 +33,11 @@ mod fpu;
 mod frames;
 mod gather;
 mod go;
+mod kept;
 mod kvmclock;
 mod legacy;
+mod link;
+mod load;
 mod memory;
 mod mirror;
 mod mode;

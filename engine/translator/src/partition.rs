@@ -16,6 +16,7 @@ use parking_lot::{Mutex, RwLock};
 use rustc_hash::FxHashMap;
 
 use crate::cpu::Cpu;
+use crate::kept::Kept;
 use crate::memory::Ram;
 use crate::mirror::Mirror;
 use crate::stubs::Helpers;
@@ -178,7 +179,9 @@ impl TranslatorPartition {
     /// Makes the partition.
     pub fn new(spec: PartitionSpec, helpers: &Helpers) -> io::Result<Self> {
         let ram = Ram::new(spec.memory);
-        let code = Code::new(spec.code_cache, helpers)?;
+        let avx = std::arch::is_x86_feature_detected!("avx");
+        let kept = spec.kept_code.as_ref().and_then(|wanted| Kept::open(wanted, &spec.cpuid, avx));
+        let code = Code::new(spec.code_cache, helpers, avx, kept)?;
         crate::signal::register(code.range())?;
         crate::signal::set_leave(code.range().start, code.stubs.leave_fault);
         let shared = Arc::new(Shared {
@@ -231,6 +234,7 @@ impl Partition for TranslatorPartition {
         let code = self.shared.code.lock();
         let mut counters = vec![
             ("translations", code.counts.translations),
+            ("translations_loaded", code.counts.loaded),
             ("translated_instructions", code.counts.instructions),
             ("chained", code.counts.chained),
             ("dropped", code.counts.dropped),
@@ -244,6 +248,10 @@ impl Partition for TranslatorPartition {
         let mut helped: Vec<_> = helped.iter().map(|(name, count)| (format!("{name:?}"), *count)).collect();
         helped.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
         Statistics { counters, helped, code_bytes: code.bytes() as u64 }
+    }
+
+    fn retire(&self) {
+        self.shared.code.lock().keep();
     }
 }
 

@@ -73,6 +73,9 @@ pub struct Stubs {
 const SAVED: [Reg; 6] = [Reg(3), Reg(5), Reg(12), Reg(13), Reg(14), Reg(15)];
 
 impl Stubs {
+    /// How many of them blocks may refer to.
+    pub const PLACES: usize = 12;
+
     /// Emits all stubs. `avx`: the host has YMM registers.
     pub fn emit(asm: &mut Asm, helpers: &Helpers, avx: bool) -> Self {
         let mut stubs = Self { enter: asm.here(), ..Self::default() };
@@ -140,6 +143,31 @@ impl Stubs {
         stubs.syscall = crate::crossing::emit_syscall(asm, stubs.system);
         stubs.sysret = crate::crossing::emit_sysret(asm, stubs.system, stubs.leave_poll);
         stubs
+    }
+
+    /// The addresses that blocks may refer to, in an order of their own.
+    pub fn places(&self) -> [u64; Self::PLACES] {
+        // All fields are named, so that none can be forgotten here.
+        let &Self {
+            enter: _,
+            leave_lookup,
+            leave_chain,
+            leave_poll,
+            leave_fault: _,
+            memory,
+            memory_checked,
+            bounce_begin,
+            bounce_end,
+            system,
+            syscall,
+            sysret,
+            string,
+            raise,
+        } = self;
+        [
+            leave_lookup, leave_chain, leave_poll, memory, memory_checked, bounce_begin, bounce_end, system, syscall,
+            sysret, string, raise,
+        ]
     }
 
     /// Emits the jump-cache lookup for one mode: finds the block for the linear address in R11 and goes there.
@@ -229,7 +257,7 @@ pub fn probe_jumps(asm: &mut Asm, salt: u32, way: i32, miss: Label) {
     asm.store(gs(off::spill(0)), RDX);
     let (rotate, shift) = JUMP_HASH[usize::from(way != 0)];
     asm.rorx(RDX, R11, rotate);
-    asm.lea32(RDX, Mem { gs: false, base: Some(RDX), index: Some((R11, shift)), disp: salt as i32 });
+    asm.lea32_salt(RDX, RDX, (R11, shift), salt);
     // The slot times 8 in 16 bits, then times 2 by the scale: 16 bytes an entry.
     asm.lea32(RDX, Mem { gs: false, base: None, index: Some((RDX, 3)), disp: 0 });
     asm.movzx16(RDX, RDX);
@@ -249,7 +277,7 @@ pub fn probe_jumps_freely(asm: &mut Asm, salt: u32, miss: Label) -> Mem {
     const _: () = assert!(JUMP_ENTRIES == 1 << 13 && size_of::<JumpEntry>() == 16);
     let (rotate, shift) = JUMP_HASH[0];
     asm.rorx(RCX, R11, rotate);
-    asm.lea32(RCX, Mem { gs: false, base: Some(RCX), index: Some((R11, shift)), disp: salt as i32 });
+    asm.lea32_salt(RCX, RCX, (R11, shift), salt);
     asm.shl32_imm(RCX, 4);
     asm.and32_imm(RCX, ((JUMP_ENTRIES - 1) << 4) as i32);
     asm.cmp_mem(R11, gs_at(RCX, JUMP_OFFSET as i32));

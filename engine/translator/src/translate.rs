@@ -19,6 +19,7 @@ use crate::asm::Asm;
 use crate::cache::CodeCache;
 use crate::emit::record::{Exit, Header, MapEntry};
 use crate::emit::{Emitter, Pointed, Tools};
+use crate::kept::Kept;
 use crate::memory::{PAGE, Ram};
 use crate::mode::Mode;
 use crate::perf::PerfMap;
@@ -112,6 +113,8 @@ pub enum Trouble {
 pub struct Counts {
     /// Blocks made.
     pub translations: u64,
+    /// Blocks taken from what was kept of an earlier run.
+    pub loaded: u64,
     /// Guest instructions in them.
     pub instructions: u64,
     /// Exits patched.
@@ -162,17 +165,38 @@ pub struct Code {
     /// Counters.
     pub counts: Counts,
     perf_map: Option<PerfMap>,
-    asm: Asm,
+    /// Blocks that have been told to it.
+    named: usize,
+    pub(crate) kept: Option<Kept>,
+    pub(crate) asm: Asm,
     encoder: Encoder,
     info: InstructionInfoFactory,
 }
 
+/// A block that the assembler holds.
+pub(crate) struct Made {
+    /// Bytes of guest code.
+    pub length: u64,
+    pub instructions: u64,
+    pub pointed: Pointed,
+}
+
+impl ModeStubs {
+    /// How many addresses they are.
+    pub const PLACES: usize = 3;
+
+    /// The addresses, in an order of their own.
+    pub fn places(&self) -> [u64; Self::PLACES] {
+        let &Self { indirect, underflow, window, salt: _ } = self;
+        [indirect, underflow, window]
+    }
+}
+
 impl Code {
-    /// Makes an empty table with stubs that call `helpers`.
-    pub fn new(size: usize, helpers: &Helpers) -> std::io::Result<Self> {
+    /// Makes an empty table with stubs that call `helpers`. `avx`: the host has YMM registers.
+    pub fn new(size: usize, helpers: &Helpers, avx: bool, kept: Option<Kept>) -> std::io::Result<Self> {
         let mut cache = CodeCache::new(size.max(8 * ROOM))?;
         let mut asm = Asm::new(cache.next().0);
-        let avx = std::arch::is_x86_feature_detected!("avx");
         let stubs = Stubs::emit(&mut asm, helpers, avx);
         cache.push(asm.finish());
         let perf_map = PerfMap::wanted(cache.range().start..cache.next().0);
@@ -191,6 +215,8 @@ impl Code {
             generation: 0,
             counts: Counts::default(),
             perf_map,
+            named: 0,
+            kept,
             asm,
             encoder: Encoder::new(64),
             info: InstructionInfoFactory::new(),
@@ -212,8 +238,12 @@ impl Code {
         for &page in self.by_page.keys() {
             ram.rewatch(page, 0);
         }
+        if let Some(kept) = &mut self.kept {
+            kept.close();
+        }
         self.cache.reset();
         self.blocks.clear();
+        self.named = 0;
         self.by_key.clear();
         self.by_page.clear();
         self.seconds.clear();
@@ -287,7 +317,7 @@ impl Code {
         Header::from_bytes(bytes).unwrap_or_default()
     }
 
-    fn found(&self, id: u32) -> Found {
+    pub(crate) fn found(&self, id: u32) -> Found {
         let block = &self.blocks[id as usize];
         let header = self.header(block);
         let base = self.cache.range().start;
@@ -321,14 +351,14 @@ impl Code {
     /// The exit whose record lies at `address`.
     pub fn exit(&self, address: u64) -> Option<Exit> {
         let known = self.cache.range().contains(&address);
-        known.then(|| Exit::from_record(self.cache.read(address, Exit::SIZE))).flatten()
+        known.then(|| Exit::from_record(address, self.cache.read(address, Exit::SIZE))).flatten()
     }
 
     /// Has an exit lead straight to its target's code, or, where the target's second page has to be checked each time,
     /// to the jump cache.
     pub fn chain(&mut self, exit: Exit, target: &Found) {
         if exit.far {
-            return self.link(exit, target);
+            return self.chain_far(exit, target);
         }
         if exit.plain && target.second.is_some() {
             // The jump cache leads to the translation that has just been left.
@@ -362,7 +392,7 @@ impl Code {
 
     /// Has a far exit lead straight to what now lies at its target, until [`Code::sever`]; where the target's second page
     /// has to be checked each time, to the jump cache.
-    fn link(&mut self, exit: Exit, target: &Found) {
+    fn chain_far(&mut self, exit: Exit, target: &Found) {
         let Some(own) = self.mode_stubs(Mode(target.mode)) else { return };
         if target.second.is_some() || Mode(target.mode).has(Mode::LARGE) {
             self.lead(exit.site, own.indirect);
@@ -393,7 +423,7 @@ impl Code {
     }
 
     /// A mode's own stubs, made where there are none yet.
-    fn stubs_of(&mut self, mode: Mode) -> ModeStubs {
+    pub(crate) fn stubs_of(&mut self, mode: Mode) -> ModeStubs {
         if let Some(own) = self.mode_stubs(mode) {
             return own;
         }
@@ -420,25 +450,67 @@ impl Code {
         page_offset: u64,
         second: Option<u64>,
     ) -> Result<Found, Trouble> {
-        if self.cache.left() < 2 * ROOM {
+        if !self.has_room() {
             return Err(Trouble::Full);
         }
         let own = self.stubs_of(mode);
-        let instructions = decode(ram, gpa, mode, page_offset, second)?;
+        let fetched = Fetched::of(ram, gpa, mode, page_offset, second);
+        let loaded = self.load(mode, own, page_offset, &fetched);
+        let was_kept = loaded.is_some();
+        let made = match loaded {
+            Some(loaded) => loaded,
+            None => self.emit(mode, own, page_offset, &fetched)?,
+        };
+        let id = self.add(ram, gpa, mode, made, second)?;
+        self.link(ram, id, was_kept);
+        Ok(self.found(id))
+    }
+
+    /// Emits the block whose bytes were fetched.
+    fn emit(&mut self, mode: Mode, own: ModeStubs, page_offset: u64, fetched: &Fetched) -> Result<Made, Trouble> {
+        let instructions = decode(mode, page_offset, fetched)?;
+        let (made, other) = self.emit_decoded(mode, own, page_offset, &instructions);
+        self.counts.translations += 1;
+        self.keep_made(&made, &instructions, (mode, page_offset, fetched), (own, other));
+        Ok(made)
+    }
+
+    /// Emits these instructions; beside it the stubs of the mode that STAC or CLAC leads to, if they are in it.
+    pub(crate) fn emit_decoded(
+        &mut self,
+        mode: Mode,
+        own: ModeStubs,
+        page_offset: u64,
+        instructions: &[Instruction],
+    ) -> (Made, Option<ModeStubs>) {
         let length = instructions.last().map_or(1, |last| last.next_ip() - page_offset);
         let crosses_access = |ins: &Instruction| matches!(ins.mnemonic(), Mnemonic::Stac | Mnemonic::Clac);
         let switches = mode.has(Mode::SMAP) && instructions.iter().any(crosses_access);
         let other = switches.then(|| self.stubs_of(mode.other_access()));
-        let (host, cold) = self.cache.next();
-        self.asm.restart(host, cold);
+        let (hot, cold) = self.cache.next();
+        self.asm.restart(hot, cold);
         let tools =
             Tools { asm: &mut self.asm, encoder: &mut self.encoder, info: &mut self.info, stubs: &self.stubs, other };
-        let pointed = Emitter::block(tools, mode, own, &instructions);
-        if !self.cache.push(self.asm.finish()) {
+        let pointed = Emitter::block(tools, mode, own, instructions);
+        self.asm.finish();
+        (Made { length, instructions: instructions.len() as u64, pointed }, other)
+    }
+
+    /// Adds the block that the assembler holds; its number.
+    pub(crate) fn add(
+        &mut self,
+        ram: &Ram,
+        gpa: u64,
+        mode: Mode,
+        made: Made,
+        second: Option<u64>,
+    ) -> Result<u32, Trouble> {
+        let Made { length, instructions, pointed } = made;
+        let (host, cold) = self.cache.next();
+        if !self.cache.push(self.asm.finished()) {
             return Err(Trouble::Full);
         }
-        self.counts.translations += 1;
-        self.counts.instructions += instructions.len() as u64;
+        self.counts.instructions += instructions;
         // A piece of the first page only is used where no second one was needed after all.
         let second = second.filter(|_| length > PAGE - gpa % PAGE);
         let Ok(page) = u32::try_from(gpa / PAGE) else { return Err(Trouble::Full) };
@@ -462,15 +534,46 @@ impl Code {
         if let Some(second) = second {
             self.seconds.insert(id, second);
         }
-        Ok(self.found(id))
+        Ok(id)
     }
 
-    /// Tells a profiler of the block that was just made, whose linear address is `lip`.
-    pub fn name_last(&mut self, lip: u64) {
-        let (Some(map), Some(block)) = (&mut self.perf_map, self.blocks.last()) else { return };
+    /// Whether another block is sure to fit.
+    pub(crate) fn has_room(&self) -> bool {
+        self.cache.left() >= 2 * ROOM
+    }
+
+    /// Where the next hot and cold code will run.
+    pub(crate) fn next(&self) -> (u64, u64) {
+        self.cache.next()
+    }
+
+    /// A block's address, mode, and offset in the page.
+    pub(crate) fn block_place(&self, id: u32) -> (u64, Mode, u64) {
+        let block = &self.blocks[id as usize];
+        (block.gpa(), block.mode, block.page_offset())
+    }
+
+    /// Where the records of a block's exits are.
+    pub(crate) fn exits(&self, id: u32) -> impl Iterator<Item = u64> + use<> {
+        let block = &self.blocks[id as usize];
+        let header = self.header(block);
+        let map = self.cache.range().start + u64::from(block.cold) + u64::from(header.map);
+        let first = map - u64::from(header.exits) * Exit::SIZE as u64;
+        (first..map).step_by(Exit::SIZE)
+    }
+
+    /// Tells a profiler of the blocks that were just made, the first of which is at linear address `lip`.
+    pub fn name_new(&mut self, lip: u64) {
+        let from = std::mem::replace(&mut self.named, self.blocks.len());
+        let (Some(map), Some(new)) = (&mut self.perf_map, self.blocks.get(from..)) else { return };
         let base = self.cache.range().start;
-        let (hot, cold) = self.cache.next();
-        map.note(base + u64::from(block.host)..hot, base + u64::from(block.cold)..cold, block.mode, lip, block.gpa());
+        let page = lip.wrapping_sub(new.first().map_or(0, Block::page_offset));
+        let place = |block: &Block| (base + u64::from(block.host), base + u64::from(block.cold));
+        for (n, block) in new.iter().enumerate() {
+            let ((hot, cold), end) = (place(block), new.get(n + 1).map_or_else(|| self.cache.next(), place));
+            let linear = page.wrapping_add(block.page_offset());
+            map.note(hot..end.0, cold..end.1, block.mode, linear, block.gpa());
+        }
     }
 
     /// Counts a store into a page that holds code, beside the code; whether to drop the page's code rather than go on
@@ -592,30 +695,49 @@ fn pieces(block: &Block, second: Option<u64>) -> impl Iterator<Item = (u64, u64)
     std::iter::once(head).chain(tail)
 }
 
-/// Decodes a block's instructions, with their offset in the page as address.
-fn decode(ram: &Ram, gpa: u64, mode: Mode, page_offset: u64, second: Option<u64>) -> Result<Vec<Instruction>, Trouble> {
-    let single = mode.has(Mode::HOW);
-    let want = if single { MAX_LENGTH } else { MAX_INSTRUCTIONS * MAX_LENGTH };
-    // Where there is no RAM an empty bus answers ones: FF FF is an undefined opcode.
-    let mut bytes = [0xffu8; MAX_INSTRUCTIONS * MAX_LENGTH];
-    let here = want.min((PAGE - gpa % PAGE) as usize);
-    // Watch before reading: a write from now on is seen.
-    ram.watch(gpa, chunk_mask((gpa % PAGE) as usize, here));
-    ram.read(gpa, &mut bytes[..here]);
-    let mut have = here;
-    let next_page =
-        if mode.has(Mode::LARGE) && (page_offset + here as u64) < (2 << 20) { Some(gpa + here as u64) } else { second };
-    if let Some(next) = next_page
-        && have < want
-    {
-        let more = want - have;
-        let more = if mode.has(Mode::LARGE) { more } else { more.min(MAX_LENGTH) };
-        ram.watch(next, chunk_mask(0, more));
-        if ram.read(next, &mut bytes[have..have + more]) {
-            have += more;
+/// The bytes that a block may be of.
+pub(crate) struct Fetched {
+    bytes: [u8; MAX_INSTRUCTIONS * MAX_LENGTH],
+    have: usize,
+    /// They go on in a page that is known.
+    has_next: bool,
+}
+
+impl Fetched {
+    /// Reads them, and watches them before.
+    pub(crate) fn of(ram: &Ram, gpa: u64, mode: Mode, page_offset: u64, second: Option<u64>) -> Self {
+        let want = if mode.has(Mode::HOW) { MAX_LENGTH } else { MAX_INSTRUCTIONS * MAX_LENGTH };
+        // Where there is no RAM an empty bus answers ones: FF FF is an undefined opcode.
+        let mut bytes = [0xffu8; MAX_INSTRUCTIONS * MAX_LENGTH];
+        let here = want.min((PAGE - gpa % PAGE) as usize);
+        // Watch before reading: a write from now on is seen.
+        ram.watch(gpa, chunk_mask((gpa % PAGE) as usize, here));
+        ram.read(gpa, &mut bytes[..here]);
+        let mut have = here;
+        let in_large = mode.has(Mode::LARGE) && (page_offset + here as u64) < (2 << 20);
+        let next_page = if in_large { Some(gpa + here as u64) } else { second };
+        if let Some(next) = next_page
+            && have < want
+        {
+            let more = want - have;
+            let more = if mode.has(Mode::LARGE) { more } else { more.min(MAX_LENGTH) };
+            ram.watch(next, chunk_mask(0, more));
+            if ram.read(next, &mut bytes[have..have + more]) {
+                have += more;
+            }
         }
+        Self { bytes, have, has_next: next_page.is_some() }
     }
-    let mut decoder = Decoder::with_ip(mode.code_bits(), &bytes[..have], page_offset, DecoderOptions::NONE);
+
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.bytes[..self.have]
+    }
+}
+
+/// Decodes a block's instructions, with their offset in the page as address.
+pub(crate) fn decode(mode: Mode, page_offset: u64, fetched: &Fetched) -> Result<Vec<Instruction>, Trouble> {
+    let single = mode.has(Mode::HOW);
+    let mut decoder = Decoder::with_ip(mode.code_bits(), fetched.bytes(), page_offset, DecoderOptions::NONE);
     let mut instructions = Vec::with_capacity(16);
     let limit = if single { 1 } else { MAX_INSTRUCTIONS };
     while instructions.len() < limit && decoder.can_decode() {
@@ -626,7 +748,7 @@ fn decode(ram: &Ram, gpa: u64, mode: Mode, page_offset: u64, second: Option<u64>
             if !instructions.is_empty() {
                 break;
             }
-            if next_page.is_none() {
+            if !fetched.has_next {
                 return Err(Trouble::NeedsSecond);
             }
         }

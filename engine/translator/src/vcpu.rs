@@ -337,7 +337,7 @@ impl TranslatorVcpu {
                     _ => {
                         let made = code.translate(&shared.ram, gpa, mode, lip & (page - 1), second);
                         if made.is_ok() {
-                            code.name_last(lip);
+                            code.name_new(lip);
                         }
                         made
                     }

@@ -136,6 +136,7 @@ fn random_bytes_do_the_engine_no_harm() {
         tsc_hz: 1_000_000_000,
         code_cache: 8 << 20,
         mirroring: Default::default(),
+        kept_code: None,
     };
     let partition = Translator.create(spec).unwrap();
     let notifier = partition.notifier(0).unwrap();

@@ -69,6 +69,7 @@ fn run32(code: &[u8]) -> (CpuState, Vec<(u16, u32)>, GuestMemory) {
         tsc_hz: 1_000_000_000,
         code_cache: 4 << 20,
         mirroring: Default::default(),
+        kept_code: None,
     };
     let partition = Translator.create(spec).unwrap();
     let mut vcpu = partition.bind_vcpu(0).unwrap();

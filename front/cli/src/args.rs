@@ -59,6 +59,10 @@ pub struct RunArgs {
     /// Whether programs of the guest that compute for long get their memory mapped as they see it: auto, off or always
     #[arg(long, value_name = "WHEN", default_value = "auto")]
     pub mirror: String,
+    /// Where translations of guest code are kept from one run to the next: auto, off or a folder that is yours alone;
+    /// auto is lodge/translations in the user's folder for caches
+    #[arg(long, value_name = "auto|off|DIR", default_value = "off")]
+    pub translations: String,
     /// Network: none
     #[arg(long, value_name = "SPEC")]
     pub net: Vec<String>,
@@ -158,6 +162,19 @@ pub struct Plan {
     pub serials: Vec<SerialPlan>,
     /// The virtio console.
     pub console: SerialPlan,
+    /// Where translations are kept.
+    pub translations: TranslationsPlan,
+}
+
+/// Where translations are kept from one run to the next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TranslationsPlan {
+    /// Where the user's caches are.
+    Auto,
+    /// Nowhere.
+    Off,
+    /// There.
+    Folder(PathBuf),
 }
 
 /// Serial ports of a PC.
@@ -200,7 +217,13 @@ impl RunArgs {
         }
         let disks = self.disk.iter().map(|text| disk(text)).collect::<Result<_, _>>()?;
         let kernel = self.kernel.clone().ok_or(UsageError::NothingToBoot)?;
-        Ok(Plan { kernel, engine, mirroring, disks, serials, console })
+        let translations = match self.translations.as_str() {
+            "auto" => TranslationsPlan::Auto,
+            "off" => TranslationsPlan::Off,
+            "" => return Err(value("--translations", "'' is not one of auto, off, DIR".into())),
+            folder => TranslationsPlan::Folder(folder.into()),
+        };
+        Ok(Plan { kernel, engine, mirroring, disks, serials, console, translations })
     }
 
     fn refuse_what_is_not_there(&self) -> Result<(), UsageError> {
@@ -310,6 +333,16 @@ mod tests {
     fn a_console_on_stdio_takes_it_from_the_serial_port() {
         let plan = plan(&["--virtio-console", "stdio"]).unwrap();
         assert_eq!((plan.serials, plan.console), (vec![SerialPlan::None], SerialPlan::Stdio));
+    }
+
+    #[test]
+    fn translations_are_kept_where_that_is_asked_for() {
+        let of = |arguments: &[&str]| plan(arguments).map(|plan| plan.translations);
+        assert_eq!(of(&[]), Ok(TranslationsPlan::Off));
+        assert_eq!(of(&["--translations", "auto"]), Ok(TranslationsPlan::Auto));
+        assert_eq!(of(&["--translations", "off"]), Ok(TranslationsPlan::Off));
+        assert_eq!(of(&["--translations", "./off"]), Ok(TranslationsPlan::Folder("./off".into())));
+        assert!(of(&["--translations", ""]).is_err());
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The `lodge` command: parses options, resolves files and engines, and leaves the rest to `lodge_vm`.
 //!
 //! [`args`] and [`values`] parse, without looking at the world; [`run`] resolves and runs; [`console`] and [`terminal`] are
-//! the interactive serial console; [`report`] and [`doctor`] print.
+//! the interactive serial console; [`translations`] says where those are kept; [`report`] and [`doctor`] print.
 #![forbid(unsafe_code)]
 
 mod args;
@@ -10,6 +10,7 @@ mod doctor;
 mod report;
 mod run;
 mod terminal;
+mod translations;
 mod values;
 
 use std::process::ExitCode;

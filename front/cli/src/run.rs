@@ -19,6 +19,7 @@ use crate::args::{DiskPlan, Plan, RunArgs, SerialPlan, UsageError};
 use crate::console::{Action, Escapes, PromptCommand};
 use crate::report;
 use crate::terminal::{self, Raw};
+use crate::translations;
 
 /// Most bytes of generated code that an engine may keep.
 const CODE_CACHE: usize = 64 << 20;
@@ -95,6 +96,7 @@ pub fn run(args: &RunArgs) -> Result<u8, RunError> {
     let handle = Arc::new(OnceLock::new());
     let disks = plan.disks.iter().map(open_disk).collect::<Result<_, _>>()?;
     let Chosen { engine, why } = engines::choose(&engines::all(), &plan.engine)?;
+    let kept_code = translations::kept_code(&plan.translations, &plan.kernel);
     let config = Config {
         memory: args.memory,
         vcpus: args.cpus,
@@ -108,6 +110,7 @@ pub fn run(args: &RunArgs) -> Result<u8, RunError> {
         timeout: args.timeout,
         code_cache: CODE_CACHE,
         mirroring: if lodge_arena::inside() { plan.mirroring } else { Mirroring::Never },
+        kept_code,
     };
     let signal = watch_signals(handle.clone()).map_err(RunError::Stdio)?;
     eprintln!("lodge: {} engine ({why}), {} CPU, {} MiB", engine.name(), config.vcpus, config.memory >> 20);

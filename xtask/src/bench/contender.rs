@@ -113,7 +113,17 @@ impl Start<'_> {
 
     fn lodge(&self, files: &Files) -> Command {
         let mut command = Command::new(&files.lodge);
-        command.args(["run", "--engine", "translator", "--memory", self.memory(), "--cpus", &self.cpus.to_string()]);
+        command.args([
+            "run",
+            "--engine",
+            "translator",
+            "--translations",
+            "off",
+            "--memory",
+            self.memory(),
+            "--cpus",
+            &self.cpus.to_string(),
+        ]);
         command.arg("--no-reboot").arg("--kernel").arg(&files.kernel).arg("--initrd").arg(&files.initrd);
         command.args(["--append", &self.append()]);
         if let Some(report) = &self.report {

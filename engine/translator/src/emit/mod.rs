@@ -244,8 +244,10 @@ impl<'a> Emitter<'a> {
         }
         for (exit, label) in emitter.exits.iter().zip(records) {
             emitter.asm.bind(label);
-            emitter.asm.bytes(&exit.record());
+            exit.emit(emitter.asm);
         }
+        // STAC and CLAC lead to blocks of another mode.
+        header.exits = if emitter.other.is_none() { emitter.exits.len() as u16 } else { 0 };
         header.map = emitter.asm.offset() as u16;
         header.map_entries = [emitter.map.len() as u16, emitter.cold_map.len() as u16];
         for entry in emitter.map.iter().chain(&emitter.cold_map) {
@@ -490,7 +492,7 @@ impl<'a> Emitter<'a> {
     fn call_system(&mut self, number: usize, stub: u64) {
         let pointer = &raw const *self.system[number];
         self.place();
-        self.asm.mov_imm(R11, pointer as u64);
+        self.asm.mov_instruction(R11, number, pointer as u64);
         self.asm.call_to(stub);
     }
 

@@ -1,5 +1,7 @@
 //! What a block leaves beside its code: where it may be led elsewhere, what its code stands for, where its entries are.
 
+use crate::asm::Asm;
+
 /// A place where a block leaves for a target known when it was translated. Its record lies behind the block's code,
 /// where the cold stub that asks for the target points to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,30 +24,28 @@ pub struct Exit {
 
 impl Exit {
     /// Bytes of a record.
-    pub const SIZE: usize = 24;
+    pub const SIZE: usize = 16;
 
-    pub(super) fn record(self) -> [u8; Self::SIZE] {
-        let mut record = [0; Self::SIZE];
-        record[..8].copy_from_slice(&self.site.to_le_bytes());
-        record[8..12].copy_from_slice(&self.target.to_le_bytes());
-        record[12..16].copy_from_slice(&self.source.to_le_bytes());
-        record[16] = u8::from(self.polled);
-        record[17] = u8::from(self.parked);
-        record[18] = u8::from(self.plain);
-        record[19] = u8::from(self.far);
-        record
+    /// Emits its record.
+    pub(super) fn emit(self, asm: &mut Asm) {
+        // Relative, so that it holds wherever the code lies.
+        asm.displacement_to(self.site);
+        asm.bytes(&self.target.to_le_bytes());
+        asm.bytes(&self.source.to_le_bytes());
+        asm.bytes(&[self.polled.into(), self.parked.into(), self.plain.into(), self.far.into()]);
     }
 
-    /// Reads a record.
-    pub fn from_record(record: &[u8]) -> Option<Self> {
+    /// Reads the record that lies at `address`.
+    pub fn from_record(address: u64, record: &[u8]) -> Option<Self> {
+        let displacement = i32::from_le_bytes(record.get(..4)?.try_into().ok()?);
         Some(Self {
-            site: u64::from_le_bytes(record.get(..8)?.try_into().ok()?),
-            target: u32::from_le_bytes(record.get(8..12)?.try_into().ok()?),
-            source: u32::from_le_bytes(record.get(12..16)?.try_into().ok()?),
-            polled: *record.get(16)? != 0,
-            parked: *record.get(17)? != 0,
-            plain: *record.get(18)? != 0,
-            far: *record.get(19)? != 0,
+            site: (address + 4).wrapping_add_signed(displacement.into()),
+            target: u32::from_le_bytes(record.get(4..8)?.try_into().ok()?),
+            source: u32::from_le_bytes(record.get(8..12)?.try_into().ok()?),
+            polled: *record.get(12)? != 0,
+            parked: *record.get(13)? != 0,
+            plain: *record.get(14)? != 0,
+            far: *record.get(15)? != 0,
         })
     }
 }
@@ -91,6 +91,8 @@ pub struct Header {
     pub remake: u16,
     /// From this offset in the guest's code on they are.
     pub remake_from: u16,
+    /// How many exits' records lie before the map; 0 where not all lead to blocks of the mode.
+    pub exits: u16,
 }
 
 impl Header {
@@ -111,6 +113,7 @@ impl Header {
             cold,
             self.remake,
             self.remake_from,
+            self.exits,
         ];
         let mut bytes = [0; Self::SIZE];
         for (to, field) in bytes.chunks_exact_mut(2).zip(fields) {
@@ -133,6 +136,7 @@ impl Header {
             map_entries: [field(7)?, field(8)?],
             remake: field(9)?,
             remake_from: field(10)?,
+            exits: field(11)?,
         })
     }
 

@@ -117,7 +117,7 @@ impl Emitter<'_> {
         self.mode = self.mode.other_access();
         self.asm.store_imm32(gs(off::MODE), self.mode.without_page().0);
         self.asm.load(RSP, gs(off::FRAMES_TOP));
-        self.asm.mov_imm(RCX, other.underflow);
+        self.asm.lea_to(RCX, other.underflow);
         self.asm.store(at(RSP, 0), RCX);
         if !open {
             // It may show a page that only AC laid open.
