@@ -29,7 +29,10 @@ const ENTRY: u64 = CODE + 0x100;
 const IRQ: u8 = 0x40;
 
 /// User code that makes system calls, and what they do.
-fn with_entry(case: Case, entry: impl Fn(&mut CodeAssembler) -> Result<(), IcedError> + Send + Sync + 'static) -> Case {
+pub(super) fn with_entry(
+    case: Case,
+    entry: impl Fn(&mut CodeAssembler) -> Result<(), IcedError> + Send + Sync + 'static,
+) -> Case {
     case.user()
         .tweak(|state| {
             state.msrs.star = STAR;
@@ -42,7 +45,7 @@ fn with_entry(case: Case, entry: impl Fn(&mut CodeAssembler) -> Result<(), IcedE
 }
 
 /// Four rounds of `body`, counted in RBX.
-fn four(
+pub(super) fn four(
     a: &mut CodeAssembler,
     body: impl FnOnce(&mut CodeAssembler) -> Result<(), IcedError>,
 ) -> Result<(), IcedError> {

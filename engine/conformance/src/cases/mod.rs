@@ -16,6 +16,7 @@ mod interrupts;
 mod memory;
 mod modify;
 mod paging;
+mod programs;
 mod segments;
 mod smp;
 mod stack;
@@ -37,6 +38,7 @@ pub fn suite() -> Vec<Case> {
     all.extend(strings::cases());
     all.extend(modify::cases());
     all.extend(paging::cases());
+    all.extend(programs::cases());
     all.extend(system::cases());
     all.extend(segments::cases());
     all.extend(debug::cases());

@@ -1,0 +1,372 @@
+//! Programs of a guest: user code that touches its memory again and again, as an engine sees that maps a program's
+//! pages at their own addresses, and what must be noticed then: pages that change or go, spaces that are switched,
+//! addresses where the engine itself lies.
+
+use iced_x86::IcedError;
+use iced_x86::code_asm::*;
+use lodge_x86::Gpr::*;
+
+use crate::case::Case;
+use crate::cases::crossings::{four, with_entry};
+use crate::layout::{CODE, PLAY, RAM, ROOTS, STACK};
+use crate::tables::{P, RW, US};
+
+/// All cases on this subject.
+pub fn cases() -> Vec<Case> {
+    let mut all = high();
+    all.extend(spaces());
+    all.extend(code());
+    all.extend(strings());
+    all
+}
+
+/// High in the lower half: a translator that lives in the guest's address space may well live there.
+const HIGH: u64 = 0x780_1234_5000;
+/// Further places of that kind: the lower half's last page, and one that hardly anything is near to.
+const PLACES: [(&str, u64); 3] = [("high", HIGH), ("top", 0x7fff_ffff_e000), ("middle", 0x2345_6789_a000)];
+
+fn high() -> Vec<Case> {
+    let mut all = Vec::new();
+    for (name, place) in PLACES {
+        let case = |what: &str, body: fn(&mut CodeAssembler) -> Result<(), IcedError>| {
+            Case::long(&format!("programs/{what}_{name}"), move |a| {
+                a.mov(r8, place)?;
+                four(a, body)
+            })
+            .user()
+            .map(place, RAM, P | RW | US)
+            .gives(Rbx, 0)
+            .gives(R8, place)
+        };
+        all.push(
+            case(
+                "loads_and_stores",
+                |a| emit!(a; add(dword_ptr(r8), 3); mov(rax, qword_ptr(r8)); mov(qword_ptr(r8 + rbx * 8 + 0x10), rax)),
+            )
+            .poke(RAM, &[1])
+            .gives(Rax, 13)
+            .leaves(RAM + 0x18, &[13, 0, 0, 0, 0, 0, 0, 0, 10, 0, 0, 0, 0, 0, 0, 0, 7]),
+        );
+        all.push(
+            // The base alone is far from where the access goes, and an index alone too.
+            case("far_indexes", |a| {
+                emit!(a; mov(rcx, r8); shr(rcx, 1u32); lea(rdx, ptr(rcx)); inc(byte_ptr(rcx + rdx + 4)); mov(esi, 8);
+                    lea(rdx, ptr(r8 - 8)); add(rdi, qword_ptr(rdx + rsi)); lea(rdx, ptr(r8 - 0x4000_0000));
+                    add(rdi, qword_ptr(rdx + 0x4000_0000)); inc(rdi))
+            })
+            .with(Rdi, 0)
+            .any(Rcx)
+            .any(Rdx)
+            .gives(Rsi, 8)
+            .gives(Rdi, 2 * 0xa_0000_0000 + 4)
+            .leaves(RAM + 4, &[4]),
+        );
+        all.push(
+            case("a_stack", |a| emit!(a; mov(r9, rsp); lea(rsp, ptr(r8 + 0x800)); push(rbx); push(7); pop(rax); pop(rcx); mov(rsp, r9)))
+                .any(R9)
+                .gives(Rax, 7)
+                .gives(Rcx, 1)
+                .leaves(RAM + 0x7f0, &[7, 0, 0, 0, 0, 0, 0, 0, 1]),
+        );
+        all.push(
+            case("strings", |a| emit!(a; mov(rsi, r8); lea(rdi, ptr(r8 + 0x100)); mov(ecx, 0x21); rep().movsb()))
+                .poke(RAM, &[0x5a; 0x21])
+                .gives(Rsi, place + 0x21)
+                .gives(Rdi, place + 0x121)
+                .gives(Rcx, 0)
+                .leaves(RAM + 0x100, &[0x5a; 0x21])
+                .leaves(RAM + 0x121, &[0]),
+        );
+        all.push(
+            case("scans", |a| emit!(a; mov(rdi, r8); mov(ecx, 0x21); mov(eax, 0); repne().scasb()))
+                .poke(RAM, &[0x5a; 0x1f])
+                .gives(Rax, 0)
+                .gives(Rdi, place + 0x20)
+                .gives(Rcx, 1),
+        );
+        all.push(
+            case(
+                "exchanges",
+                |a| emit!(a; mov(eax, ebx); lock().xadd(dword_ptr(r8), eax); lock().inc(qword_ptr(r8 + 8))),
+            )
+            .gives(Rax, 4 + 3 + 2)
+            .leaves(RAM, &[10, 0, 0, 0, 0, 0, 0, 0, 4]),
+        );
+        all.push(
+            // The page after it is not there.
+            Case::long(&format!("programs/past_the_end_{name}"), move |a| {
+                a.mov(r8, place)?;
+                four(a, |a| emit!(a; inc(dword_ptr(r8 + 0xff8))))?;
+                emit!(a; mov(qword_ptr(r8 + 0xffd), r8))
+            })
+            .user()
+            .map(place, RAM, P | RW | US)
+            .gives(Rbx, 0)
+            .gives(R8, place)
+            .page_fault(6, place + 0x1000, 5)
+            .leaves(RAM + 0xff8, &[4, 0, 0, 0, 0, 0, 0, 0]),
+        );
+    }
+    // What would lie past the last page is not canonical, and another exception's.
+    all.retain(|case| case.name != "programs/past_the_end_top");
+    all
+}
+
+/// Loads and stores in PLAY with calls to the system between them.
+fn between(name: &str, entry: impl Fn(&mut CodeAssembler) -> Result<(), IcedError> + Send + Sync + 'static) -> Case {
+    let user = |a: &mut CodeAssembler| {
+        a.mov(r8d, PLAY as u32)?;
+        four(
+            a,
+            |a| emit!(a; mov(eax, dword_ptr(r8)); lea(rdi, ptr(rdi + rdi * 8)); add(rdi, rax); inc(dword_ptr(r8)); syscall()),
+        )
+    };
+    with_entry(Case::long(name, user), entry)
+        .with(Rdi, 0)
+        .any(Rax)
+        .any(Rdx)
+        .gives(Rbx, 0)
+        .gives(R8, PLAY)
+        .map(PLAY, RAM, P | RW | US)
+        .poke(RAM, &[1])
+        .poke(RAM + 0x1000, &[5])
+}
+
+fn spaces() -> Vec<Case> {
+    let other = ROOTS[0] ^ ROOTS[1];
+    vec![
+        between(
+            "programs/spaces_switched_by_calls",
+            move |a| emit!(a; mov(rdx, cr3); xor(rdx, other as i32); mov(cr3, rdx); sysretq()),
+        )
+        .map_in(1, 1, PLAY, RAM + 0x1000, P | RW | US)
+        .gives(Rdi, ((9 + 5) * 9 + 2) * 9 + 6)
+        .leaves(RAM, &[3])
+        .leaves(RAM + 0x1000, &[7]),
+        between("programs/spaces_with_identifiers", move |a| {
+            // Each has its own PCID, and what is cached of it stays.
+            emit!(a; mov(rdx, cr3); xor(rdx, (other | 3) as i32); bts(rdx, 63u32); mov(cr3, rdx); sysretq())
+        })
+        .tweak(|state| {
+            state.cr4 |= lodge_x86::bits::cr4::PCIDE;
+            state.cr3 |= 1;
+        })
+        .map_in(1, 1, PLAY, RAM + 0x1000, P | RW | US)
+        .gives(Rdi, ((9 + 5) * 9 + 2) * 9 + 6)
+        .leaves(RAM, &[3])
+        .leaves(RAM + 0x1000, &[7]),
+        between("programs/a_page_moved_by_calls", |a| {
+            // PLAY's entry is moved to and fro by what the case put at RAM + 0x2000.
+            emit!(a; mov(rdx, qword_ptr(RAM + 0x2000)); xor(qword_ptr(rdx), 0x1000); invlpg(byte_ptr(PLAY)); sysretq())
+        })
+        .poke(RAM + 0x2000, &entry_of_play().to_le_bytes())
+        .gives(Rdi, ((9 + 5) * 9 + 2) * 9 + 6)
+        .leaves(RAM, &[3])
+        .leaves(RAM + 0x1000, &[7]),
+        between("programs/a_page_moved_and_the_space_loaded_anew", |a| {
+            emit!(a; mov(rdx, qword_ptr(RAM + 0x2000)); xor(qword_ptr(rdx), 0x1000); mov(rdx, cr3); mov(cr3, rdx);
+                sysretq())
+        })
+        .poke(RAM + 0x2000, &entry_of_play().to_le_bytes())
+        .gives(Rdi, ((9 + 5) * 9 + 2) * 9 + 6),
+        // The system writes to the page through a mapping of its own.
+        between("programs/a_page_written_by_the_system", |a| emit!(a; add(dword_ptr(RAM), 0x10); sysretq()))
+            .gives(Rdi, ((9 + 0x12) * 9 + 0x23) * 9 + 0x34),
+        // And makes it unwritable after the third round: INC faults in the fourth.
+        between("programs/a_page_made_unwritable", |a| {
+            let mut open = a.create_label();
+            emit!(a; cmp(ebx, 2); jne(open); mov(rdx, qword_ptr(RAM + 0x2000)); and(qword_ptr(rdx), !2);
+                invlpg(byte_ptr(PLAY)); set_label(&mut open); sysretq())
+        })
+        .poke(RAM + 0x2000, &entry_of_play().to_le_bytes())
+        .gives(Rbx, 1)
+        .gives(Rdi, ((9 + 2) * 9 + 3) * 9 + 4)
+        .page_fault(7, PLAY, 5),
+        between("programs/a_page_taken_from_the_program", |a| {
+            let mut open = a.create_label();
+            emit!(a; cmp(ebx, 2); jne(open); mov(rdx, qword_ptr(RAM + 0x2000)); and(qword_ptr(rdx), !4);
+                invlpg(byte_ptr(PLAY)); set_label(&mut open); sysretq())
+        })
+        .poke(RAM + 0x2000, &entry_of_play().to_le_bytes())
+        .gives(Rbx, 1)
+        .gives(Rdi, (9 + 2) * 9 + 3)
+        .page_fault(5, PLAY, 2),
+        // A page that was only read is clean, and the first store says so in its entry.
+        Case::long("programs/a_page_read_and_then_written", |a| {
+            a.mov(r8d, PLAY as u32)?;
+            four(a, |a| emit!(a; add(edi, dword_ptr(r8)); add(edi, dword_ptr(r8 + 0x1000))))?;
+            emit!(a; mov(byte_ptr(r8 + 9), 1))
+        })
+        .user()
+        .with(Rdi, 0)
+        .gives(Rdi, 12)
+        .gives(Rbx, 0)
+        .gives(R8, PLAY)
+        .map(PLAY, RAM, P | RW | US)
+        .map(PLAY + 0x1000, RAM + 0x1000, P | RW | US)
+        .poke(RAM, &[1])
+        .poke(RAM + 0x1000, &[2])
+        .entry_after(PLAY, 1, 0x60, 0x60)
+        .entry_after(PLAY + 0x1000, 1, 0x60, 0x20),
+    ]
+}
+
+/// Where the entry that maps PLAY lies: its space's tables are made in the order of the addresses, and the board's
+/// own 4 MiB and its page of MMIO come first.
+fn entry_of_play() -> u64 {
+    // Root, two tables below it, then tables of the first and second 2 MiB, those of MMIO, and PLAY's.
+    ROOTS[0] + 7 * 0x1000
+}
+
+fn code() -> Vec<Case> {
+    // An instruction over the end of a page, and what it accesses is at a page's end too, or far away.
+    let over = |name: &str, instruction: &[u8]| {
+        let mut bytes = instruction.to_vec();
+        // pop rax; ret
+        bytes.extend([0x58, 0xc3]);
+        Case::long(name, |a| {
+            emit!(a; mov(r8d, (PLAY + 0xffe) as u32))?;
+            let mut again = a.create_label();
+            emit!(a; mov(ecx, 4); set_label(&mut again); call(r8); add(rdi, rax); dec(ecx); jne(again))
+        })
+        .map(PLAY, RAM, P | RW | US)
+        .map(PLAY + 0x1000, RAM + 0x1000, P | RW | US)
+        .poke(RAM + 0xffe, &bytes)
+        .with(Rdi, 0)
+        .gives(R8, PLAY + 0xffe)
+        .gives(Rcx, 0)
+        .gives(Rax, 3)
+        .gives(Rdi, 12)
+    };
+    let push_on_stack = [0xff, 0x74, 0x24, 8];
+    let tail = [0xb8, 1, 0, 0, 0, 0xe9, 0xf6, 0x1f, 0, 0];
+    vec![
+        over("programs/code_and_stack_over_two_pages", &push_on_stack).poke(STACK, &[3]),
+        over("programs/code_and_stack_over_two_pages_of_a_program", &push_on_stack).user().poke(STACK, &[3]),
+        over("programs/code_over_two_pages_and_data_high", &[0xff, 0x73, 0x10])
+            .user()
+            .map(HIGH, RAM + 0x4000, P | RW | US)
+            .poke(RAM + 0x4010, &[3])
+            .with(Rbx, HIGH),
+        Case::long("programs/code_that_rewrites_itself", |a| {
+            // The immediate of ADD counts up.
+            let (mut again, mut here) = (a.create_label(), a.create_label());
+            emit!(a; xor(eax, eax); mov(ecx, 100); lea(rdi, ptr(here)); set_label(&mut again); inc(byte_ptr(rdi + 2));
+                set_label(&mut here); db(&[0x83, 0xc0, 0x00]); dec(ecx); jne(again))
+        })
+        .user()
+        .any(Rdi)
+        .gives(Rcx, 0)
+        .gives(Rax, 5050),
+        Case::long("programs/code_written_and_called", |a| {
+            // As a compiler at run time does: writes code into a page that it called before.
+            a.mov(r8d, PLAY as u32)?;
+            four(a, |a| {
+                emit!(a; mov(byte_ptr(r8), 0xb8u32); mov(dword_ptr(r8 + 1), ebx); mov(byte_ptr(r8 + 5), 0xc3u32);
+                call(r8); add(edi, eax))
+            })
+        })
+        .user()
+        .map(PLAY, RAM, P | RW | US)
+        .with(Rdi, 0)
+        .gives(Rdi, 10)
+        .gives(Rax, 1)
+        .gives(Rbx, 0)
+        .gives(R8, PLAY),
+        Case::long("programs/code_written_by_a_string_instruction", |a| {
+            a.mov(r8d, PLAY as u32)?;
+            four(a, |a| {
+                emit!(a; mov(dword_ptr(r8 + 0x1001), ebx); mov(rdi, r8); lea(rsi, ptr(r8 + 0x1000)); mov(ecx, 6);
+                rep().movsb(); call(r8); add(edx, eax))
+            })
+        })
+        .user()
+        .map(PLAY, RAM, P | RW | US)
+        .map(PLAY + 0x1000, RAM + 0x1000, P | RW | US)
+        .poke(RAM + 0x1000, &[0xb8, 0, 0, 0, 0, 0xc3])
+        .with(Rdx, 0)
+        .gives(Rdx, 10)
+        .gives(Rax, 1)
+        .gives(Rbx, 0)
+        .gives(Rcx, 0)
+        .gives(Rsi, PLAY + 0x1006)
+        .gives(Rdi, PLAY + 6)
+        .gives(R8, PLAY),
+        with_entry(
+            // A jump to another page, which the system moves between the second and the third round.
+            Case::long("programs/code_of_another_page_that_moves", |a| {
+                a.mov(r8d, PLAY as u32)?;
+                four(a, |a| emit!(a; call(r8); lea(rdi, ptr(rdi + rdi * 8)); add(rdi, rax); syscall()))
+            }),
+            |a| {
+                let mut stay = a.create_label();
+                emit!(a; cmp(ebx, 3); jne(stay); mov(rdx, qword_ptr(RAM + 0x8000)); xor(qword_ptr(rdx), 0x1000);
+                    invlpg(byte_ptr(PLAY + 0x2000)); set_label(&mut stay); sysretq())
+            },
+        )
+        // mov eax, 1; jmp to the second page from here: inc eax; ret or dec eax; ret.
+        .map(PLAY, RAM, P | RW | US)
+        .map(PLAY + 0x2000, RAM + 0x2000, P | RW | US)
+        .poke(RAM, &tail)
+        .poke(RAM + 0x2000, &[0xff, 0xc0, 0xc3])
+        .poke(RAM + 0x3000, &[0xff, 0xc8, 0xc3])
+        .poke(RAM + 0x8000, &(entry_of_play() + 16).to_le_bytes())
+        .with(Rdi, 0)
+        .any(Rdx)
+        .gives(Rax, 0)
+        .gives(Rbx, 0)
+        .gives(R8, PLAY)
+        .gives(Rdi, (2 * 9 + 2) * 81),
+    ]
+}
+
+fn strings() -> Vec<Case> {
+    let copy = |name: &str, body: fn(&mut CodeAssembler) -> Result<(), IcedError>| {
+        Case::long(name, move |a| {
+            // Once within the page, so that it is known; then over its end.
+            emit!(a; mov(esi, RAM as u32); mov(edi, PLAY as u32); mov(ecx, 8))?;
+            body(a)?;
+            emit!(a; mov(esi, RAM as u32); mov(edi, (PLAY + 0xff0) as u32); mov(ecx, 0x20))?;
+            body(a)
+        })
+        .user()
+        .map(PLAY, RAM + 0x1000, P | RW | US)
+        .poke(RAM, &[0x11; 0x100])
+    };
+    vec![
+        copy("programs/a_copy_ends_where_memory_does", |a| emit!(a; rep().movsb()))
+            .gives(Rsi, RAM + 0x10)
+            .gives(Rdi, PLAY + 0x1000)
+            .gives(Rcx, 0x10)
+            .page_fault(6, PLAY + 0x1000, 7)
+            .leaves(RAM + 0x1fef, &[0, 0x11, 0x11])
+            .leaves(RAM + 0x1fff, &[0x11]),
+        copy("programs/a_copy_of_words_ends_where_memory_does", |a| emit!(a; rep().movsq()))
+            .gives(Rsi, RAM + 0x10)
+            .gives(Rdi, PLAY + 0x1000)
+            .gives(Rcx, 0x1e)
+            .page_fault(6, PLAY + 0x1000, 7),
+        copy("programs/a_fill_ends_where_memory_does", |a| emit!(a; mov(eax, 0x77); rep().stosd()))
+            .gives(Rax, 0x77)
+            .gives(Rsi, RAM)
+            .gives(Rdi, PLAY + 0x1000)
+            .gives(Rcx, 0x1c)
+            .page_fault(6, PLAY + 0x1000, 9)
+            .leaves(RAM + 0x1ffc, &[0x77, 0, 0, 0]),
+        Case::long("programs/a_copy_into_unwritable_code", |a| {
+            // Into the page that it lies in, behind itself.
+            four(
+                a,
+                |a| emit!(a; mov(esi, RAM as u32); mov(edi, (CODE + 0x800) as u32); mov(ecx, 0x40); rep().movsb()),
+            )?;
+            emit!(a; mov(edi, (CODE + 0x800) as u32); call(rdi))
+        })
+        .user()
+        .poke(RAM, &[0xb8, 9, 0, 0, 0, 0xc3])
+        .gives(Rax, 9)
+        .gives(Rbx, 0)
+        .gives(Rcx, 0)
+        .gives(Rsi, RAM + 0x40)
+        .gives(Rdi, CODE + 0x800),
+    ]
+}
