@@ -15,6 +15,7 @@ use crate::go::Ways;
 use crate::kvmclock::KvmClock;
 use crate::partition::Shared;
 use crate::tlb::Regions;
+use crate::worth::Met;
 
 /// What the dispatcher is to do after a helper has left the block.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -81,8 +82,8 @@ pub struct Context {
     pub exceptions: VecDeque<(u64, Exception)>,
     /// Counters.
     pub counts: Counts,
-    /// The root table of the program that interrupts have met, and how often in a row ([`crate::mirror`]).
-    pub met: (u64, u32),
+    /// The program that interrupts meet.
+    pub met: Met,
     /// How often a helper carried out each kind of instruction, by its number in iced.
     pub helped: Helped,
 }

@@ -27,10 +27,10 @@
 // UNSAFETY: fixed mappings outside the arena only, where nothing of lodge's lies; emitted code alone reaches them.
 
 use std::cell::Cell;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use lodge_engine_api::Mirroring;
 use lodge_x86::paging::{Access, AccessKind, PagingContext, PagingMode, PhysicalMemory, Translation, walk};
@@ -41,6 +41,7 @@ use crate::cpu::Cpu;
 use crate::memory::{PAGE, Ram};
 use crate::mode::Mode;
 use crate::partition::Shared;
+use crate::worth::{Program, Worth};
 
 /// The bits of an address that tell whether it lies in the arena, and what they are there.
 pub const ARENA_BITS: std::ops::Range<u8> = 39..47;
@@ -65,7 +66,9 @@ const MAPPINGS: usize = 24_000;
 /// How often in a row an access may be let try again.
 const PATIENCE: u32 = 4;
 
-/// What it costs to show a page with those around it, and to hide one, in microseconds; how many can be looked at in one.
+/// What it costs to make a translation, to show a page with those around it, and to hide one, in microseconds; how many
+/// can be looked at in one.
+const MAKE_COST: u64 = 8;
 const SHOW_COST: u64 = 16;
 const CLOSE_COST: u64 = 4;
 const LOOKS_IN_ONE: u64 = 12;
@@ -82,6 +85,8 @@ pub struct Mirror {
     root: AtomicU64,
     /// How many have been shown.
     number: AtomicU64,
+    /// Translations made for the program that is shown, since that was last reckoned.
+    made: AtomicU64,
     shown: Mutex<Shown>,
 }
 
@@ -138,13 +143,7 @@ struct Shown {
     /// The last page that was asked for, and how often in a row.
     asked: (u64, u32),
     code: Code,
-    /// Since when.
-    since: Option<Instant>,
-    /// What it has cost since it was last assessed, in microseconds, roughly.
-    spent: u64,
-    assessed: Option<Instant>,
-    /// Address spaces that are not to be shown, and until when.
-    banned: VecDeque<(u64, Instant)>,
+    worth: Worth,
 }
 
 /// Reads page tables without leaving a trace.
@@ -194,7 +193,13 @@ impl Mirror {
                 }
             },
         };
-        Self { mirroring, root: AtomicU64::new(NONE), number: AtomicU64::new(0), shown: Mutex::default() }
+        Self {
+            mirroring,
+            root: AtomicU64::new(NONE),
+            number: AtomicU64::new(0),
+            made: AtomicU64::new(0),
+            shown: Mutex::default(),
+        }
     }
 
     /// Whether anything may ever be shown.
@@ -213,14 +218,13 @@ impl Mirror {
     }
 
     /// Shows another address space, or none. No vCPU may be in emitted code, and all have to look again before they are.
-    pub fn show(&self, root: Option<u64>) {
+    pub fn show(&self, program: Option<Program>) {
         let mut shown = self.shown.lock();
         shown.clear();
         shown.code = Code::default();
         self.number.fetch_add(1, Ordering::SeqCst);
-        let now = Instant::now();
-        (shown.since, shown.assessed, shown.spent) = (Some(now), Some(now), 0);
-        self.root.store(root.unwrap_or(NONE), Ordering::SeqCst);
+        shown.worth.begin(program, Instant::now());
+        self.root.store(program.map_or(NONE, |program| program.root), Ordering::SeqCst);
     }
 
     /// The page at `gpa` has come to hold code: it is not to be written any more without a look.
@@ -240,48 +244,21 @@ impl Mirror {
         !self.shown.lock().code.ambiguous
     }
 
-    /// Whether a program has anything where lodge is: then it is better not shown, for it may use that often.
-    pub fn is_in_the_way(&self, ram: &Ram, root: u64) -> bool {
-        // The arena is one entry of the top-level table.
-        const _: () = assert!(ARENA_BITS.start == 39);
-        ram.read_u64(root + 8 * u64::from(ARENA_NUMBER)).is_none_or(|entry| entry & 1 != 0)
+    /// Whether a program that is met often may be shown.
+    pub fn may_show(&self, program: Program) -> bool {
+        self.shown.lock().worth.may_show(program, Instant::now())
     }
 
-    /// Whether an address space may be shown now: none took its turn just before, and it has not proved to cost too much.
-    pub fn may_show(&self, root: u64) -> bool {
-        /// Programs that take turns are not shown in turn.
-        const PAUSE: Duration = Duration::from_millis(200);
+    /// The program that is shown was met; whether it is not worth that any longer.
+    pub fn has_to_end(&self, program: Program) -> bool {
         let mut shown = self.shown.lock();
-        let now = Instant::now();
-        shown.banned.retain(|(_, until)| *until > now);
-        shown.since.is_none_or(|since| now - since >= PAUSE) && shown.banned.iter().all(|(banned, _)| *banned != root)
+        shown.worth.spend(self.made.swap(0, Ordering::Relaxed) * MAKE_COST);
+        shown.worth.meet(program, Instant::now())
     }
 
-    /// Whether what is shown costs more than it can gain, as programs do that fork or change their mappings all the time.
-    /// Such a one is not shown again for a while.
-    pub fn costs_too_much(&self) -> bool {
-        /// Time to begin with, and between two looks.
-        const WINDOW: Duration = Duration::from_millis(40);
-        const BAN: Duration = Duration::from_secs(4);
-        const MOST_BANNED: usize = 16;
-        let mut shown = self.shown.lock();
-        let now = Instant::now();
-        let (Some(since), Some(assessed)) = (shown.since, shown.assessed) else { return false };
-        let window = now - assessed;
-        if window < WINDOW {
-            return false;
-        }
-        let spent = u128::from(std::mem::take(&mut shown.spent));
-        shown.assessed = Some(now);
-        // The first pages are the price of all that follows.
-        let dear = since != assessed && spent * 8 > window.as_micros();
-        if dear {
-            if shown.banned.len() == MOST_BANNED {
-                shown.banned.pop_front();
-            }
-            shown.banned.push_back((self.root.load(Ordering::SeqCst), now + BAN));
-        }
-        dear
+    /// A translation was made for the program that is shown.
+    pub fn note_made(&self) {
+        self.made.fetch_add(1, Ordering::Relaxed);
     }
 }
 
@@ -367,7 +344,7 @@ impl Shown {
             let Some((start, stop)) = next.or_else(after) else { break };
             let stop = stop.min(end);
             close(start, stop - start);
-            self.spent += CLOSE_COST;
+            self.worth.spend(CLOSE_COST);
             from = stop;
         }
         self.forget(page, pages);
@@ -415,7 +392,7 @@ impl Shown {
                 }
             }
         }
-        self.spent += looked / LOOKS_IN_ONE;
+        self.worth.spend(looked / LOOKS_IN_ONE);
         for page in stale {
             self.hide(page, 1);
         }
@@ -546,7 +523,7 @@ impl Cpu {
             shown.clear();
         }
         self.context().counts.shown += 1;
-        shown.spent += SHOW_COST;
+        shown.worth.spend(SHOW_COST);
         shown.large |= translation.page_size > PAGE;
         let pieces = around(ram, &paging, page, &translation, &shown);
         let mut whole = true;

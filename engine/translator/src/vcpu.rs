@@ -33,6 +33,7 @@ use crate::partition::{PHYSICAL_BITS, Shared};
 use crate::signal::{AlternateStack, Quiet};
 use crate::tlb::Regions;
 use crate::translate::{Found, ModeStubs, Trouble};
+use crate::worth::Program;
 
 /// One virtual processor.
 pub struct TranslatorVcpu {
@@ -196,32 +197,27 @@ impl TranslatorVcpu {
 
     /// An interrupt has come: whoever runs now runs often. A program that was met several times in a row is mirrored.
     fn sample(&mut self) {
-        /// Several: at 250 interrupts a second, 64 ms.
-        const TIMES: u32 = 16;
         let shared = Arc::clone(&self.shared);
         let cpu = self.cpu();
         if !shared.mirror.is_possible() || !cpu.is_64() || cpu.cpl() != 3 {
             return;
         }
-        let root = self.context.paging.root;
-        let (last, times) = self.context.met;
-        self.context.met = if last == root { (root, times + 1) } else { (root, 1) };
-        let in_the_way = shared.mirror.is_in_the_way(&shared.ram, root);
-        let mirrored = self.cpu().mirrored;
-        match mirrored {
-            true if in_the_way || shared.mirror.costs_too_much() => self.show(None),
-            false if !in_the_way && self.context.met.1 >= TIMES && shared.mirror.may_show(root) => {
-                self.show(Some(root))
+        let program = Program::at(&shared.ram, self.context.paging.root);
+        let often = self.context.met.meet(program, std::time::Instant::now());
+        if self.cpu().mirrored {
+            if shared.mirror.has_to_end(program) {
+                self.show(None);
             }
-            _ => {}
+        } else if often && shared.mirror.may_show(program) {
+            self.show(Some(program));
         }
     }
 
-    /// Mirrors the address space with that root table, or none.
-    fn show(&mut self, root: Option<u64>) {
+    /// Mirrors a program, or none.
+    fn show(&mut self, program: Option<Program>) {
         let shared = Arc::clone(&self.shared);
         let world = shared.stop_others(self.context.index);
-        shared.mirror.show(root);
+        shared.mirror.show(program);
         shared.code.lock().sever();
         for mailbox in &shared.mailboxes {
             mailbox.chores.store(true, Ordering::SeqCst);
@@ -272,6 +268,9 @@ impl TranslatorVcpu {
         let found = self.shared.code.lock().find(translation.gpa, mode);
         if let Some(found) = found {
             return self.check_second(found, lip, page);
+        }
+        if mode.has(Mode::MIRRORED) {
+            self.shared.mirror.note_made();
         }
         self.make(translation.gpa, mode, lip, page)
     }
@@ -616,8 +615,8 @@ impl TranslatorVcpu {
                 continue;
             }
             if self.shared.mirror.is_eager() && self.cpu().is_64() && self.cpu().cpl() == 3 && !self.cpu().mirrored {
-                let root = self.context.paging.root;
-                self.show(Some(root));
+                let program = Program::at(&self.shared.ram, self.context.paging.root);
+                self.show(Some(program));
             }
             let stepping = self.cpu().system_flags & rflags::TF != 0;
             let shadow = std::mem::take(&mut self.context.shadow);

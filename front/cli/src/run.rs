@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{IsTerminal, Read, Write};
+use std::ops::RangeInclusive;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 use std::sync::atomic::{AtomicI32, Ordering};
@@ -21,8 +22,9 @@ use crate::report;
 use crate::terminal::{self, Raw};
 use crate::translations;
 
-/// Most bytes of generated code that an engine may keep.
-const CODE_CACHE: usize = 64 << 20;
+/// Most bytes of generated code that an engine may keep: an eighth of the guest's memory, within these bounds. A compiler's
+/// code fills 64 MiB.
+const CODE_CACHE: RangeInclusive<u64> = 32 << 20..=128 << 20;
 /// The kernel's command line where none is given: a console on the serial port.
 const DEFAULT_COMMAND_LINE: &str = "console=ttyS0";
 
@@ -108,7 +110,7 @@ pub fn run(args: &RunArgs) -> Result<u8, RunError> {
         debug_exit: args.debug_exit,
         on_reboot: if args.no_reboot { OnReboot::End } else { OnReboot::Restart },
         timeout: args.timeout,
-        code_cache: CODE_CACHE,
+        code_cache: (args.memory / 8).clamp(*CODE_CACHE.start(), *CODE_CACHE.end()) as usize,
         mirroring: if lodge_arena::inside() { plan.mirroring } else { Mirroring::Never },
         kept_code,
     };
