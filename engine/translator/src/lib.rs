@@ -58,6 +58,7 @@ mod translate;
 mod vcpu;
 mod virtual_flag;
 mod walk;
+mod whole;
 mod worth;
 
 use std::sync::Arc;
