@@ -21,6 +21,7 @@ use lodge_x86::bits::{cr0, efer, rflags};
 use lodge_x86::segment::{Segment, TableRegister, attribute};
 use lodge_x86::state::Msrs;
 
+use crate::branch_table;
 use crate::context::Context;
 use crate::crossing::{Side, Sides};
 use crate::tlb::Record;
@@ -40,7 +41,8 @@ pub const REGION_STRIDE: usize = 2 << 20;
 /// Where a region's [`Record`] is.
 pub const RECORD_OFFSET: usize = JUMP_OFFSET + 2 * crate::tlb::JUMP_ENTRIES * 16;
 
-const _: () = assert!(RECORD_OFFSET + size_of::<Record>() <= REGION_STRIDE);
+const _: () = assert!(RECORD_OFFSET + size_of::<Record>() <= branch_table::OFFSET);
+const _: () = assert!(branch_table::OFFSET + branch_table::BYTES <= REGION_STRIDE);
 
 /// A segment register with what emitted code needs to check an access through it.
 #[derive(Clone, Copy, Debug, Default)]

@@ -18,6 +18,7 @@ compile_error!("lodge's translator needs an x86-64 host");
 mod access;
 mod alias;
 mod asm;
+mod branch_table;
 mod cache;
 mod context;
 mod control;

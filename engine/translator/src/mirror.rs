@@ -85,6 +85,8 @@ pub struct Mirror {
     root: AtomicU64,
     /// How many have been shown.
     number: AtomicU64,
+    /// Changes each time that code of the program that is shown may no longer be where it was.
+    severed: AtomicU64,
     /// Translations made for the program that is shown, since that was last reckoned.
     made: AtomicU64,
     shown: Mutex<Shown>,
@@ -197,6 +199,7 @@ impl Mirror {
             mirroring,
             root: AtomicU64::new(NONE),
             number: AtomicU64::new(0),
+            severed: AtomicU64::new(0),
             made: AtomicU64::new(0),
             shown: Mutex::default(),
         }
@@ -239,6 +242,11 @@ impl Mirror {
         self.number.load(Ordering::SeqCst)
     }
 
+    /// Changes each time that code of the program that is shown may no longer be where it was.
+    pub fn severed(&self) -> u64 {
+        self.severed.load(Ordering::SeqCst)
+    }
+
     /// Whether code of the program that is shown lies at one address only.
     pub fn may_link(&self) -> bool {
         !self.shown.lock().code.ambiguous
@@ -263,12 +271,20 @@ impl Mirror {
 }
 
 impl Shared {
-    /// Code at `gpa` is about to be run at `linear` by the program that is shown.
-    pub fn note_code(&self, gpa: u64, linear: u64) {
+    /// Code at `gpa` is about to be run at `linear` by the program that is shown; `large`: it lies in a large page.
+    pub fn note_code(&self, gpa: u64, linear: u64, large: bool) {
         let mut shown = self.mirror.shown.lock();
+        shown.large |= large;
         if shown.code.note(gpa / PAGE, linear / PAGE) {
-            self.code.lock().sever();
+            self.sever();
         }
+    }
+
+    /// Takes away what leads straight to code of the program that is shown. Each vCPU empties its branch table when it
+    /// flushes, as it has to before it may rely on what has changed.
+    pub fn sever(&self) {
+        self.mirror.severed.fetch_add(1, Ordering::SeqCst);
+        self.code.lock().sever();
     }
 
     /// One page's translation was flushed. `paging` is some vCPU's.
@@ -287,18 +303,28 @@ impl Shared {
             moved |= shown.look_again(first..first + HUGE, &self.ram, root, paging);
         }
         if moved {
-            self.code.lock().sever();
+            self.sever();
         }
     }
 
     /// All translations were flushed: pages whose translation is what it was stay.
     pub fn flush_mirror(&self, paging: &PagingContext) {
         let root = self.mirror.root.load(Ordering::SeqCst);
-        if root != NONE {
-            let mut shown = self.mirror.shown.lock();
-            if shown.look_again(0..END / PAGE, &self.ram, root, paging) {
-                self.code.lock().sever();
+        if root == NONE {
+            return;
+        }
+        let mut shown = self.mirror.shown.lock();
+        if paging.mode != PagingMode::FourLevel {
+            // Of a vCPU that can't tell what is still so.
+            shown.clear();
+            shown.code = Code::default();
+            self.sever();
+            self.mirror.number.fetch_add(1, Ordering::SeqCst);
+            for mailbox in &self.mailboxes {
+                mailbox.chores.store(true, Ordering::SeqCst);
             }
+        } else if shown.look_again(0..u64::MAX / PAGE, &self.ram, root, paging) {
+            self.sever();
         }
     }
 }
@@ -368,12 +394,6 @@ impl Shown {
 
     /// Hides what is no longer what it was, among some pages; whether code was among it.
     fn look_again(&mut self, pages: std::ops::Range<u64>, ram: &Ram, root: u64, paging: &PagingContext) -> bool {
-        if paging.mode != PagingMode::FourLevel {
-            // Of a vCPU that can't tell.
-            self.clear();
-            self.code = Code::default();
-            return true;
-        }
         let mut paging = *paging;
         paging.root = root;
         let paging = &paging;
@@ -467,6 +487,7 @@ impl Cpu {
     /// To be called when another address space is loaded, or shown.
     pub fn renew_mirrored(&mut self) {
         let shown = self.is_shown();
+        self.renew_branches();
         if shown != self.mirrored {
             self.mirrored = shown;
             self.mode = Mode::of(self).0;
@@ -480,8 +501,18 @@ impl Cpu {
         let context = self.context();
         context.regions.flush_page(linear, pcid);
         // Which address space has a PCID is not known here.
-        if linear < END && (mirrored || pcid.is_some()) {
+        if mirrored || pcid.is_some() {
             context.shared.flush_mirrored_page(linear, &context.paging);
+        }
+        self.renew_branches();
+    }
+
+    /// Empties the branch table if what it leads to may no longer be there. Due after each flush, and when the address
+    /// space that is shown is loaded: nobody may rely on the table before.
+    pub fn renew_branches(&mut self) {
+        if self.is_shown() {
+            let context = self.context();
+            context.regions.branches.renew(context.shared.mirror.severed());
         }
     }
 
@@ -490,6 +521,7 @@ impl Cpu {
     pub fn flush_mirror(&mut self) {
         let context = self.context();
         context.shared.flush_mirror(&context.paging);
+        self.renew_branches();
     }
 
     /// Shows the page at `linear`, if the program may access it so, and it is RAM that can be accessed without more ado;

@@ -12,6 +12,7 @@
 //! the processor: Rust does not touch it.
 
 use crate::asm::{Asm, Label, Mem, R11, RAX, RBX, RCX, RDI, RDX, RSI, RSP, Reg, at, cond, gs, gs_at, gs_index};
+use crate::branch_table;
 use crate::cpu::{Cpu, ExitReason, GS_BIAS, JUMP_OFFSET, TLB_OFFSET, off};
 use crate::emit::probe::argument;
 use crate::emit::registers::pinned;
@@ -171,13 +172,16 @@ impl Stubs {
     }
 
     /// Emits the jump-cache lookup for one mode: finds the block for the linear address in R11 and goes there.
-    /// `salt` sets the mode's slots apart. No flags.
-    pub fn emit_indirect(&self, asm: &mut Asm, salt: u32) -> u64 {
+    /// `salt` sets the mode's slots apart; `mirrored`: that is noted in the branch table. No flags.
+    pub fn emit_indirect(&self, asm: &mut Asm, salt: u32, mirrored: bool) -> u64 {
         asm.align(16, 0);
         let here = asm.here();
         for way in [0, JUMP_WAY] {
             let miss = asm.label();
             probe_jumps(asm, salt, way, miss);
+            if mirrored {
+                branch_table::fill(asm, salt);
+            }
             asm.jmp_reg(RCX);
             asm.bind(miss);
         }

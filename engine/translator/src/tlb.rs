@@ -19,6 +19,7 @@ use rustc_hash::FxHashMap;
 
 use lodge_x86::paging::{Access, AccessKind, PagingContext, Translation};
 
+use crate::branch_table::{self, BranchTable};
 use crate::cpu::{Cpu, JUMP_OFFSET, RECORD_OFFSET, REGION_STRIDE, STATE_SIZE, TLB_OFFSET};
 
 /// Entries of the soft TLB.
@@ -179,6 +180,8 @@ pub struct Regions {
     meta: Vec<Meta>,
     /// The code that a jump-cache entry which is empty leads to.
     miss: u64,
+    /// The branch table, which all regions show.
+    pub branches: BranchTable,
     /// CR4.PGE: global pages outlive a change of address space.
     pub keep_globals: bool,
     /// Counters.
@@ -220,7 +223,7 @@ impl Regions {
         // SAFETY: plain system calls whose results are checked; fixed mappings replace the reservation made here.
         unsafe {
             let fd = libc::memfd_create(c"lodge-vcpu".as_ptr(), libc::MFD_CLOEXEC);
-            if fd < 0 || libc::ftruncate(fd, STATE_SIZE as libc::off_t) != 0 {
+            if fd < 0 || libc::ftruncate(fd, (STATE_SIZE + branch_table::BYTES) as libc::off_t) != 0 {
                 return Err(io::Error::last_os_error());
             }
             let length = REGIONS * REGION_STRIDE;
@@ -231,10 +234,14 @@ impl Regions {
                 return Err(io::Error::last_os_error());
             }
             for n in 0..REGIONS {
-                let at = base.cast::<u8>().add(n * REGION_STRIDE).cast();
-                let flags = libc::MAP_SHARED | libc::MAP_FIXED;
-                if libc::mmap(at, STATE_SIZE, protection, flags, fd, 0) == libc::MAP_FAILED {
-                    return Err(io::Error::last_os_error());
+                let region = base.cast::<u8>().add(n * REGION_STRIDE);
+                let shared = [(0, STATE_SIZE, 0), (branch_table::OFFSET, branch_table::BYTES, STATE_SIZE)];
+                for (at, length, offset) in shared {
+                    let flags = libc::MAP_SHARED | libc::MAP_FIXED;
+                    let offset = offset as libc::off_t;
+                    if libc::mmap(region.add(at).cast(), length, protection, flags, fd, offset) == libc::MAP_FAILED {
+                        return Err(io::Error::last_os_error());
+                    }
                 }
             }
             libc::close(fd);
@@ -254,6 +261,7 @@ impl Regions {
                 clock: 0,
                 meta,
                 miss,
+                branches: BranchTable::new(base.cast::<u8>().add(branch_table::OFFSET).cast(), miss),
                 keep_globals: false,
                 counts: Counts::default(),
             };
@@ -420,6 +428,7 @@ impl Regions {
         for n in 0..REGIONS {
             self.flush_jumps(n);
         }
+        self.branches.forget();
     }
 
     fn flush_jumps(&mut self, n: usize) {

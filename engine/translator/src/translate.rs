@@ -16,6 +16,7 @@ use iced_x86::{Decoder, DecoderOptions, Encoder, FlowControl, Instruction, Instr
 use rustc_hash::FxHasher;
 
 use crate::asm::Asm;
+use crate::branch_table::SALTS;
 use crate::cache::CodeCache;
 use crate::emit::record::{Exit, Header, MapEntry};
 use crate::emit::{Emitter, Pointed, Tools};
@@ -429,8 +430,8 @@ impl Code {
         }
         let (hot, cold) = self.cache.next();
         self.asm.restart(hot, cold);
-        let salt = (self.indirect.len() as u32).wrapping_mul(1031) & 0x1fff;
-        let indirect = self.stubs.emit_indirect(&mut self.asm, salt);
+        let salt = (self.indirect.len() as u32).wrapping_mul(1031) % SALTS;
+        let indirect = self.stubs.emit_indirect(&mut self.asm, salt, mode.is_mirrored());
         let underflow = self.stubs.emit_underflow(&mut self.asm, indirect);
         let window = self.stubs.emit_window(&mut self.asm, crate::tlb::tag_offset(mode.tlb_context(), true));
         self.cache.push(self.asm.finish());

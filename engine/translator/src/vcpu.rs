@@ -218,7 +218,7 @@ impl TranslatorVcpu {
         let shared = Arc::clone(&self.shared);
         let world = shared.stop_others(self.context.index);
         shared.mirror.show(program);
-        shared.code.lock().sever();
+        shared.sever();
         for mailbox in &shared.mailboxes {
             mailbox.chores.store(true, Ordering::SeqCst);
         }
@@ -262,17 +262,30 @@ impl TranslatorVcpu {
         let base = lip & !(page - 1);
         self.cpu().code_base = base;
         let mode = Mode(mode);
-        if mode.has(Mode::MIRRORED) {
-            self.shared.note_code(translation.gpa, lip);
+        let mirrored = mode.has(Mode::MIRRORED);
+        if mirrored {
+            self.note_code(translation.gpa, lip, large);
         }
         let found = self.shared.code.lock().find(translation.gpa, mode);
-        if let Some(found) = found {
-            return self.check_second(found, lip, page);
+        let found = match found {
+            Some(found) => self.check_second(found, lip, page)?,
+            None => {
+                if mirrored {
+                    self.shared.mirror.note_made();
+                }
+                self.make(translation.gpa, mode, lip, page)?
+            }
+        };
+        if mirrored && let Some(second) = found.second {
+            self.note_code(second, base.wrapping_add(page), large);
         }
-        if mode.has(Mode::MIRRORED) {
-            self.shared.mirror.note_made();
-        }
-        self.make(translation.gpa, mode, lip, page)
+        Some(found)
+    }
+
+    /// Code at `gpa` is about to be run at `linear` by the program that is mirrored.
+    fn note_code(&mut self, gpa: u64, linear: u64, large: bool) {
+        self.shared.note_code(gpa, linear, large);
+        self.cpu().renew_branches();
     }
 
     fn fetch_access(&mut self) -> lodge_x86::paging::Access {

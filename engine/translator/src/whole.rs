@@ -16,6 +16,7 @@ impl Cpu {
         self.context().paging = paging;
         self.renew_walk(&paging);
         self.mirrored = self.is_shown();
+        self.renew_branches();
         self.context().regions.keep_globals = self.cr4 & cr4::PGE != 0;
         let real = self.is_real() || self.is_v86();
         for segment in &mut self.segment {

@@ -9,13 +9,14 @@ use lodge_x86::Gpr::*;
 use crate::case::Case;
 use crate::cases::crossings::{four, with_entry};
 use crate::layout::{CODE, PLAY, RAM, ROOTS, STACK};
-use crate::tables::{P, RW, US};
+use crate::tables::{P, PS, RW, US};
 
 /// All cases on this subject.
 pub fn cases() -> Vec<Case> {
     let mut all = high();
     all.extend(spaces());
     all.extend(code());
+    all.extend(branches());
     all.extend(strings());
     all
 }
@@ -318,6 +319,91 @@ fn code() -> Vec<Case> {
         .gives(R8, PLAY)
         .gives(Rdi, (2 * 9 + 2) * 81),
     ]
+}
+
+/// Indirect branches, to code that moves, and to nowhere.
+fn branches() -> Vec<Case> {
+    // Four rounds; between the second and the third the system moves a page or two.
+    let moved = |name: &str, flush: fn(&mut CodeAssembler) -> Result<(), IcedError>| {
+        with_entry(
+            Case::long(name, |a| {
+                a.mov(r8d, (PLAY + 0xffe) as u32)?;
+                four(a, |a| emit!(a; mov(eax, 4); call(r8); lea(rdi, ptr(rdi + rdi * 8)); add(rdi, rax); syscall()))
+            }),
+            move |a| {
+                let mut stay = a.create_label();
+                emit!(a; cmp(ebx, 3); jne(stay); mov(rdx, qword_ptr(RAM + 0x8000)); xor(qword_ptr(rdx), 0x4000))?;
+                flush(a)?;
+                emit!(a; set_label(&mut stay); sysretq())
+            },
+        )
+        .with(Rdi, 0)
+        .any(Rdx)
+        .gives(Rbx, 0)
+        .gives(R8, PLAY + 0xffe)
+    };
+    // add eax, 1 or add eax, 2, which begins with the first page's last two bytes; ret.
+    let pages = |case: Case, second: u64| {
+        case.poke(RAM + 0xffe, &[0x83, 0xc0])
+            .poke(RAM + 0x1000, &[1, 0xc3])
+            .poke(RAM + 0x4ffe, &[0x83, 0xc0])
+            .poke(RAM + 0x5000, &[2, 0xc3])
+            .poke(RAM + 0x8000, &(entry_of_play() + second).to_le_bytes())
+    };
+    let small = |case: Case| pages(case, 8).map(PLAY, RAM, P | RW | US).map(PLAY + 0x1000, RAM + 0x1000, P | RW | US);
+    let result = |before: u64, after: u64| ((before * 9 + before) * 9 + after) * 9 + after;
+    let mut all = vec![
+        small(moved("programs/a_second_page_that_moves", |a| emit!(a; invlpg(byte_ptr(PLAY + 0x1000)))))
+            .gives(Rax, 6)
+            .gives(Rdi, result(5, 6)),
+        small(moved("programs/a_second_page_that_moves_with_the_space", |a| emit!(a; mov(rdx, cr3); mov(cr3, rdx))))
+            .gives(Rax, 6)
+            .gives(Rdi, result(5, 6)),
+        // The flush names another address in the same large page.
+        moved("programs/a_large_page_that_moves", |a| {
+            emit!(a; mov(rdx, qword_ptr(RAM + 0x8000)); xor(qword_ptr(rdx), 0x20_0000 ^ 0x4000);
+                invlpg(byte_ptr(PLAY + 0x12_3456)))
+        })
+        .map_in(0, 2, PLAY, 0x40_0000, P | RW | US | PS)
+        .poke(0x40_0ffe, &[0x83, 0xc0, 1, 0xc3])
+        .poke(0x60_0ffe, &[0x83, 0xc0, 2, 0xc3])
+        .poke(RAM + 0x8000, &(ROOTS[0] + 2 * 0x1000 + 16).to_le_bytes())
+        .gives(Rax, 6)
+        .gives(Rdi, result(5, 6)),
+    ];
+    // Many targets, which share parts of their addresses. CF lives through the first call.
+    let mut many = Case::long("programs/many_targets", |a| {
+        let mut again = a.create_label();
+        emit!(a; mov(ecx, 0x400); mov(r8d, PLAY as u32); set_label(&mut again); mov(eax, ecx); and(eax, 0xf);
+                shl(eax, 8u32); lea(rdx, ptr(r8 + rax)); stc(); call(rdx); adc(edi, 0); mov(eax, ecx); and(eax, 0xf0);
+                shl(eax, 12u32); lea(rdx, ptr(r8 + rax)); call(rdx); dec(ecx); jne(again))
+    })
+    .user()
+    .with(Rdi, 0)
+    .any(Rax)
+    .any(Rdx)
+    .gives(Rcx, 0)
+    .gives(R8, PLAY)
+    .gives(Rdi, 0xc00);
+    for number in 0..16 {
+        // lea edi, [rdi+1]; ret
+        let add = [0x8d, 0x7f, 1, 0xc3];
+        many = many.map(PLAY + (number << 16), RAM + (number << 12), P | RW | US);
+        many = many.poke(RAM + (number << 12), &add).poke(RAM + (number << 8), &add);
+    }
+    all.push(many);
+    // An engine that keeps a table of targets must not find one for these in what is empty.
+    for number in 0..24u64 {
+        let target = (number * 1031 % 0x2000).wrapping_neg();
+        let case = Case::long(&format!("programs/to_nowhere_{number}"), move |a| {
+            a.mov(rax, target)?;
+            emit!(a; jmp(rax))
+        });
+        // What lies at address zero is the system's.
+        let error = if target == 0 { 0x15 } else { 0x14 };
+        all.push(case.user().gives(Rax, target).page_fault_at(error, target, target));
+    }
+    all
 }
 
 fn strings() -> Vec<Case> {

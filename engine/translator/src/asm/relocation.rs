@@ -147,7 +147,16 @@ impl Asm {
 
     /// `lea to, [base + index << scale + salt]`, 32-bit. No flags.
     pub fn lea32_salt(&mut self, to: Reg, base: Reg, (index, scale): (Reg, u8), salt: u32) {
-        let rex = 0x40 | (to.0 >> 3) << 2 | (index.0 >> 3) << 1 | base.0 >> 3;
+        self.salted(0x40, to, base, (index, scale), salt);
+    }
+
+    /// `lea to, [base + index + salt]`, 64-bit; the salt is less than two to the power of 31. No flags.
+    pub fn lea_salt(&mut self, to: Reg, base: Reg, index: Reg, salt: u32) {
+        self.salted(0x48, to, base, (index, 0), salt);
+    }
+
+    fn salted(&mut self, width: u8, to: Reg, base: Reg, (index, scale): (Reg, u8), salt: u32) {
+        let rex = width | (to.0 >> 3) << 2 | (index.0 >> 3) << 1 | base.0 >> 3;
         if rex != 0x40 {
             self.byte(rex);
         }
@@ -254,6 +263,7 @@ mod tests {
         asm.mov_instruction(R11, 0, places.instructions[0]);
         asm.lea32_salt(RDX, RDX, (R11, 2), places.salts[0]);
         asm.lea32_salt(RDX, RAX, (R11, 1), places.salts[1]);
+        asm.lea_salt(RCX, RCX, R11, places.salts[1]);
         asm.switch(Section::Cold);
         asm.bind(out);
         asm.jmp(back);
@@ -273,7 +283,7 @@ mod tests {
         let first = Places { near: &[0x7000_0040, 0x7000_0080], salts: &[0, 77], instructions: &[0x5555_0000_1234] };
         let asm = emit(0x7000_1000, 0x7100_2000, &first);
         let codes: Vec<u32> = asm.relocations().iter().map(|relocation| relocation.encode(&first).unwrap()).collect();
-        assert_eq!(codes.len(), 9);
+        assert_eq!(codes.len(), 10);
         assert_eq!(Relocation::highest(codes.iter().copied()), (1, 1));
         let mut stripped = Vec::new();
         asm.strip(&mut stripped);

@@ -7,6 +7,7 @@ use super::cold::Cold;
 use super::probe::Ea;
 use super::registers::GprOperand;
 use crate::asm::{Mem, R10, R11, RCX, RSP, Size, at, cond, gs};
+use crate::branch_table;
 use crate::cpu::off;
 use crate::mode::Mode;
 use crate::stubs::{probe_jumps, probe_jumps_freely};
@@ -27,8 +28,7 @@ impl Emitter<'_> {
                 if self.mode.has(Mode::HOW) {
                     self.jump_indirect(operand_size(ins));
                 } else {
-                    self.narrow(operand_size(ins));
-                    self.look_up_and_jump();
+                    self.look_up_and_jump(operand_size(ins));
                 }
             }
             FlowControl::Return => self.ret(ins),
@@ -40,11 +40,23 @@ impl Emitter<'_> {
         false
     }
 
-    /// To the block for the linear address in R11, by a lookup of its own, so that the processor predicts each such jump
-    /// by itself.
-    fn look_up_and_jump(&mut self) {
+    /// To the block for the instruction pointer in R11, of `size` bytes, by a lookup of its own, so that the processor
+    /// predicts each such jump by itself.
+    fn look_up_and_jump(&mut self, size: usize) {
         let miss = self.asm.label();
         let remat = self.let_go.take();
+        if self.mode.is_mirrored() && size == 8 {
+            branch_table::probe(self.asm, self.salt, miss);
+            self.make_flags(remat);
+            let entry = branch_table::entry(self.asm);
+            self.asm.jmp_mem(entry);
+            self.asm.bind(miss);
+            self.note_source();
+            self.make_flags(remat);
+            self.asm.jmp_to(self.indirect);
+            return;
+        }
+        self.narrow(size);
         if remat.is_none() && !self.parked {
             probe_jumps(self.asm, self.salt, 0, miss);
             self.asm.jmp_reg(RCX);
@@ -111,9 +123,14 @@ impl Emitter<'_> {
         self.asm.jmp_to(self.indirect);
     }
 
+    /// Notes where a branch is whose target may be refused.
+    fn note_source(&mut self) {
+        self.asm.store_imm32(gs(off::SOURCE), self.offset as u32);
+    }
+
     /// From the instruction pointer in R11, of `size` bytes, to the linear address.
     fn narrow(&mut self, size: usize) {
-        self.asm.store_imm32(gs(off::SOURCE), self.offset as u32);
+        self.note_source();
         match size {
             2 => self.asm.movzx16(R11, R11),
             4 => self.asm.mov32(R11, R11),
@@ -335,13 +352,23 @@ impl Emitter<'_> {
         if self.mode.has(Mode::HOW) {
             return self.jump_indirect(size);
         }
-        self.narrow(size);
         let (miss, back) = (self.asm.label(), self.asm.label());
-        probe_jumps(self.asm, self.salt, 0, miss);
+        let direct = self.mode.is_mirrored() && size == 8;
+        if direct {
+            branch_table::probe(self.asm, self.salt, miss);
+            let entry = branch_table::entry(self.asm);
+            self.asm.load(RCX, entry);
+        } else {
+            self.narrow(size);
+            probe_jumps(self.asm, self.salt, 0, miss);
+        }
         self.asm.call_reg(RCX);
         self.asm.bind(back);
         self.landing();
         self.asm.bind(miss);
+        if direct {
+            self.note_source();
+        }
         self.asm.call_to(self.indirect);
         self.asm.jmp(back);
     }
