@@ -53,14 +53,16 @@ impl BranchTable {
         }
     }
 
-    /// Has the next [`BranchTable::renew`] empty the table in any case.
+    /// Gives the table's memory back. [`BranchTable::renew`] is due before the table is used again.
     pub fn forget(&mut self) {
         if self.count.take().is_some() {
-            self.empty();
+            // SAFETY: the mapping is of this length, and shared memory, which is zero afterwards.
+            let removed = unsafe { libc::madvise(self.base.cast(), BYTES, libc::MADV_REMOVE) };
+            debug_assert_eq!(removed, 0, "it is a mapping of a file in memory");
         }
     }
 
-    fn empty(&mut self) {
+    fn empty(&self) {
         // SAFETY: the mapping has both columns, and no emitted code of this thread runs.
         let (first, second) = unsafe {
             (

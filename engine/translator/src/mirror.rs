@@ -253,15 +253,20 @@ impl Mirror {
     }
 
     /// Whether a program that is met often may be shown.
-    pub fn may_show(&self, program: Program) -> bool {
-        self.shown.lock().worth.may_show(program, Instant::now())
+    pub fn may_show(&self, program: Program, now: Instant) -> bool {
+        self.shown.lock().worth.may_show(program, now)
+    }
+
+    /// Whether the program that is shown has not been met for long.
+    pub fn is_gone(&self, now: Instant) -> bool {
+        self.root.load(Ordering::SeqCst) != NONE && !self.is_eager() && self.shown.lock().worth.is_gone(now)
     }
 
     /// The program that is shown was met; whether it is not worth that any longer.
-    pub fn has_to_end(&self, program: Program) -> bool {
+    pub fn has_to_end(&self, program: Program, now: Instant) -> bool {
         let mut shown = self.shown.lock();
         shown.worth.spend(self.made.swap(0, Ordering::Relaxed) * MAKE_COST);
-        shown.worth.meet(program, Instant::now())
+        shown.worth.meet(program, now)
     }
 
     /// A translation was made for the program that is shown.

@@ -193,6 +193,10 @@ impl ModeStubs {
     }
 }
 
+/// Bytes of code in a small block. Room for tables of so many is reserved, which costs next to nothing until they come:
+/// tables that grow leave holes behind.
+const BLOCK_BYTES: usize = 256;
+
 impl Code {
     /// Makes an empty table with stubs that call `helpers`. `avx`: the host has YMM registers.
     pub fn new(size: usize, helpers: &Helpers, avx: bool, kept: Option<Kept>) -> std::io::Result<Self> {
@@ -205,8 +209,8 @@ impl Code {
         Ok(Self {
             cache,
             stubs,
-            blocks: Vec::new(),
-            by_key: HashTable::new(),
+            blocks: Vec::with_capacity(size / BLOCK_BYTES),
+            by_key: HashTable::with_capacity(size / BLOCK_BYTES / 2),
             by_page: Map::default(),
             seconds: Map::default(),
             system: Vec::new(),

@@ -15,6 +15,7 @@
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 use lodge_engine_api::{CpuIo, CrashReport, EngineError, Event, Exit, Vcpu};
 use lodge_x86::bits::{cr4, rflags};
@@ -137,6 +138,7 @@ impl TranslatorVcpu {
             self.cpu().renew_sides();
             self.context.regions.forget_code();
         }
+        self.cpu().renew_branches();
     }
 
     /// Takes and delivers what the interrupt controller has.
@@ -198,17 +200,24 @@ impl TranslatorVcpu {
     /// An interrupt has come: whoever runs now runs often. A program that was met several times in a row is mirrored.
     fn sample(&mut self) {
         let shared = Arc::clone(&self.shared);
+        if !shared.mirror.is_possible() {
+            return;
+        }
+        let now = Instant::now();
         let cpu = self.cpu();
-        if !shared.mirror.is_possible() || !cpu.is_64() || cpu.cpl() != 3 {
+        if !cpu.is_64() || cpu.cpl() != 3 {
+            if shared.mirror.is_gone(now) {
+                self.show(None);
+            }
             return;
         }
         let program = Program::at(&shared.ram, self.context.paging.root);
-        let often = self.context.met.meet(program, std::time::Instant::now());
+        let often = self.context.met.meet(program, now);
         if self.cpu().mirrored {
-            if shared.mirror.has_to_end(program) {
+            if shared.mirror.has_to_end(program, now) {
                 self.show(None);
             }
-        } else if often && shared.mirror.may_show(program) {
+        } else if often && shared.mirror.may_show(program, now) {
             self.show(Some(program));
         }
     }

@@ -102,6 +102,8 @@ impl Worth {
     const LONGEST: Duration = Duration::from_millis(10);
     /// Programs that take turns are not shown in turn.
     const PAUSE: Duration = Duration::from_millis(200);
+    /// How long a program is not met that has gone.
+    const GONE: Duration = Duration::from_secs(5);
     /// How long a program is not shown that was too dear once. The next time both this and the trust are larger.
     const BAN: Duration = Duration::from_secs(1);
     const LARGER: u32 = 4;
@@ -123,6 +125,11 @@ impl Worth {
 
     fn larger(&self, program: Program) -> u32 {
         Self::LARGER.pow(self.times(program).min(Self::MOST_TIMES))
+    }
+
+    /// Whether the program that is shown has not been met for long: it has ended, or waits. To show it takes memory.
+    pub fn is_gone(&self, now: Instant) -> bool {
+        self.met.or(self.since).is_some_and(|last| now - last >= Self::GONE)
     }
 
     /// So many microseconds went into showing.
@@ -234,5 +241,7 @@ mod tests {
         assert!(!worth.may_show(in_the_way, now + Duration::from_millis(300)));
         assert!(worth.meet(Program { in_the_way: true, ..ONE }, now + TICK));
         assert!(worth.meet(other, now + TICK));
+        assert!(!worth.is_gone(now + Duration::from_secs(4)));
+        assert!(worth.is_gone(now + Duration::from_secs(6)));
     }
 }
