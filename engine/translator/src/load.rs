@@ -8,6 +8,7 @@ use iced_x86::Instruction;
 
 use crate::asm::{Places, Relocation};
 use crate::emit::Pointed;
+use crate::emit::record::Header;
 use crate::kept::{Fresh, Origin, Record};
 use crate::mode::Mode;
 use crate::stubs::Stubs;
@@ -106,7 +107,8 @@ impl Code {
         let (hot, cold) = self.asm.finished();
         let (hot, cold) = (hot.to_vec(), cold.to_vec());
         let instructions = decode(mode, page_offset, fetched).unwrap_or_default();
-        let (fresh, _) = self.emit_decoded(mode, own, page_offset, &instructions);
+        let afar = Header::from_bytes(&cold).is_some_and(|header| header.outer_is_hot);
+        let (fresh, _) = self.emit_decoded(mode, own, page_offset, &instructions, afar);
         self.asm.point_at(&addresses(&made.pointed));
         let same_pointed = made.pointed.len() == fresh.pointed.len()
             && made.pointed.iter().zip(&fresh.pointed).all(|(a, b)| a.eq_all_bits(b));

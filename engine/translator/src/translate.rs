@@ -327,9 +327,10 @@ impl Code {
         let header = self.header(block);
         let base = self.cache.range().start;
         let (hot, cold) = (base + u64::from(block.host), base + u64::from(block.cold));
+        let [indirect_entry, parked_entry] = header.outer_entries(hot, cold);
         Found {
-            indirect_entry: cold + u64::from(header.indirect_entry),
-            parked_entry: cold + u64::from(header.parked_entry),
+            indirect_entry,
+            parked_entry,
             poll_entry: header.poll_entry(hot, cold),
             entry: hot + u64::from(header.entry),
             second: if block.crosses() { self.seconds.get(&id).copied() } else { None },
@@ -446,7 +447,8 @@ impl Code {
 
     /// Makes the block at `gpa`. `page_offset` is its offset in the page it lies in; `second` is where the next page
     /// is, if it has been asked for. The pages must be watched from now on: the caller takes write permission for
-    /// them out of all TLBs before, and this watches the chunks before it reads them.
+    /// them out of all TLBs before, and this watches the chunks before it reads them. `afar`: it is entered by branches
+    /// from elsewhere.
     pub fn translate(
         &mut self,
         ram: &Ram,
@@ -454,6 +456,7 @@ impl Code {
         mode: Mode,
         page_offset: u64,
         second: Option<u64>,
+        afar: bool,
     ) -> Result<Found, Trouble> {
         if !self.has_room() {
             return Err(Trouble::Full);
@@ -464,7 +467,7 @@ impl Code {
         let was_kept = loaded.is_some();
         let made = match loaded {
             Some(loaded) => loaded,
-            None => self.emit(mode, own, page_offset, &fetched)?,
+            None => self.emit(mode, own, page_offset, &fetched, afar)?,
         };
         let id = self.add(ram, gpa, mode, made, second)?;
         self.link(ram, id, was_kept);
@@ -472,9 +475,16 @@ impl Code {
     }
 
     /// Emits the block whose bytes were fetched.
-    fn emit(&mut self, mode: Mode, own: ModeStubs, page_offset: u64, fetched: &Fetched) -> Result<Made, Trouble> {
+    fn emit(
+        &mut self,
+        mode: Mode,
+        own: ModeStubs,
+        page_offset: u64,
+        fetched: &Fetched,
+        afar: bool,
+    ) -> Result<Made, Trouble> {
         let instructions = decode(mode, page_offset, fetched)?;
-        let (made, other) = self.emit_decoded(mode, own, page_offset, &instructions);
+        let (made, other) = self.emit_decoded(mode, own, page_offset, &instructions, afar);
         self.counts.translations += 1;
         self.keep_made(&made, &instructions, (mode, page_offset, fetched), (own, other));
         Ok(made)
@@ -487,6 +497,7 @@ impl Code {
         own: ModeStubs,
         page_offset: u64,
         instructions: &[Instruction],
+        afar: bool,
     ) -> (Made, Option<ModeStubs>) {
         let length = instructions.last().map_or(1, |last| last.next_ip() - page_offset);
         let crosses_access = |ins: &Instruction| matches!(ins.mnemonic(), Mnemonic::Stac | Mnemonic::Clac);
@@ -494,8 +505,14 @@ impl Code {
         let other = switches.then(|| self.stubs_of(mode.other_access()));
         let (hot, cold) = self.cache.next();
         self.asm.restart(hot, cold);
-        let tools =
-            Tools { asm: &mut self.asm, encoder: &mut self.encoder, info: &mut self.info, stubs: &self.stubs, other };
+        let tools = Tools {
+            asm: &mut self.asm,
+            encoder: &mut self.encoder,
+            info: &mut self.info,
+            stubs: &self.stubs,
+            other,
+            afar,
+        };
         let pointed = Emitter::block(tools, mode, own, instructions);
         self.asm.finish();
         (Made { length, instructions: instructions.len() as u64, pointed }, other)
@@ -657,9 +674,9 @@ impl Code {
         let base = self.cache.range().start;
         let (hot, cold) = (base + u64::from(block.host), base + u64::from(block.cold));
         let dead_end = cold + u64::from(header.dead_end);
-        let indirect = cold + u64::from(header.indirect_entry);
+        let [indirect, parked] = header.outer_entries(hot, cold);
         for (place, to) in [
-            (cold + u64::from(header.parked_entry), dead_end),
+            (parked, dead_end),
             (header.poll_entry(hot, cold), dead_end),
             (hot + u64::from(header.entry), dead_end),
             (indirect, self.stubs.leave_lookup),

@@ -47,6 +47,8 @@ pub struct TranslatorVcpu {
     /// Which address space is shown ([`crate::mirror::Mirror::number`]).
     mirror: u64,
     frames: Frames,
+    /// The last branch came from elsewhere: from another page, or by a lookup.
+    afar: bool,
 }
 
 impl TranslatorVcpu {
@@ -87,7 +89,8 @@ impl TranslatorVcpu {
         let enter = unsafe { std::mem::transmute::<u64, extern "sysv64" fn(u64)>(stubs.enter) };
         let frames = Frames::new()?;
         let _quiet = crate::signal::keep_off();
-        let mut vcpu = Self { shared, context, _stack: stack, _quiet, enter, generation, mirror: 0, frames };
+        let mut vcpu =
+            Self { shared, context, _stack: stack, _quiet, enter, generation, mirror: 0, frames, afar: false };
         vcpu.cpu().frames_top = vcpu.frames.top();
         let mut state = CpuState::reset(vcpu.signature());
         if index != 0 {
@@ -356,7 +359,7 @@ impl TranslatorVcpu {
                 match code.find(gpa, mode) {
                     Some(found) if found.second.is_none() => Ok(found),
                     _ => {
-                        let made = code.translate(&shared.ram, gpa, mode, lip & (page - 1), second);
+                        let made = code.translate(&shared.ram, gpa, mode, lip & (page - 1), second, self.afar);
                         if made.is_ok() {
                             code.name_new(lip);
                         }
@@ -464,6 +467,7 @@ impl TranslatorVcpu {
         };
         let Some(exit) = exit else { return 0 };
         let how = if exit.plain { Mode::PLAIN } else { 0 };
+        self.afar = exit.far;
         let cpu = self.cpu();
         let distance = if exit.far { i64::from(exit.target as i32) } else { exit.target.into() };
         let linear = cpu.code_base.wrapping_add_signed(distance);
@@ -654,6 +658,7 @@ impl TranslatorVcpu {
             let entry = if how == 0 { found.poll_entry } else { found.entry };
             let Some(reason) = self.enter(entry, Mode(found.mode)) else { continue };
             how = 0;
+            self.afar = reason == ExitReason::Lookup;
             let counts = &mut self.context.counts;
             match reason {
                 ExitReason::Lookup => counts.lookups += 1,

@@ -139,6 +139,8 @@ pub struct Tools<'a> {
     pub stubs: &'a Stubs,
     /// Stubs of the mode that STAC or CLAC leads to, where the block has one.
     pub other: Option<ModeStubs>,
+    /// The block is entered by branches from elsewhere: its outer entries are hot.
+    pub afar: bool,
 }
 
 impl<'a> Emitter<'a> {
@@ -147,6 +149,7 @@ impl<'a> Emitter<'a> {
     pub fn block(tools: Tools<'a>, mode: Mode, own: ModeStubs, instructions: &[Instruction]) -> Pointed {
         let start = instructions.first().map_or(0, Instruction::ip);
         let single = mode.has(Mode::HOW);
+        let afar = tools.afar && !single;
         let mut emitter = Emitter {
             indirect: if single { tools.stubs.leave_lookup } else { own.indirect },
             salt: own.salt,
@@ -191,9 +194,14 @@ impl<'a> Emitter<'a> {
         let live_in = live.first().copied().unwrap_or(ARITHMETIC) != 0;
         // A block that loops to itself polls where it begins; others are mostly entered by no loop.
         let loops = !single && instructions.last().is_some_and(|last| loops_to(last, start));
-        let mut header = Header { poll_is_hot: loops, ..Header::default() };
+        let mut header = Header { poll_is_hot: loops || afar, outer_is_hot: afar, ..Header::default() };
+        if afar {
+            (header.indirect_entry, header.parked_entry) = emitter.outer_entries(live_in);
+            emitter.asm.align(8, 0);
+        }
         let hot_poll = emitter.asm.here();
-        if loops {
+        if header.poll_is_hot {
+            header.poll = emitter.asm.offset() as u16;
             emitter.poll(live_in);
         }
         // A cell of its own for each entry: when the block dies its poll, which may write flags, must not be run.
@@ -221,16 +229,18 @@ impl<'a> Emitter<'a> {
         }
         emitter.asm.switch(Section::Cold);
         emitter.asm.bytes(&[0; Header::SIZE]);
-        (header.indirect_entry, header.parked_entry) = emitter.outer_entries(live_in);
-        if loops {
-            emitter.asm.jmp_to(hot_poll);
-        } else {
-            emitter.asm.align(8, 0);
-            header.poll = emitter.asm.offset() as u16;
-            if !single {
-                emitter.poll(live_in);
+        if !afar {
+            (header.indirect_entry, header.parked_entry) = emitter.outer_entries(live_in);
+            if loops {
+                emitter.asm.jmp_to(hot_poll);
+            } else {
+                emitter.asm.align(8, 0);
+                header.poll = emitter.asm.offset() as u16;
+                if !single {
+                    emitter.poll(live_in);
+                }
+                emitter.asm.jmp_to(entry_address);
             }
-            emitter.asm.jmp_to(entry_address);
         }
         let records = emitter.cold_code();
         header.dead_end = emitter.asm.offset() as u16;
@@ -258,8 +268,7 @@ impl<'a> Emitter<'a> {
         emitter.system
     }
 
-    /// The entries that are taken less often than the block is run: with the address in R11, and with flags perhaps
-    /// parked. The poll follows.
+    /// The entries from elsewhere: with the address in R11, and with flags perhaps parked. The poll follows.
     fn outer_entries(&mut self, live_in: bool) -> (u16, u16) {
         self.asm.align(8, 0);
         let indirect = self.asm.offset() as u16;

@@ -75,11 +75,13 @@ pub struct Header {
     /// Offset of the polling entry, in the hot code if it is there, else in the cold code.
     pub poll: u16,
     pub poll_is_hot: bool,
+    /// The next two are offsets in the hot code.
+    pub outer_is_hot: bool,
     /// Offset in the hot code of the entry.
     pub entry: u16,
-    /// Offset in the cold code of the entry with the linear address in R11.
+    /// Offset of the entry with the linear address in R11.
     pub indirect_entry: u16,
-    /// Offset in the cold code of the entry where flags may be parked.
+    /// Offset of the entry where flags may be parked.
     pub parked_entry: u16,
     /// Offset in the cold code of what the entry becomes when the block dies.
     pub dead_end: u16,
@@ -103,7 +105,7 @@ impl Header {
         let [hot, cold] = self.map_entries;
         let fields = [
             self.poll,
-            self.poll_is_hot.into(),
+            u16::from(self.poll_is_hot) | u16::from(self.outer_is_hot) << 1,
             self.entry,
             self.indirect_entry,
             self.parked_entry,
@@ -127,7 +129,8 @@ impl Header {
         let field = |n: usize| Some(u16::from_le_bytes(bytes.get(2 * n..2 * n + 2)?.try_into().ok()?));
         Some(Self {
             poll: field(0)?,
-            poll_is_hot: field(1)? != 0,
+            poll_is_hot: field(1)? & 1 != 0,
+            outer_is_hot: field(1)? & 2 != 0,
             entry: field(2)?,
             indirect_entry: field(3)?,
             parked_entry: field(4)?,
@@ -138,6 +141,12 @@ impl Header {
             remake_from: field(10)?,
             exits: field(11)?,
         })
+    }
+
+    /// Addresses of the entry with the linear address in R11, and of that where flags may be parked.
+    pub fn outer_entries(&self, hot: u64, cold: u64) -> [u64; 2] {
+        let base = if self.outer_is_hot { hot } else { cold };
+        [self.indirect_entry, self.parked_entry].map(|offset| base + u64::from(offset))
     }
 
     /// Address of the polling entry of a block whose hot and cold code begin there.
