@@ -252,20 +252,25 @@ impl<'a> Emitter<'a> {
             emitter.make_flags(emitter.remat);
             emitter.asm.jmp_to(emitter.stubs.leave_poll);
         }
-        for (exit, label) in emitter.exits.iter().zip(records) {
-            emitter.asm.bind(label);
-            exit.emit(emitter.asm);
+        emitter.finish(header, records);
+        emitter.system
+    }
+
+    /// Emits what is kept of the block: the records of its exits, the map, and the header.
+    fn finish(&mut self, mut header: Header, records: Vec<Label>) {
+        for (exit, label) in self.exits.iter().zip(records) {
+            self.asm.bind(label);
+            exit.emit(self.asm);
         }
         // STAC and CLAC lead to blocks of another mode.
-        header.exits = if emitter.other.is_none() { emitter.exits.len() as u16 } else { 0 };
-        header.map = emitter.asm.offset() as u16;
-        header.map_entries = [emitter.map.len() as u16, emitter.cold_map.len() as u16];
-        for entry in emitter.map.iter().chain(&emitter.cold_map) {
-            emitter.asm.bytes(&entry.host.to_le_bytes());
-            emitter.asm.bytes(&entry.guest.to_le_bytes());
+        header.exits = if self.other.is_none() { self.exits.len() as u16 } else { 0 };
+        header.map = self.asm.offset() as u16;
+        header.map_entries = [self.map.len() as u16, self.cold_map.len() as u16];
+        for entry in self.map.iter().chain(&self.cold_map) {
+            self.asm.bytes(&entry.host.to_le_bytes());
+            self.asm.bytes(&entry.guest.to_le_bytes());
         }
-        emitter.asm.replace(0, &header.to_bytes());
-        emitter.system
+        self.asm.replace(0, &header.to_bytes());
     }
 
     /// The entries from elsewhere: with the address in R11, and with flags perhaps parked. The poll follows.
