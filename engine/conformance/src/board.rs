@@ -9,7 +9,7 @@ use lodge_engine_api::{AccessError, ClockSample, CpuIo, Event, GuestMemory, Noti
 use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
 use vm_memory::{FileOffset, GuestAddress};
 
-use crate::case::Access;
+use crate::case::{Access, Case, Ending};
 use crate::layout::{self, port};
 
 /// What all processors of a case share.
@@ -28,6 +28,8 @@ struct Inner {
     stopped: bool,
     stop_written: bool,
     halted: bool,
+    /// The event that is raised when processor 0 halts.
+    at_halt: Option<usize>,
 }
 
 /// What was seen of a case from outside.
@@ -61,12 +63,13 @@ pub fn mmio_byte(address: u64) -> u8 {
 }
 
 impl Board {
-    /// A board with the case's events, the first `pending` of which are raised.
-    pub fn new(events: &[(u32, Event)], pending: usize, ends_at_halt: bool) -> Self {
-        let inner = Inner { pending: events.iter().take(pending).copied().collect(), ..Inner::default() };
+    /// A case's board.
+    pub fn new(case: &Case) -> Self {
+        let pending = case.events.iter().take(case.pending).copied().collect();
+        let inner = Inner { pending, at_halt: case.at_halt, ..Inner::default() };
         Self {
-            events: events.to_vec(),
-            ends_at_halt,
+            events: case.events.clone(),
+            ends_at_halt: case.ending == Ending::Halt,
             inner: Mutex::new(inner),
             wake: Condvar::new(),
             notifiers: OnceLock::new(),
@@ -196,6 +199,11 @@ impl CpuIo for Io {
 
     fn halt(&self, interruptible: bool, nmi_open: bool) {
         let mut inner = self.board.lock();
+        if self.index == 0
+            && let Some(event) = inner.at_halt.take().and_then(|number| self.board.events.get(number))
+        {
+            inner.pending.push(*event);
+        }
         while !inner.stopped && self.find(&inner.pending, interruptible, nmi_open).is_none() {
             if self.board.ends_at_halt && self.index == 0 {
                 inner.halted = true;

@@ -225,6 +225,8 @@ pub struct Case {
     pub pending: usize,
     /// An event that comes by itself, after the processor has run for a while.
     pub late: Option<usize>,
+    /// One that comes when processor 0 halts.
+    pub at_halt: Option<usize>,
     /// How it ends.
     pub ending: Ending,
     /// CR2 at the end.
@@ -278,6 +280,7 @@ impl Case {
             events: Vec::new(),
             pending: 0,
             late: None,
+            at_halt: None,
             ending: Ending::Vector { vector: layout::END, error: None, rip: Place::End },
             cr2: None,
             expected: Vec::new(),
@@ -418,6 +421,13 @@ impl Case {
     /// An event that comes by itself after a while.
     pub fn later(mut self, event: Event) -> Self {
         self.late = Some(self.events.len());
+        self.events.push((0, event));
+        self
+    }
+
+    /// An event that comes when processor 0 halts.
+    pub fn once_halted(mut self, event: Event) -> Self {
+        self.at_halt = Some(self.events.len());
         self.events.push((0, event));
         self
     }

@@ -100,7 +100,7 @@ pub fn run_keeping(
         kept_code,
     };
     let partition = engine.create(spec).map_err(|error| Failure::Engine(error.to_string()))?;
-    let board = Arc::new(Board::new(&case.events, case.pending, case.ending == Ending::Halt));
+    let board = Arc::new(Board::new(case));
     board.connect((0..case.vcpus).filter_map(|index| partition.notifier(index)).collect());
     let outcome = execute(&partition, &board, case, &start)?;
     partition.retire();

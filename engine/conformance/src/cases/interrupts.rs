@@ -235,7 +235,7 @@ fn halts() -> Vec<Case> {
             .pending(Event::Interrupt(IRQ))
             .ends(Ending::Halt),
         Case::long("interrupts/nmi_wakes_hlt_with_interrupts_off", |a| emit!(a; hlt(); nop()))
-            .later(Event::Nmi)
+            .once_halted(Event::Nmi)
             .ends(Ending::Vector { vector: 2, error: None, rip: Place::Instruction(1) }),
         Case::long("interrupts/sti_hlt_loses_nothing", |a| {
             raise(a)?;

@@ -225,6 +225,7 @@ impl Emitter<'_> {
         match (ea.base, ea.index) {
             // The page that the code lies in is outside.
             (None, None) if ea.relative && ea.segment < 4 => {
+                self.address.calm = true;
                 self.asm.load(R11, gs(off::CODE_BASE));
                 in_r11(displacement)
             }
@@ -234,19 +235,17 @@ impl Emitter<'_> {
                 in_r11(displacement)
             }
             (Some(base), None) if ea.segment < 4 => {
-                if let Some(home) = host(base) {
-                    self.settle(base, home);
-                    return Place::Own(Mem { gs: false, base: Some(home), index: None, disp: displacement });
-                }
-                self.asm.load(R11, gs(off::gpr(base)));
-                self.settle(base, R11);
-                in_r11(displacement)
+                self.address.calm = self.outside.is_outside(base);
+                let reg = host(base).unwrap_or_else(|| self.parked_base(base));
+                self.settle(base, reg);
+                Place::Own(Mem { gs: false, base: Some(reg), index: None, disp: displacement })
             }
             (Some(base), Some((index, scale)))
                 if self.needs_no_check(ea)
                     && let Some(home) = host(base)
                     && let Some(second) = host(index) =>
             {
+                self.address.calm = true;
                 Place::Own(Mem { gs: false, base: Some(home), index: Some((second, scale)), disp: displacement })
             }
             _ => {
@@ -254,6 +253,24 @@ impl Emitter<'_> {
                 in_r11(0)
             }
         }
+    }
+
+    /// A scratch register that holds a parked one. Where RCX will be written it is R11.
+    fn parked_base(&mut self, number: u8) -> Reg {
+        let reg = match self.address.place(number) {
+            Some(RCX) if self.address.calm => RCX,
+            Some(RCX) => {
+                self.asm.mov(R11, RCX);
+                R11
+            }
+            Some(reg) => reg,
+            None => {
+                self.asm.load(R11, gs(off::gpr(number)));
+                R11
+            }
+        };
+        self.address.base = Some((reg, number));
+        reg
     }
 
     /// Where the current instruction's push or pop is, so far from the stack pointer.

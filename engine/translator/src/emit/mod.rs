@@ -101,6 +101,8 @@ pub struct Emitter<'a> {
     /// What scratch registers hold, and held before the instruction.
     copies: operands::Copies,
     old_copies: operands::Copies,
+    /// While an ordinary instruction's address is computed.
+    address: operands::AddressUse,
     /// The instruction's offset in the block, and in the page.
     guest: u16,
     offset: u64,
@@ -174,6 +176,7 @@ impl<'a> Emitter<'a> {
             was_held: None,
             copies: operands::Copies::default(),
             old_copies: operands::Copies::default(),
+            address: operands::AddressUse::default(),
             guest: 0,
             offset: start,
             next: start,

@@ -55,11 +55,17 @@ impl Copies {
 
     /// What is left of them beside what an instruction needs.
     fn left(self, needs: &Scratch) -> Self {
-        let &Scratch { counter, high, memory, r11 } = needs;
+        let &Scratch { counter, high, rcx_lost, r11_lost, .. } = needs;
         Self {
-            in_rcx: self.in_rcx.filter(|_| !counter && !memory && !high),
-            in_r11: self.in_r11.filter(|_| !r11 && !high),
+            in_rcx: self.in_rcx.filter(|_| !counter && !rcx_lost && !high),
+            in_r11: self.in_r11.filter(|_| !r11_lost && !high),
         }
+    }
+
+    /// What is left behind an instruction that changes nothing but one register, and no scratch.
+    fn but(self, number: u8) -> Self {
+        let kept = |other: &u8| *other != number;
+        Self { in_rcx: self.in_rcx.filter(kept), in_r11: self.in_r11.filter(kept) }
     }
 
     /// What is left of them behind an instruction: not where it has put others, and none of what it may have changed.
@@ -88,14 +94,36 @@ struct Scratch {
     high: bool,
     /// It has an operand in memory.
     memory: bool,
-    /// R11 is in use for it.
+    /// RCX is in use for that, and R11.
+    rcx: bool,
     r11: bool,
+    /// What they held before is no longer there.
+    rcx_lost: bool,
+    r11_lost: bool,
 }
 
-fn takes_r11(place: Place) -> bool {
+fn takes(place: Place, reg: Reg) -> bool {
     match place {
-        Place::Own(mem) => mem.base == Some(R11) || mem.index.is_some_and(|(index, _)| index == R11),
-        _ => true,
+        Place::Own(mem) => mem.base == Some(reg) || mem.index.is_some_and(|(index, _)| index == reg),
+        _ => reg == R11,
+    }
+}
+
+/// What computing the address of a memory operand may use of [`Copies`], and what it has done to them.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct AddressUse {
+    /// The copies that may be where the address is computed from.
+    may: Copies,
+    /// It has not written RCX, as it may otherwise do.
+    pub(super) calm: bool,
+    /// A parked register that is the base, and where it is.
+    pub(super) base: Option<(Reg, u8)>,
+}
+
+impl AddressUse {
+    /// Where a parked base register is already.
+    pub(super) fn place(&self, number: u8) -> Option<Reg> {
+        self.may.place(number)
     }
 }
 
@@ -142,6 +170,9 @@ impl Emitter<'_> {
             self.copies = self.old_copies;
             return;
         }
+        if self.moved(ins) {
+            return;
+        }
 
         let info = self.info.info(ins);
         let accesses: Vec<OpAccess> = operands.clone().map(|n| info.op_access(n)).collect();
@@ -165,10 +196,26 @@ impl Emitter<'_> {
             None => (0, false, false),
         };
         self.probes = memory.is_some() && !self.names_few(ins, counter);
+        let may = if high || counter { Copies::default() } else { self.old_copies };
+        self.address = AddressUse { may, calm: memory.is_none(), base: None };
         let place = memory.map(|_| self.operand_place(&Ea::of(ins), size, writes, reads));
+        let AddressUse { calm, base, .. } = std::mem::take(&mut self.address);
         let made = |number: u8| is_made(ins, &accesses, number);
-        let needs = Scratch { counter, high, memory: memory.is_some(), r11: place.is_some_and(takes_r11) };
-        let copies = self.old_copies.left(&needs);
+        let taken = |reg: Reg| place.is_some_and(|place| takes(place, reg));
+        let was_there = |reg: Reg| base.is_some_and(|(place, number)| place == reg && may.place(number) == Some(reg));
+        let needs = Scratch {
+            counter,
+            high,
+            memory: memory.is_some(),
+            rcx: taken(RCX),
+            r11: taken(R11),
+            rcx_lost: !calm,
+            r11_lost: taken(R11) && !was_there(R11),
+        };
+        let mut copies = self.old_copies.left(&needs);
+        if let Some((reg, number)) = base.filter(|_| !high && !counter) {
+            copies.note(reg, number);
+        }
         let plan = self.plan(&gprs, used, &needs, copies, made);
         let mut out = *ins;
         if let Some(place) = place {
@@ -192,11 +239,11 @@ impl Emitter<'_> {
         copies: Copies,
         made: impl Fn(u8) -> bool,
     ) -> Plan {
-        let &Scratch { counter, high, memory, r11 } = needs;
+        let &Scratch { counter, high, memory, rcx, r11, .. } = needs;
         let mut plan = Plan { counter, ..Plan::default() };
         let mut free = Vec::new();
         let base_in_rcx = high && memory && !counter;
-        if !counter && !base_in_rcx {
+        if !counter && !base_in_rcx && !rcx {
             free.push(RCX);
         }
         if !r11 && !high {
@@ -215,10 +262,13 @@ impl Emitter<'_> {
             let copy = copies.place(gpr.number).filter(|copy| free.contains(copy));
             let wanted = |number: u8| gprs.iter().any(|other| other.number == number);
             let spare = || {
-                // Rather not where another register that the instruction names is already.
-                let other =
-                    |reg: &Reg| copies.content(*reg).is_some_and(|number| number != gpr.number && wanted(number));
-                free.iter().rposition(|reg| !other(reg)).or(free.len().checked_sub(1))
+                // Rather not where another register is that the instruction names, or that is soon read.
+                let worth = |reg: &Reg| match copies.content(*reg) {
+                    Some(number) if number != gpr.number && wanted(number) => 0,
+                    Some(number) => self.next_read(number),
+                    None => usize::MAX,
+                };
+                (0..free.len()).max_by_key(|&n| worth(&free[n]))
             };
             let place = copy.and_then(|copy| free.iter().position(|reg| *reg == copy)).or_else(spare);
             let reg = place.map(|place| free.remove(place)).unwrap_or_else(|| {
@@ -246,6 +296,41 @@ impl Emitter<'_> {
             plan.borrowed.push((RDX, slot));
         }
         plan
+    }
+
+    /// How many instructions from here a register is read, as it is after the current one; many if it is not.
+    fn next_read(&self, number: u8) -> usize {
+        const FAR: usize = 1000;
+        let bit = 1 << number;
+        let rest = self.number + 1..self.plan.read.len();
+        let next = rest.clone().find(|&n| (self.plan.read[n] | self.plan.written[n]) & bit != 0);
+        next.filter(|&n| self.plan.read[n] & bit != 0).map_or(FAR, |n| n - self.number)
+    }
+
+    /// Emits a move between whole registers of which one is parked, if that takes no scratch register; whether it did.
+    fn moved(&mut self, ins: &Instruction) -> bool {
+        /// A copy is worth an instruction if it is used so soon.
+        const SOON: usize = 6;
+        if !matches!(ins.code(), iced_x86::Code::Mov_r64_rm64 | iced_x86::Code::Mov_rm64_r64)
+            || ins.op1_kind() != OpKind::Register
+            || ins.op0_kind() != OpKind::Register
+        {
+            return false;
+        }
+        let (Some(to), Some(from)) = (GprOperand::of(ins.op0_register()), GprOperand::of(ins.op1_register())) else {
+            return false;
+        };
+        let copies = self.old_copies;
+        let there = host(from.number).or_else(|| copies.place(from.number));
+        match (host(to.number), there) {
+            (Some(home), Some(reg)) => self.asm.mov(home, reg),
+            (Some(home), None) => self.asm.load(home, gs(off::gpr(from.number))),
+            (None, Some(reg)) if self.next_read(to.number) > SOON => self.asm.store(gs(off::gpr(to.number)), reg),
+            _ => return false,
+        }
+        self.held = self.was_held;
+        self.copies = copies.but(to.number);
+        true
     }
 
     fn rename(&self, ins: &Instruction, out: &mut Instruction, plan: &Plan) {
@@ -313,19 +398,25 @@ impl Emitter<'_> {
             return self.raise(lodge_x86::exception::vector::INVALID_OPCODE);
         }
         // The common case needs no detour.
-        let home = |n: u8| host(n);
+        let copies = self.old_copies;
+        let there = |n: u8| host(n).or_else(|| copies.place(n));
         let simple = to.bytes == 8 && ea.bits == 64 && !ea.relative && i32::try_from(ea.displacement).is_ok();
         if simple
-            && let Some(reg) = home(to.number)
-            && ea.base.is_none_or(|n| home(n).is_some())
-            && ea.index.is_none_or(|(n, _)| home(n).is_some())
+            && let Some(reg) = host(to.number)
+            && ea.base.is_none_or(|n| there(n).is_some())
+            && ea.index.is_none_or(|(n, _)| there(n).is_some())
         {
-            let base = ea.base.and_then(home);
-            let index = ea.index.and_then(|(n, scale)| home(n).map(|r| (r, scale)));
+            let base = ea.base.and_then(there);
+            let index = ea.index.and_then(|(n, scale)| there(n).map(|r| (r, scale)));
+            self.copies = copies;
+            self.held = self.was_held;
             return self.asm.lea(reg, Mem { gs: false, base, index, disp: ea.displacement as i32 });
         }
         self.effective(&ea);
-        match (home(to.number), to.bytes) {
+        if host(to.number).is_none() && to.bytes >= 4 {
+            self.copies.note(R11, to.number);
+        }
+        match (host(to.number), to.bytes) {
             (Some(reg), 8) => self.asm.mov(reg, R11),
             (Some(reg), 4) => self.asm.mov32(reg, R11),
             (Some(reg), _) => self.asm.mov16(reg, R11),

@@ -74,6 +74,8 @@ pub struct Plan {
     pub checks: Vec<Check>,
     /// The general-purpose registers that each instruction may write, a bit each.
     pub written: Vec<u32>,
+    /// And those that they read.
+    pub read: Vec<u32>,
 }
 
 /// One access that may share a check.
@@ -144,7 +146,7 @@ impl Plan {
         if !sharing {
             return plan;
         }
-        plan.written = instructions.iter().map(|ins| written_registers(ins, info)).collect();
+        (plan.written, plan.read) = instructions.iter().map(|ins| used_registers(ins, info)).unzip();
         if mode.is_mirrored() {
             return plan;
         }
@@ -431,11 +433,14 @@ fn operand_access(ins: &Instruction, info: &mut InstructionInfoFactory) -> Optio
     Some((ea, access_size(ins), write))
 }
 
-/// The general-purpose registers that an instruction may write, a bit each.
-fn written_registers(ins: &Instruction, info: &mut InstructionInfoFactory) -> u32 {
+/// The general-purpose registers that an instruction may write, a bit each, and those that it may read.
+fn used_registers(ins: &Instruction, info: &mut InstructionInfoFactory) -> (u32, u32) {
     let used = info.info(ins).used_registers();
-    used.iter()
-        .filter(|register| is_write(register.access()))
-        .filter_map(|register| GprOperand::of(register.register()))
-        .fold(0, |all, gpr| all | 1 << gpr.number)
+    let all = |counts: fn(OpAccess) -> bool| {
+        used.iter()
+            .filter(|register| counts(register.access()))
+            .filter_map(|register| GprOperand::of(register.register()))
+            .fold(0, |all, gpr| all | 1 << gpr.number)
+    };
+    (all(is_write), all(is_read))
 }
