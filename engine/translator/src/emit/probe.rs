@@ -118,14 +118,20 @@ impl Emitter<'_> {
                 return;
             }
         };
-        let mut reach = |number: u8, scratch: Reg| {
-            host(number).unwrap_or_else(|| {
+        let there = |number: u8, scratch: Reg| {
+            host(number).or_else(|| self.address.place(number).filter(|place| *place == scratch))
+        };
+        // A copy that is where the other would be loaded to is not used.
+        let base = ea.base.map(|number| (number, there(number, R11)));
+        let index = ea.index.map(|(number, scale)| (number, there(number, RCX), scale));
+        let mut reach = |number: u8, place: Option<Reg>, scratch: Reg| {
+            place.unwrap_or_else(|| {
                 self.asm.load(scratch, gs(off::gpr(number)));
                 scratch
             })
         };
-        let base = ea.base.map(|n| reach(n, R11));
-        let index = ea.index.map(|(n, scale)| (reach(n, RCX), scale));
+        let base = base.map(|(number, place)| reach(number, place, R11));
+        let index = index.map(|(number, place, scale)| (reach(number, place, RCX), scale));
         let mem = Mem { gs: false, base, index, disp: displacement };
         match (base, index, ea.bits) {
             (None, None, 64) => self.asm.mov_imm(R11, i64::from(displacement) as u64),
