@@ -35,8 +35,8 @@ pub struct BranchTable {
     base: *mut u64,
     /// What an entry that is empty leads to.
     miss: u64,
-    /// The count at which it was last emptied.
-    count: Option<u64>,
+    /// The count at which it was last emptied, and the region for which.
+    count: Option<(u64, usize)>,
 }
 
 impl BranchTable {
@@ -45,8 +45,8 @@ impl BranchTable {
         Self { base, miss, count: None }
     }
 
-    /// Empties the table, unless that was done at this count.
-    pub fn renew(&mut self, count: u64) {
+    /// Empties the table, unless that was done at this count and for this region.
+    pub fn renew(&mut self, count: (u64, usize)) {
         if self.count != Some(count) {
             self.count = Some(count);
             self.empty();

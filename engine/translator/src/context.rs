@@ -82,6 +82,8 @@ pub struct Context {
     pub exceptions: VecDeque<(u64, Exception)>,
     /// Counters.
     pub counts: Counts,
+    /// The last page that the mirror was asked for, and how often in a row.
+    pub asked: (u64, u32),
     /// The program that interrupts meet.
     pub met: Met,
     /// How often a helper carried out each kind of instruction, by its number in iced.

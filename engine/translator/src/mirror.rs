@@ -35,7 +35,7 @@ use std::time::Instant;
 use lodge_engine_api::Mirroring;
 use lodge_x86::paging::{Access, AccessKind, PagingContext, PagingMode, PhysicalMemory, Translation, walk};
 use parking_lot::Mutex;
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::cpu::Cpu;
 use crate::memory::{PAGE, Ram};
@@ -111,6 +111,9 @@ struct Code {
     of: FxHashMap<u64, u64>,
     /// Some lies at more than one address.
     ambiguous: bool,
+    /// Pages that were in `at` since the program is shown, and are not any more. A vCPU that has not flushed yet may
+    /// still find its way to what was there.
+    gone: FxHashSet<u64>,
 }
 
 impl Code {
@@ -125,13 +128,13 @@ impl Code {
         self.at.insert(page, home).is_some() || twice
     }
 
-    /// Forgets a page; whether it was known.
+    /// Forgets a page; whether it was ever known.
     fn forget(&mut self, page: u64) -> bool {
-        let home = self.at.remove(&page);
-        if let Some(home) = home {
+        if let Some(home) = self.at.remove(&page) {
             self.of.remove(&home);
+            self.gone.insert(page);
         }
-        home.is_some()
+        self.gone.contains(&page)
     }
 }
 
@@ -142,8 +145,6 @@ struct Shown {
     runs: BTreeMap<u64, Run>,
     /// Pages of larger ones are among them, which are flushed as a whole.
     large: bool,
-    /// The last page that was asked for, and how often in a row.
-    asked: (u64, u32),
     code: Code,
     worth: Worth,
 }
@@ -367,6 +368,10 @@ impl Shown {
 
     /// Shows pages no longer.
     fn hide(&mut self, page: u64, pages: u64) {
+        if self.runs.len() > MAPPINGS {
+            // A part of a run would make one more.
+            return self.clear();
+        }
         let end = page + pages;
         let mut from = page;
         while from < end {
@@ -429,11 +434,10 @@ impl Shown {
             })
             .map(|(&page, _)| page)
             .collect();
-        let any = !moved.is_empty();
         for page in moved {
             self.code.forget(page);
         }
-        any
+        self.code.gone.iter().any(|page| pages.contains(page))
     }
 
     /// Shows a run; whether the host could.
@@ -502,13 +506,10 @@ impl Cpu {
 
     /// Drops what is known of a page: in the current address space, or in the one that has `pcid`.
     pub fn flush_page(&mut self, linear: u64, pcid: Option<u64>) {
-        let mirrored = self.mirrored;
         let context = self.context();
         context.regions.flush_page(linear, pcid);
-        // Which address space has a PCID is not known here.
-        if mirrored || pcid.is_some() {
-            context.shared.flush_mirrored_page(linear, &context.paging);
-        }
+        // Which address space has a PCID is not known here, and what is global is flushed in all.
+        context.shared.flush_mirrored_page(linear, &context.paging);
         self.renew_branches();
     }
 
@@ -517,7 +518,7 @@ impl Cpu {
     pub fn renew_branches(&mut self) {
         if self.is_shown() {
             let context = self.context();
-            context.regions.branches.renew(context.shared.mirror.severed());
+            context.regions.renew_branches(context.shared.mirror.severed());
         }
     }
 
@@ -543,8 +544,10 @@ impl Cpu {
             return false;
         }
         let page = linear / PAGE;
-        shown.asked = if shown.asked.0 == page { (page, shown.asked.1 + 1) } else { (page, 0) };
-        if shown.asked.1 > PATIENCE {
+        let asked = &mut self.context().asked;
+        *asked = if asked.0 == page { (page, asked.1 + 1) } else { (page, 0) };
+        if asked.1 > PATIENCE {
+            *asked = (0, 0);
             return false;
         }
         let Ok(translation) = self.translate(linear, Access::user(kind)) else { return false };

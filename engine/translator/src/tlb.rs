@@ -181,7 +181,7 @@ pub struct Regions {
     /// The code that a jump-cache entry which is empty leads to.
     miss: u64,
     /// The branch table, which all regions show.
-    pub branches: BranchTable,
+    branches: BranchTable,
     /// CR4.PGE: global pages outlive a change of address space.
     pub keep_globals: bool,
     /// Counters.
@@ -402,6 +402,11 @@ impl Regions {
         if meta.jump_log.len() < LOG {
             meta.jump_log.extend(slots);
         }
+    }
+
+    /// Empties the branch table, unless that was done at this count and in this region.
+    pub fn renew_branches(&mut self, count: u64) {
+        self.branches.renew((count, self.current));
     }
 
     /// What a fetch from `linear` was translated to, if that is still known.

@@ -18,8 +18,8 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use lodge_engine_api::{CpuIo, CrashReport, EngineError, Event, Exit, Vcpu};
-use lodge_x86::bits::{cr4, rflags};
-use lodge_x86::exception::{Exception, vector};
+use lodge_x86::bits::rflags;
+use lodge_x86::exception::Exception;
 use lodge_x86::paging::{AccessKind, PagingContext};
 use lodge_x86::state::{Activity, CpuState};
 
@@ -36,6 +36,8 @@ use crate::tlb::Regions;
 use crate::translate::{Found, ModeStubs, Trouble};
 use crate::worth::Program;
 
+mod fault;
+
 /// One virtual processor.
 pub struct TranslatorVcpu {
     shared: Arc<Shared>,
@@ -47,6 +49,7 @@ pub struct TranslatorVcpu {
     /// Which address space is shown ([`crate::mirror::Mirror::number`]).
     mirror: u64,
     frames: Frames,
+    fault: fault::Fault,
     /// The last branch came from elsewhere: from another page, or by a lookup.
     afar: bool,
 }
@@ -81,6 +84,7 @@ impl TranslatorVcpu {
             counts: Counts::default(),
             helped: Default::default(),
             met: Default::default(),
+            asked: Default::default(),
         });
         let cpu = context.regions.cpu();
         // SAFETY: the regions are mapped and zeroed, which is a valid state; this thread owns them.
@@ -89,8 +93,18 @@ impl TranslatorVcpu {
         let enter = unsafe { std::mem::transmute::<u64, extern "sysv64" fn(u64)>(stubs.enter) };
         let frames = Frames::new()?;
         let _quiet = crate::signal::keep_off();
-        let mut vcpu =
-            Self { shared, context, _stack: stack, _quiet, enter, generation, mirror: 0, frames, afar: false };
+        let mut vcpu = Self {
+            shared,
+            context,
+            _stack: stack,
+            _quiet,
+            enter,
+            generation,
+            mirror: 0,
+            frames,
+            fault: Default::default(),
+            afar: false,
+        };
         vcpu.cpu().frames_top = vcpu.frames.top();
         let mut state = CpuState::reset(vcpu.signature());
         if index != 0 {
@@ -438,11 +452,26 @@ impl TranslatorVcpu {
         let cpu = self.context.regions.cpu();
         self.context.counts.entries += 1;
         self.context.in_code = true;
-        // SAFETY: FSGSBASE was checked when the engine was made; nothing else on this thread uses the GS base. The
-        // code is what the stubs expect, and `world` keeps it there.
-        unsafe {
-            std::arch::asm!("wrgsbase {}", in(reg) cpu as u64 + crate::cpu::STATE_SIZE as u64, options(nostack, preserves_flags));
-            (self.enter)(entry);
+        let enter = self.enter;
+        let run = |cpu: *mut Cpu, entry: u64| {
+            // SAFETY: FSGSBASE was checked when the engine was made; nothing else on this thread uses the GS base. The
+            // code is what the stubs expect, and `world` keeps it there.
+            unsafe {
+                std::arch::asm!("wrgsbase {}", in(reg) cpu as u64 + crate::cpu::STATE_SIZE as u64, options(nostack, preserves_flags));
+                enter(entry);
+            }
+        };
+        run(cpu, entry);
+        if self.cpu().exit_reason == ExitReason::Fault as u32 {
+            // While the code that has faulted is still there.
+            let (fault, remake) = self.look_at_fault();
+            if let Some(remake) = remake {
+                let lip = self.cpu().lip;
+                run(self.context.regions.cpu(), remake);
+                self.cpu().lip = lip;
+            }
+            self.cpu().exit_reason = ExitReason::Fault as u32;
+            self.fault = fault;
         }
         self.context.in_code = false;
         drop(world);
@@ -480,11 +509,13 @@ impl TranslatorVcpu {
             return how;
         }
         let before = self.cpu().code_base;
+        let severed = self.shared.mirror.severed();
         if let Some(found) = self.find(how)
             && if exit.far { self.may_link() } else { self.cpu().code_base == before }
         {
             let mut code = self.shared.code.lock();
-            if code.generation == generation && code.is_current(&found) {
+            let still = !exit.far || self.shared.mirror.severed() == severed;
+            if still && code.generation == generation && code.is_current(&found) {
                 code.chain(exit, &found);
             }
         }
@@ -498,64 +529,6 @@ impl TranslatorVcpu {
 
     fn stop_requested(&self) -> bool {
         self.mailbox().stop.load(Ordering::SeqCst)
-    }
-
-    /// Has the block that faulted at `pc` make the flags again that it had let go.
-    fn remake_flags(&mut self, pc: u64) {
-        let remake = self.shared.code.lock().remake_at(pc);
-        let lip = self.cpu().lip;
-        let Some((code, mode)) = remake else { return };
-        let generation = self.generation;
-        // What others ask may come first, and take the code away.
-        while self.generation == generation && self.enter(code, mode).is_none() {
-            self.chores();
-        }
-        self.cpu().lip = lip;
-    }
-
-    /// Turns a host signal into the guest's exception.
-    fn fault(&mut self) {
-        let cpu = self.cpu();
-        let [signal, trap, address] = cpu.fault_signal;
-        let pc = cpu.fault_pc;
-        cpu.locate_pc(pc);
-        self.remake_flags(pc);
-        if signal as i32 == libc::SIGSEGV && self.frames.guard().contains(&address) {
-            // The stack of frames is full. It is empty now; the call is begun again.
-            return;
-        }
-        let lost = trap as u8 == vector::GENERAL_PROTECTION
-            && self.cpu().gpr[4].abs_diff(Cpu::NO_WINDOW) < 1 << 32
-            && self.shared.code.lock().is_through_window(pc);
-        if lost {
-            // The empty window lets addresses pass that are not canonical. The slow path knows what they raise.
-            self.context.after = After::Bounce;
-            return;
-        }
-        if self.cpu().how == 0
-            && Mode(self.cpu().mode).is_mirrored()
-            && matches!(trap as u8, vector::PAGE_FAULT | vector::GENERAL_PROTECTION | vector::STACK_FAULT)
-        {
-            // At the program's own address; the slow path knows what it raises, or how it is to be done.
-            if self.shared.code.lock().is_repeated(pc) {
-                self.cpu().gpr[1] = self.cpu().fault_counter;
-            }
-            self.context.after = After::Bounce;
-            return;
-        }
-        let cpu = self.cpu();
-        let exception = match trap as u8 {
-            vector::DIVIDE => Exception::DIVIDE,
-            // Without CR4.OSXMMEXCPT it is an undefined opcode (SDM 1 11.5.1).
-            vector::SIMD if cpu.cr4 & cr4::OSXMMEXCPT == 0 => Exception::INVALID_OPCODE,
-            vector::SIMD => Exception::SIMD,
-            vector::X87 => Exception::X87,
-            vector::INVALID_OPCODE => Exception::INVALID_OPCODE,
-            vector::ALIGNMENT => Exception::ALIGNMENT,
-            _ => Exception::general_protection(0),
-        };
-        tracing::debug!(lip = cpu.lip, %exception, signal, trap, address, "host signal in guest code");
-        self.context.after = After::Raise(exception);
     }
 
     /// Carries out what the last helper wants; `Some` ends the run.
@@ -670,7 +643,7 @@ impl TranslatorVcpu {
                 }
                 ExitReason::Fault => {
                     counts.host_faults += 1;
-                    self.fault();
+                    how = self.fault();
                 }
             }
             let done = matches!(self.context.after, After::Continue | After::Halt);

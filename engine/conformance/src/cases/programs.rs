@@ -9,7 +9,7 @@ use lodge_x86::Gpr::*;
 use crate::case::Case;
 use crate::cases::crossings::{four, with_entry};
 use crate::layout::{CODE, PLAY, RAM, ROOTS, STACK};
-use crate::tables::{P, PS, RW, US};
+use crate::tables::{G, P, PS, RW, US};
 
 /// All cases on this subject.
 pub fn cases() -> Vec<Case> {
@@ -108,8 +108,76 @@ fn high() -> Vec<Case> {
             .leaves(RAM + 0xff8, &[4, 0, 0, 0, 0, 0, 0, 0]),
         );
     }
+    all.extend(beside());
     // What would lie past the last page is not canonical, and another exception's.
     all.retain(|case| case.name != "programs/past_the_end_top");
+    all
+}
+
+/// What goes with accesses far from where a program usually is.
+fn beside() -> Vec<Case> {
+    let mut all = Vec::new();
+    all.push(
+        // inc dword ptr [rip+0xffa]; lea rbx, [rip+0xff3]; mov rax, [rbx]; ret
+        Case::long("programs/code_that_lies_high", |a| {
+            emit!(a; mov(r8, HIGH); mov(ecx, 4))?;
+            let mut again = a.create_label();
+            emit!(a; set_label(&mut again); call(r8); dec(ecx); jne(again))
+        })
+        .user()
+        .map(HIGH, RAM, P | RW | US)
+        .map(HIGH + 0x1000, RAM + 0x1000, P | RW | US)
+        .poke(RAM, &[0xff, 5, 0xfa, 0xf, 0, 0, 0x48, 0x8d, 0x1d, 0xf3, 0xf, 0, 0, 0x48, 0x8b, 3, 0xc3])
+        .poke(RAM + 0x1000, &[1])
+        .gives(Rax, 5)
+        .gives(Rbx, HIGH + 0x1000)
+        .gives(Rcx, 0)
+        .gives(R8, HIGH)
+        .leaves(RAM + 0x1000, &[5]),
+    );
+    all.push(
+        // Between CMP and the instruction that reads its flags are an access by a high byte, and one to where a
+        // translator may lie; a block ends there.
+        Case::long("programs/flags_beside_accesses", |a| {
+            emit!(a; mov(r8, HIGH); mov(esi, PLAY as u32))?;
+            four(a, |a| {
+                let mut next = a.create_label();
+                emit!(a; cmp(rdi, rbx); mov(byte_ptr(rsi), ah); mov(rdx, qword_ptr(r8)); jmp(next); set_label(&mut next);
+                    adc(r9d, 0))
+            })
+        })
+        .user()
+        .map(HIGH, RAM, P | RW | US)
+        .map(PLAY, RAM + 0x1000, P | RW | US)
+        .with(Rdi, 2)
+        .with(R9, 0)
+        .gives(R9, 2)
+        .gives(Rbx, 0)
+        .gives(Rdx, 0)
+        .gives(Rsi, PLAY)
+        .gives(R8, HIGH),
+    );
+    for user in [false, true] {
+        let case = Case::long(&format!("programs/pop_far_from_the_stack_{user}"), |a| {
+            // pop qword ptr [rsp+0x7ffffff8], which is reckoned from where RSP is afterwards.
+            emit!(a; push(5); db(&[0x8f, 0x84, 0x24, 0xf8, 0xff, 0xff, 0x7f]))
+        })
+        .map((STACK + 0x7fff_fff8) & !0xfff, RAM, P | RW | US)
+        .leaves(RAM + ((STACK + 0x7fff_fff8) & 0xfff), &[5]);
+        all.push(if user { case.user() } else { case });
+    }
+    all.push(
+        // paddd xmm1, [rbx+8] where RBX is aligned.
+        Case::long(
+            "programs/operands_that_have_to_be_aligned",
+            |a| emit!(a; mov(ebx, PLAY as u32); mov(eax, ptr(rbx)); db(&[0x66, 0x0f, 0xfe, 0x4b, 8])),
+        )
+        .user()
+        .map(PLAY, RAM, P | RW | US)
+        .gives(Rax, 0)
+        .gives(Rbx, PLAY)
+        .raises(13, Some(0), 2),
+    );
     all
 }
 
@@ -371,6 +439,33 @@ fn branches() -> Vec<Case> {
         .gives(Rax, 6)
         .gives(Rdi, result(5, 6)),
     ];
+    all.push(
+        // The space is loaded anew between the first and the second, and the page, which is global, moved between the
+        // second and the third.
+        with_entry(
+            Case::long("programs/a_global_page_that_moves", |a| {
+                a.mov(r8d, PLAY as u32)?;
+                four(a, |a| emit!(a; mov(eax, 4); call(r8); lea(rdi, ptr(rdi + rdi * 8)); add(rdi, rax); syscall()))
+            }),
+            |a| {
+                let (mut second, mut stay) = (a.create_label(), a.create_label());
+                emit!(a; cmp(ebx, 4); jne(second); mov(rdx, cr3); mov(cr3, rdx); set_label(&mut second); cmp(ebx, 3);
+                    jne(stay); mov(rdx, qword_ptr(RAM + 0x8000)); xor(qword_ptr(rdx), 0x4000); invlpg(byte_ptr(PLAY));
+                    set_label(&mut stay); sysretq())
+            },
+        )
+        .tweak(|state| state.cr4 |= lodge_x86::bits::cr4::PGE)
+        .map(PLAY, RAM, P | RW | US | G)
+        .poke(RAM, &[0x83, 0xc0, 1, 0xc3])
+        .poke(RAM + 0x4000, &[0x83, 0xc0, 2, 0xc3])
+        .poke(RAM + 0x8000, &entry_of_play().to_le_bytes())
+        .with(Rdi, 0)
+        .any(Rdx)
+        .gives(Rax, 6)
+        .gives(Rbx, 0)
+        .gives(R8, PLAY)
+        .gives(Rdi, result(5, 6)),
+    );
     // Many targets, which share parts of their addresses. CF lives through the first call.
     let mut many = Case::long("programs/many_targets", |a| {
         let mut again = a.create_label();

@@ -47,6 +47,7 @@ pub(super) enum Cold {
     Plain {
         enter: Label,
         exit: usize,
+        remat: Option<Remat>,
     },
     /// To a target outside the page.
     Far {
@@ -126,8 +127,9 @@ impl Emitter<'_> {
                     self.make_flags(remat);
                     all.push_back(self.exit_code(exit));
                 }
-                Cold::Plain { enter, exit } => {
+                Cold::Plain { enter, exit, remat } => {
                     self.asm.bind(enter);
+                    self.make_flags(remat);
                     all.push_back(self.exit_code(exit));
                 }
                 Cold::Far { enter, target, exit } => {

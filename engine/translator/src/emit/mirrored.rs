@@ -36,6 +36,8 @@ pub(super) struct Outside {
     /// They hold numbers from -2 to the power of 31 up to 2 to the power of 32.
     small: u32,
     moved: u64,
+    /// The page that the code lies in is outside.
+    code: bool,
 }
 
 impl Outside {
@@ -135,7 +137,7 @@ impl Outside {
     /// LEA.
     fn learn_sum(&mut self, ins: &Instruction, to: u8, before: &Self) {
         let ea = Ea::of(ins);
-        let known = ea.base.is_none_or(|base| before.is_outside(base));
+        let known = if ea.relative { before.code } else { ea.base.is_none_or(|base| before.is_outside(base)) };
         let near = i32::try_from(ea.displacement).is_ok();
         let by = match ea.index {
             None => Some(0),
@@ -163,7 +165,7 @@ impl Emitter<'_> {
         let enter = self.asm.label();
         self.jump_if_inside(reg, enter);
         let exit = self.plain_exit();
-        self.cold.push(Cold::Plain { enter, exit });
+        self.cold.push(Cold::Plain { enter, exit, remat: self.let_go });
     }
 
     /// To `enter` if the linear address in `reg` lies in the arena. Writes RCX, and flags unless they are live.
@@ -207,6 +209,7 @@ impl Emitter<'_> {
         let near = i32::try_from(ea.displacement).is_ok();
         ea.bits == 32
             || near
+                && (!ea.relative || self.outside.code)
                 && ea.base.is_none_or(|base| self.outside.is_outside(base))
                 && ea.index.is_none_or(|(index, _)| self.outside.is_small(index))
     }
@@ -223,10 +226,13 @@ impl Emitter<'_> {
             return in_r11(0);
         }
         match (ea.base, ea.index) {
-            // The page that the code lies in is outside.
             (None, None) if ea.relative && ea.segment < 4 => {
-                self.address.calm = true;
+                self.address.calm = self.outside.code;
                 self.asm.load(R11, gs(off::CODE_BASE));
+                if !self.outside.code {
+                    self.check_outside(R11);
+                    self.outside.code = true;
+                }
                 in_r11(displacement)
             }
             (None, None) if !ea.relative && ea.segment >= 4 => {

@@ -113,10 +113,7 @@ impl Emitter<'_> {
         let displacement = match i32::try_from(ea.displacement) {
             Ok(small) => small,
             Err(_) if ea.bits != 64 => ea.displacement as i32,
-            Err(_) => {
-                self.asm.mov_imm(R11, ea.displacement as u64);
-                return;
-            }
+            Err(_) => return self.effective_far(ea),
         };
         let there = |number: u8, scratch: Reg| {
             host(number).or_else(|| self.address.place(number).filter(|place| *place == scratch))
@@ -144,6 +141,15 @@ impl Emitter<'_> {
                 self.asm.lea32(R11, mem);
                 self.asm.movzx16(R11, R11);
             }
+        }
+    }
+
+    /// The same with a displacement of more than 32 bits, which has come of an addition.
+    fn effective_far(&mut self, ea: &Ea) {
+        self.asm.mov_imm(R11, ea.displacement as u64);
+        for (number, scale) in ea.base.map(|number| (number, 0)).into_iter().chain(ea.index) {
+            self.read_gpr(number, RCX);
+            self.asm.lea(R11, Mem { gs: false, base: Some(R11), index: Some((RCX, scale)), disp: 0 });
         }
     }
 
