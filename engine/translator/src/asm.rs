@@ -23,9 +23,9 @@ pub const RSP: Reg = Reg(4);
 pub const RBP: Reg = Reg(5);
 pub const RSI: Reg = Reg(6);
 pub const RDI: Reg = Reg(7);
+pub const R9: Reg = Reg(9);
 pub const R10: Reg = Reg(10);
 pub const R11: Reg = Reg(11);
-pub const R15: Reg = Reg(15);
 
 /// Condition codes as in Jcc.
 pub mod cond {
@@ -681,7 +681,7 @@ mod tests {
         assert_eq!(text(|a| a.cmp_imm(R11, 0xff8)), "cmp r11,0FF8h");
         assert_eq!(text(|a| a.and32_imm(RCX, 0x7ffc0)), "and ecx,7FFC0h");
         assert_eq!(text(|a| a.store_sized(Size::B1, at(R11, 0), RSI)), "mov [r11],sil");
-        assert_eq!(text(|a| a.store_sized(Size::B2, at(R15, -2), RDX)), "mov [r15-2],dx");
+        assert_eq!(text(|a| a.store_sized(Size::B2, at(R9, -2), RDX)), "mov [r9-2],dx");
         assert_eq!(text(|a| a.lea(R11, at(RSP, 8))), "lea r11,[rsp+8]");
         assert_eq!(text(|a| a.lea(R11, at(Reg(13), 0))), "lea r11,[r13]");
         assert_eq!(text(|a| a.save_vector(true, 9, gs(GS_BIAS + 0x200))), "vmovups gs:[200h],ymm9");

@@ -97,7 +97,7 @@ pub enum ExitReason {
 /// The vCPU's state.
 #[repr(C, align(64))]
 pub struct Cpu {
-    /// General-purpose registers; valid outside emitted code. R10, R11 and R15 live here always.
+    /// General-purpose registers; valid outside emitted code. R9, R10 and R11 live here always.
     pub gpr: [u64; 16],
     /// An address that emitted code computes in two steps; follows the registers so that it has a number.
     pub extra: u64,

@@ -74,7 +74,7 @@ const CLOSE_COST: u64 = 4;
 const LOOKS_IN_ONE: u64 = 12;
 
 /// Whether the arena contains an address.
-const fn in_arena(address: u64) -> bool {
+pub const fn in_arena(address: u64) -> bool {
     address >> ARENA_BITS.start == ARENA_NUMBER as u64
 }
 

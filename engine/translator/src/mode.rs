@@ -159,6 +159,11 @@ impl Mode {
         self.has(Self::MIRRORED) && !self.has(Self::PLAIN | Self::HOW)
     }
 
+    /// Whether both are for a program that is mirrored, or neither.
+    pub fn is_like(self, other: Self) -> bool {
+        self.has(Self::MIRRORED) == other.has(Self::MIRRORED)
+    }
+
     /// 16, 32 or 64.
     pub fn code_bits(self) -> u32 {
         16 << (self.0 & Self::WIDTH)

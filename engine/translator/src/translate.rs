@@ -731,11 +731,16 @@ pub(crate) fn decode(mode: Mode, page_offset: u64, fetched: &Fetched) -> Result<
             break;
         }
         instructions.push(ins);
-        if crosses || ends_block(&ins) {
+        if crosses || ends_block(&ins) && !goes_on(mode, &ins) {
             break;
         }
     }
     Ok(instructions)
+}
+
+/// Whether a branch leaves from the midst of its block, which has the way that goes straight on.
+fn goes_on(mode: Mode, ins: &Instruction) -> bool {
+    mode.is_64() && !mode.has(Mode::HOW | Mode::PLAIN) && ins.is_jcc_short_or_near()
 }
 
 fn ends_block(ins: &Instruction) -> bool {

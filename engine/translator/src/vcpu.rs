@@ -280,6 +280,10 @@ impl TranslatorVcpu {
                 }
             },
         };
+        if crate::mirror::in_arena(lip) {
+            // Mirrored code reaches what lies around it without a check.
+            mode &= !Mode::MIRRORED;
+        }
         let large = translation.page_size > PAGE;
         let page = if large { 2 << 20 } else { PAGE };
         if large {
@@ -515,7 +519,9 @@ impl TranslatorVcpu {
         {
             let mut code = self.shared.code.lock();
             let still = !exit.far || self.shared.mirror.severed() == severed;
-            if still && code.generation == generation && code.is_current(&found) {
+            // Code that may lie in the arena never leads straight to code that must not.
+            let alike = code.mode_at(exit.site).is_some_and(|mode| mode.is_like(Mode(found.mode)));
+            if still && alike && code.generation == generation && code.is_current(&found) {
                 code.chain(exit, &found);
             }
         }
@@ -698,6 +704,9 @@ impl TranslatorVcpu {
         }
         let lip = self.cpu().lip;
         let mode = Mode(self.cpu().mode);
+        if !mode.is_like(Mode(found.mode)) {
+            return;
+        }
         let Some(own) = self.ways(mode) else { return };
         let crosses = found.second.is_some();
         self.context.regions.fill_jump(lip, own.salt, found.indirect_entry, crosses);

@@ -12,14 +12,13 @@
 use lodge_x86::bits::{cr0, cr4};
 use lodge_x86::paging::{PagingContext, PagingMode};
 
-use crate::asm::{Asm, Label, Mem, R11, RAX, RCX, RDI, RDX, RSI, Reg, at, cond, gs, gs_at};
+use crate::asm::{Asm, Label, Mem, R9, R11, RAX, RCX, RDI, RDX, RSI, Reg, at, cond, gs, gs_at};
 use crate::cpu::{Cpu, TLB_OFFSET, off};
 use crate::emit::probe::argument;
 use crate::memory::{WATCHED, WRITABLE};
 use crate::tlb::{BLOOM_HASH, GLOBAL, HOST_OFFSET, LOG, PAGE_OFFSET, TLB_ENTRIES, tag_offset};
 
 const R8: Reg = Reg(8);
-const R9: Reg = Reg(9);
 
 /// What the stub needs to know of paging and of RAM.
 #[derive(Clone, Copy, Debug, Default)]

@@ -8,6 +8,7 @@ macro_rules! emit {
     }};
 }
 
+mod branches;
 mod crossings;
 mod debug;
 mod exceptions;
@@ -39,6 +40,7 @@ pub fn suite() -> Vec<Case> {
     all.extend(modify::cases());
     all.extend(paging::cases());
     all.extend(programs::cases());
+    all.extend(branches::cases());
     all.extend(system::cases());
     all.extend(segments::cases());
     all.extend(debug::cases());

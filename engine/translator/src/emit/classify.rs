@@ -19,6 +19,10 @@ pub(super) fn liveness(instructions: &[Instruction]) -> Vec<u32> {
     let mut live = vec![0; instructions.len()];
     let mut after = ARITHMETIC;
     for (ins, slot) in instructions.iter().zip(&mut live).rev() {
+        if ins.is_jcc_short_or_near() {
+            // Where it leads they may all be read.
+            after = ARITHMETIC;
+        }
         let killed = if may_leave_flags(ins) { 0 } else { ins.rflags_modified() & ARITHMETIC };
         let observed = is_system(ins) || ins.flow_control() != FlowControl::Next;
         let read = if observed && !is_plain_branch(ins) { ARITHMETIC } else { ins.rflags_read() & ARITHMETIC };

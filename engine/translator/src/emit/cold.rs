@@ -4,7 +4,7 @@ use super::Emitter;
 use super::probe::Ea;
 use super::record::MapEntry;
 use super::remat::Remat;
-use crate::asm::{Label, R11, R15, RCX, cond};
+use crate::asm::{Label, R9, R11, RCX, cond};
 
 /// Code that is run rarely and emitted behind the block.
 pub(super) enum Cold {
@@ -116,7 +116,7 @@ impl Emitter<'_> {
                 Cold::Window { enter, back, low, length, exit, guest, remat } => {
                     self.cold_map.push(MapEntry { host, guest });
                     self.asm.bind(enter);
-                    self.asm.lea(R11, crate::asm::at(R15, low));
+                    self.asm.lea(R11, crate::asm::at(R9, low));
                     self.asm.mov_imm32(RCX, length);
                     self.asm.call_to(self.window);
                     let plain = self.asm.label();

@@ -13,10 +13,17 @@ use crate::mode::Mode;
 use crate::stubs::{probe_jumps, probe_jumps_freely};
 
 impl Emitter<'_> {
-    /// Emits a branch; whether control may go on behind it (never: the block ends).
+    /// Emits a branch; whether control may go on behind it in the block.
     pub(super) fn control(&mut self, ins: &Instruction) -> bool {
         match ins.flow_control() {
-            FlowControl::ConditionalBranch => self.conditional(ins),
+            FlowControl::ConditionalBranch => {
+                self.conditional(ins);
+                if self.number + 1 < self.plan.reaches.len() {
+                    return true;
+                }
+                let next = self.next as i64;
+                self.exit_direct(next, false);
+            }
             FlowControl::UnconditionalBranch => {
                 let target = self.target(ins);
                 self.branch_to(target);
@@ -196,8 +203,6 @@ impl Emitter<'_> {
                 }
             }
         }
-        let next = self.next as i64;
-        self.exit_direct(next, false);
     }
 
     /// LOOP's count, in the address size: decremented, and left in RCX. No flags.

@@ -36,8 +36,6 @@ pub(super) struct Outside {
     /// They hold numbers from -2 to the power of 31 up to 2 to the power of 32.
     small: u32,
     moved: u64,
-    /// The page that the code lies in is outside.
-    code: bool,
 }
 
 impl Outside {
@@ -137,7 +135,7 @@ impl Outside {
     /// LEA.
     fn learn_sum(&mut self, ins: &Instruction, to: u8, before: &Self) {
         let ea = Ea::of(ins);
-        let known = if ea.relative { before.code } else { ea.base.is_none_or(|base| before.is_outside(base)) };
+        let known = ea.relative || ea.base.is_none_or(|base| before.is_outside(base));
         let near = i32::try_from(ea.displacement).is_ok();
         let by = match ea.index {
             None => Some(0),
@@ -209,7 +207,6 @@ impl Emitter<'_> {
         let near = i32::try_from(ea.displacement).is_ok();
         ea.bits == 32
             || near
-                && (!ea.relative || self.outside.code)
                 && ea.base.is_none_or(|base| self.outside.is_outside(base))
                 && ea.index.is_none_or(|(index, _)| self.outside.is_small(index))
     }
@@ -227,12 +224,9 @@ impl Emitter<'_> {
         }
         match (ea.base, ea.index) {
             (None, None) if ea.relative && ea.segment < 4 => {
-                self.address.calm = self.outside.code;
+                // Mirrored code does not lie in the arena ([`crate::vcpu`]).
+                self.address.calm = true;
                 self.asm.load(R11, gs(off::CODE_BASE));
-                if !self.outside.code {
-                    self.check_outside(R11);
-                    self.outside.code = true;
-                }
                 in_r11(displacement)
             }
             (None, None) if !ea.relative && ea.segment >= 4 => {
@@ -281,9 +275,9 @@ impl Emitter<'_> {
 
     /// Where the current instruction's push or pop is, so far from the stack pointer.
     pub(super) fn mirrored_stack_place(&mut self, displacement: i32) -> Place {
-        use crate::asm::R15;
-        self.settle(RSP, R15);
-        Place::Own(Mem { gs: false, base: Some(R15), index: None, disp: displacement })
+        use crate::asm::R9;
+        self.settle(RSP, R9);
+        Place::Own(Mem { gs: false, base: Some(R9), index: None, disp: displacement })
     }
 
     /// Notes what is known after an instruction.

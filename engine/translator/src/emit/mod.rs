@@ -18,6 +18,8 @@
 //!                              records of exits, the map
 //! ```
 //!
+//! A block goes on behind a conditional branch, to where an unconditional one, a call, a return or the page ends it.
+//!
 //! Flags that are live only because the block does not overwrite them are let go at the first probe, if they can be
 //! made again ([`remat`]); else they are *parked*: put aside in memory, to be brought back by the next block if it wants
 //! them, which few do.
@@ -196,7 +198,7 @@ impl<'a> Emitter<'a> {
         let live = liveness(instructions);
         let live_in = live.first().copied().unwrap_or(ARITHMETIC) != 0;
         // A block that loops to itself polls where it begins; others are mostly entered by no loop.
-        let loops = !single && instructions.last().is_some_and(|last| loops_to(last, start));
+        let loops = !single && instructions.iter().any(|ins| loops_to(ins, start));
         let mut header = Header { poll_is_hot: loops || afar, outer_is_hot: afar, ..Header::default() };
         if afar {
             (header.indirect_entry, header.parked_entry) = emitter.outer_entries(live_in);

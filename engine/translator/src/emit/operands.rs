@@ -9,12 +9,12 @@ use super::mirrored::{general_form, put};
 use super::probe::Ea;
 use super::reach::Place;
 use super::registers::{GprOperand, host};
-use crate::asm::{Mem, R10, R11, R15, RBP, RBX, RCX, RDI, RDX, RSI, Reg, Size, at, gs};
+use crate::asm::{Mem, R9, R10, R11, RBP, RBX, RCX, RDI, RDX, RSI, Reg, Size, at, gs};
 use crate::cpu::off;
 use crate::features::{Needs, needs};
 
 /// Host registers that may be borrowed for one instruction, those without REX first.
-const LENDERS: [Reg; 8] = [RDX, RBX, RSI, RDI, RBP, Reg(8), Reg(9), Reg(12)];
+const LENDERS: [Reg; 8] = [RDX, RBX, RSI, RDI, RBP, Reg(8), Reg(12), Reg(13)];
 
 /// Where an instruction's guest registers are for its own duration.
 #[derive(Default)]
@@ -553,7 +553,7 @@ fn place_memory(ins: &Instruction, out: &mut Instruction, place: Place, plan: &P
     match place {
         Place::Host(offset) => put(out, at(base, offset)),
         Place::Window(displacement) => {
-            put(out, at(R15, displacement));
+            put(out, at(R9, displacement));
             out.set_segment_prefix(Register::FS);
         }
         Place::Own(mem) => put(out, mem),

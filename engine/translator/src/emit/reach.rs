@@ -5,7 +5,7 @@ use super::cold::Cold;
 use super::plan::{Covers, Reach};
 use super::probe::{Ea, argument};
 use super::record::Exit;
-use crate::asm::{Mem, R11, R15, RCX, Reg, Size, at, cond, gs};
+use crate::asm::{Mem, R9, R11, RCX, Reg, Size, at, cond, gs};
 use crate::cpu::{Cpu, off};
 
 /// Where an access is made.
@@ -42,7 +42,7 @@ impl Emitter<'_> {
     fn check_window(&mut self, low: i32, length: u32) {
         let (enter, back) = (self.asm.label(), self.asm.label());
         self.asm.load(RCX, gs(off::WINDOW));
-        self.asm.lea(RCX, Mem { gs: false, base: Some(RCX), index: Some((R15, 0)), disp: low });
+        self.asm.lea(RCX, Mem { gs: false, base: Some(RCX), index: Some((R9, 0)), disp: low });
         self.asm.cmp_imm(RCX, 4096 - length as i32);
         self.asm.jcc(cond::A, enter);
         self.asm.bind(back);
@@ -144,7 +144,7 @@ impl Emitter<'_> {
             Place::Host(offset) => self.asm.load_sized(Size::of(size), to, at(R11, offset)),
             Place::Window(displacement) => {
                 self.asm.byte(FS);
-                self.asm.load_sized(Size::of(size), to, at(R15, displacement));
+                self.asm.load_sized(Size::of(size), to, at(R9, displacement));
             }
             Place::Own(mem) => self.asm.load_sized(Size::of(size), to, mem),
         }
@@ -156,7 +156,7 @@ impl Emitter<'_> {
             Place::Host(offset) => self.asm.store_sized(Size::of(size), at(R11, offset), from),
             Place::Window(displacement) => {
                 self.asm.byte(FS);
-                self.asm.store_sized(Size::of(size), at(R15, displacement), from);
+                self.asm.store_sized(Size::of(size), at(R9, displacement), from);
             }
             Place::Own(mem) => self.asm.store_sized(Size::of(size), mem, from),
         }

@@ -1,19 +1,19 @@
 //! Which host register stands for which guest register.
 //!
-//! Guest RSP lives in host R15 and guest RCX in host R10; R10, R11 and R15 of the guest are *parked* in memory; all
-//! others are where they are on the host, because so many instructions name RAX, RDX, RBX, RSI and RDI implicitly.
-//! Host RCX and R11 are scratch: RCX because JRCXZ, the one branch that reads no flags, tests it.
+//! Guest RSP lives in host R9 and guest RCX in host R10; R9, R10 and R11 of the guest, which programs name least, are
+//! *parked* in memory; all others are where they are on the host, because so many instructions name RAX, RDX, RBX, RSI
+//! and RDI implicitly. Host RCX and R11 are scratch: RCX because JRCXZ, the one branch that reads no flags, tests it.
 
 use iced_x86::Register;
 
-use crate::asm::{R10, R15, Reg};
+use crate::asm::{R9, R10, Reg};
 
 /// Where guest register `number` lives: `None` for a parked one.
 pub fn host(number: u8) -> Option<Reg> {
     match number {
         1 => Some(R10),
-        4 => Some(R15),
-        10 | 11 | 15.. => None,
+        4 => Some(R9),
+        9..=11 | 16.. => None,
         other => Some(Reg(other)),
     }
 }
@@ -74,7 +74,7 @@ mod tests {
         assert_eq!(of(Register::BH), GprOperand { number: 3, bytes: 1, high: true });
         assert_eq!(of(Register::ECX).on(R10), Register::R10D);
         assert_eq!(of(Register::CL).on(R10), Register::R10L);
-        assert_eq!(of(Register::SPL).on(R15), Register::R15L);
+        assert_eq!(of(Register::SPL).on(R9), Register::R9L);
         assert_eq!(of(Register::AL).on(RSI), Register::SIL);
         assert_eq!(of(Register::AX).on(RBP), Register::BP);
         assert_eq!(of(Register::AH).on(RDX), Register::DH);

@@ -11,6 +11,7 @@
 use iced_x86::{Code, Instruction, Mnemonic, OpKind, Register};
 
 use super::Emitter;
+use super::classify::ARITHMETIC;
 use super::registers::{GprOperand, host};
 use crate::asm::{Mem, RCX};
 
@@ -35,8 +36,8 @@ impl Remat {
     /// `written` which registers each writes.
     pub fn of(instructions: &[Instruction], passes: &[bool], written: &[u32]) -> Option<Self> {
         let behind = passes.iter().position(|&passes| passes)?;
-        let writer = behind.checked_sub(1)?;
-        let changed = written.get(behind..)?.iter().fold(0, |all, registers| all | registers);
+        let writer = instructions.get(..behind)?.iter().rposition(|ins| ins.rflags_modified() & ARITHMETIC != 0)?;
+        let changed = written.get(writer + 1..)?.iter().fold(0, |all, registers| all | registers);
         Self::of_one(instructions.get(writer)?, changed)
     }
 

@@ -8,7 +8,7 @@ use super::Emitter;
 use super::probe::{Ea, segment_number};
 use super::reach::Place;
 use super::registers::{GprOperand, host};
-use crate::asm::{Mem, R11, R15, RCX, Size, at, gs};
+use crate::asm::{Mem, R9, R11, RCX, Size, at, gs};
 use crate::cpu::off;
 use crate::mode::Mode;
 
@@ -26,11 +26,11 @@ impl Emitter<'_> {
     /// RSP += `by`, in the stack's width. Writes RCX, no flags.
     pub(super) fn move_stack(&mut self, by: i32) {
         match self.mode.stack_bits() {
-            64 => self.asm.lea(R15, at(R15, by)),
-            32 => self.asm.lea32(R15, at(R15, by)),
+            64 => self.asm.lea(R9, at(R9, by)),
+            32 => self.asm.lea32(R9, at(R9, by)),
             _ => {
-                self.asm.lea32(RCX, at(R15, by));
-                self.asm.mov16(R15, RCX);
+                self.asm.lea32(RCX, at(R9, by));
+                self.asm.mov16(R9, RCX);
             }
         }
     }
@@ -153,11 +153,11 @@ impl Emitter<'_> {
         self.probe(&slot, size as u32, false);
         self.fetch(size, R11);
         match self.mode.stack_bits() {
-            64 => self.asm.lea(R15, at(crate::asm::RBP, size as i32)),
-            32 => self.asm.lea32(R15, at(crate::asm::RBP, size as i32)),
+            64 => self.asm.lea(R9, at(crate::asm::RBP, size as i32)),
+            32 => self.asm.lea32(R9, at(crate::asm::RBP, size as i32)),
             _ => {
                 self.asm.lea32(RCX, at(crate::asm::RBP, size as i32));
-                self.asm.mov16(R15, RCX);
+                self.asm.mov16(R9, RCX);
             }
         }
         self.write_gpr(RBP, size, R11);
