@@ -25,6 +25,7 @@ use crate::branch_table;
 use crate::context::Context;
 use crate::crossing::{Side, Sides};
 use crate::tlb::Record;
+use crate::tlb::physical::{self, Known};
 use crate::walk::{View, Walk};
 
 /// What the GS base is beyond a region's start: at the TLB, so that probes have short displacements.
@@ -36,13 +37,16 @@ pub const TLB_OFFSET: usize = STATE_SIZE;
 /// Where the jump cache begins in a region.
 pub const JUMP_OFFSET: usize = TLB_OFFSET + crate::tlb::TLB_ENTRIES * 64;
 /// Distance of two regions.
-pub const REGION_STRIDE: usize = 2 << 20;
+pub const REGION_STRIDE: usize = 4 << 20;
 
 /// Where a region's [`Record`] is.
 pub const RECORD_OFFSET: usize = JUMP_OFFSET + 2 * crate::tlb::JUMP_ENTRIES * 16;
 
-const _: () = assert!(RECORD_OFFSET + size_of::<Record>() <= branch_table::OFFSET);
-const _: () = assert!(branch_table::OFFSET + branch_table::BYTES <= REGION_STRIDE);
+/// Where its [`Known`] is.
+pub const KNOWN_OFFSET: usize = (RECORD_OFFSET + size_of::<Record>()).next_multiple_of(64);
+
+const _: () = assert!(KNOWN_OFFSET + size_of::<Known>() <= branch_table::OFFSET);
+const _: () = assert!(physical::OFFSET + physical::BYTES <= REGION_STRIDE);
 
 /// A segment register with what emitted code needs to check an access through it.
 #[derive(Clone, Copy, Debug, Default)]

@@ -16,7 +16,8 @@ use crate::branch_table;
 use crate::cpu::{Cpu, ExitReason, GS_BIAS, JUMP_OFFSET, TLB_OFFSET, off};
 use crate::emit::probe::argument;
 use crate::emit::registers::pinned;
-use crate::tlb::{HOST_OFFSET, JUMP_ENTRIES, JUMP_HASH, JUMP_WAY, JumpEntry, TLB_ENTRIES};
+use crate::mode::Mode;
+use crate::tlb::{HOST_OFFSET, JUMP_ENTRIES, JUMP_HASH, JUMP_WAY, JumpEntry, TLB_ENTRIES, physical};
 
 /// A function that emitted code calls: the state and two arguments; an answer of [`crate::go`].
 pub type Helper = extern "sysv64" fn(&mut Cpu, u64, u64) -> u64;
@@ -172,20 +173,24 @@ impl Stubs {
     }
 
     /// Emits the jump-cache lookup for one mode: finds the block for the linear address in R11 and goes there.
-    /// `salt` sets the mode's slots apart; `mirrored`: that is noted in the branch table. No flags.
-    pub fn emit_indirect(&self, asm: &mut Asm, salt: u32, mirrored: bool) -> u64 {
+    /// `salt` sets the mode's slots apart. No flags.
+    pub fn emit_indirect(&self, asm: &mut Asm, salt: u32, mode: Mode) -> u64 {
         asm.align(16, 0);
         let here = asm.here();
         for way in [0, JUMP_WAY] {
             let miss = asm.label();
             probe_jumps(asm, salt, way, miss);
-            if mirrored {
+            if mode.is_mirrored() {
                 branch_table::fill(asm, salt);
             }
             asm.jmp_reg(RCX);
             asm.bind(miss);
         }
-        asm.jmp_to(self.leave_lookup);
+        if mode.is_64() {
+            physical::emit(asm, mode, salt, self.leave_lookup);
+        } else {
+            asm.jmp_to(self.leave_lookup);
+        }
         here
     }
 

@@ -22,6 +22,8 @@ use lodge_x86::paging::{Access, AccessKind, PagingContext, Translation};
 use crate::branch_table::{self, BranchTable};
 use crate::cpu::{Cpu, JUMP_OFFSET, RECORD_OFFSET, REGION_STRIDE, STATE_SIZE, TLB_OFFSET};
 
+pub mod physical;
+
 /// Entries of the soft TLB.
 pub const TLB_ENTRIES: usize = 8192;
 /// Entries of the jump cache.
@@ -34,6 +36,8 @@ pub const JUMP_WAY: i32 = (JUMP_ENTRIES * size_of::<JumpEntry>()) as i32;
 pub const JUMP_HASH: [(u8, u8); 2] = [(13, 0), (11, 1)];
 /// Address spaces kept warm: Linux deals out six PCIDs to each processor.
 pub const REGIONS: usize = 5;
+/// How often a region may change hands before its global pages are flushed, too.
+const TURNS: u32 = 64;
 /// Slots logged before a flush clears the whole table instead.
 pub const LOG: usize = 2048;
 
@@ -106,6 +110,12 @@ struct Meta {
     pcid: Option<u64>,
     used: u64,
     ready: bool,
+    /// It has learnt of blocks ([`Regions::learn_block`]).
+    knows: bool,
+    /// Some of them are the supervisor's, in pages that are not global.
+    knows_passing: bool,
+    /// How often it has changed hands since all of it was flushed.
+    turns: u32,
     jump_log: Vec<u16>,
     /// Pages that jump-cache entries were made for.
     executed: FxHashMap<u64, Executed>,
@@ -223,7 +233,7 @@ impl Regions {
         // SAFETY: plain system calls whose results are checked; fixed mappings replace the reservation made here.
         unsafe {
             let fd = libc::memfd_create(c"lodge-vcpu".as_ptr(), libc::MFD_CLOEXEC);
-            if fd < 0 || libc::ftruncate(fd, (STATE_SIZE + branch_table::BYTES) as libc::off_t) != 0 {
+            if fd < 0 || libc::ftruncate(fd, (STATE_SIZE + branch_table::BYTES + physical::BYTES) as libc::off_t) != 0 {
                 return Err(io::Error::last_os_error());
             }
             let length = REGIONS * REGION_STRIDE;
@@ -235,7 +245,9 @@ impl Regions {
             }
             for n in 0..REGIONS {
                 let region = base.cast::<u8>().add(n * REGION_STRIDE);
-                let shared = [(0, STATE_SIZE, 0), (branch_table::OFFSET, branch_table::BYTES, STATE_SIZE)];
+                // The tables lie side by side.
+                let tables = branch_table::BYTES + physical::BYTES;
+                let shared = [(0, STATE_SIZE, 0), (branch_table::OFFSET, tables, STATE_SIZE)];
                 for (at, length, offset) in shared {
                     let flags = libc::MAP_SHARED | libc::MAP_FIXED;
                     let offset = offset as libc::off_t;
@@ -250,6 +262,9 @@ impl Regions {
                     pcid: None,
                     used: 0,
                     ready: false,
+                    knows: false,
+                    knows_passing: false,
+                    turns: 0,
                     jump_log: Vec::new(),
                     executed: FxHashMap::default(),
                     fetch: Box::new([None; FETCH]),
@@ -385,7 +400,12 @@ impl Regions {
         if old.linear != linear && old.host != self.miss {
             // The slot says what the salt was.
             let salt = u32::from(first).wrapping_sub(jump_slot(old.linear, 0, 0).into());
-            *self.jump(self.current, jump_slot(old.linear, 1, salt).into(), 1) = old;
+            let second = jump_slot(old.linear, 1, salt);
+            // What emitted code has filled in would not be found there by a flush.
+            let executed = self.meta[self.current].executed.get(&(old.linear >> 12));
+            if executed.is_some_and(|executed| executed.slots.contains(&second)) {
+                *self.jump(self.current, second.into(), 1) = old;
+            }
         }
         *self.jump(self.current, first.into(), 0) = JumpEntry { linear, host };
         let global = !crosses && self.fetch(linear).is_some_and(|translation| translation.global);
@@ -440,6 +460,7 @@ impl Regions {
         if !self.meta[n].ready {
             return;
         }
+        self.forget_known(n);
         let log = std::mem::take(&mut self.meta[n].jump_log);
         if log.len() >= LOG {
             for slot in 0..JUMP_ENTRIES {
@@ -514,6 +535,7 @@ impl Regions {
             self.flush_jumps(n);
             self.record(n).large.clear();
         } else {
+            self.forget_known_but_global(n);
             self.flush_jumps_where(n, |_, global| !global);
         }
     }
@@ -526,7 +548,11 @@ impl Regions {
         let n = known.unwrap_or_else(|| {
             let oldest = (0..REGIONS).min_by_key(|&n| self.meta[n].used).unwrap_or(0);
             if self.meta[oldest].ready {
-                self.flush_region(oldest, true);
+                // Global pages are the same in all address spaces. What is noted of large pages grows until all is
+                // flushed.
+                self.meta[oldest].turns = (self.meta[oldest].turns + 1) % TURNS;
+                let all = self.meta[oldest].turns == 0;
+                self.flush_region(oldest, all);
             } else {
                 self.prepare(oldest);
             }
@@ -573,6 +599,7 @@ impl Regions {
             if in_huge || large.contains(linear >> 22) {
                 let shift = if in_huge { 30 } else { 22 };
                 self.flush_where(n, |p, global| (own || global) && p >> shift == linear >> shift);
+                self.forget_known(n);
                 self.flush_jumps_where(n, |page, _| page >> (shift - 12) == linear >> shift);
                 continue;
             }
@@ -585,6 +612,7 @@ impl Regions {
             if fetch.is_some_and(|e| e.page == page >> 12 && (own || e.translation.global)) {
                 *fetch = None;
             }
+            self.forget_known_page(n, page >> 12);
             for slot in self.meta[n].executed.remove(&(page >> 12)).unwrap_or_default().slots {
                 self.clear_jump(n, slot.into());
             }

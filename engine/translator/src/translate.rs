@@ -385,7 +385,7 @@ impl Code {
         let (hot, cold) = self.cache.next();
         self.asm.restart(hot, cold);
         let salt = (self.indirect.len() as u32).wrapping_mul(1031) % SALTS;
-        let indirect = self.stubs.emit_indirect(&mut self.asm, salt, mode.is_mirrored());
+        let indirect = self.stubs.emit_indirect(&mut self.asm, salt, mode.without_page());
         let underflow = self.stubs.emit_underflow(&mut self.asm, indirect);
         let window = self.stubs.emit_window(&mut self.asm, crate::tlb::tag_offset(mode.tlb_context(), true));
         self.cache.push(self.asm.finish());

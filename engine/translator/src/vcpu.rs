@@ -154,6 +154,7 @@ impl TranslatorVcpu {
             self.context.ways.forget();
             self.cpu().renew_sides();
             self.context.regions.forget_code();
+            self.context.regions.forget_blocks();
         }
         self.cpu().renew_branches();
     }
@@ -520,7 +521,7 @@ impl TranslatorVcpu {
             let mut code = self.shared.code.lock();
             let still = !exit.far || self.shared.mirror.severed() == severed;
             // Code that may lie in the arena never leads straight to code that must not.
-            let alike = code.mode_at(exit.site).is_some_and(|mode| mode.is_like(Mode(found.mode)));
+            let alike = exit.mirrored == Mode(found.mode).has(Mode::MIRRORED);
             if still && alike && code.generation == generation && code.is_current(&found) {
                 code.chain(exit, &found);
             }
@@ -710,6 +711,10 @@ impl TranslatorVcpu {
         let Some(own) = self.ways(mode) else { return };
         let crosses = found.second.is_some();
         self.context.regions.fill_jump(lip, own.salt, found.indirect_entry, crosses);
+        if mode.is_64() && !crosses {
+            let user = mode.has(Mode::USER);
+            self.context.regions.learn_block(lip, user, own.salt, found.indirect_entry);
+        }
     }
 }
 

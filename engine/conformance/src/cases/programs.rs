@@ -18,6 +18,7 @@ pub fn cases() -> Vec<Case> {
     all.extend(code());
     all.extend(branches());
     all.extend(strings());
+    all.extend(shared_code());
     all
 }
 
@@ -179,6 +180,66 @@ fn beside() -> Vec<Case> {
         .raises(13, Some(0), 2),
     );
     all
+}
+
+/// Two functions of a page that several spaces have: one is looked up in each, the other may be found by what is known
+/// of the page. Then the page moves.
+fn shared_code() -> Vec<Case> {
+    const OTHER: u64 = ROOTS[0] ^ ROOTS[1];
+    let functions = |case: Case| {
+        // add edi, 1 or 16; ret. add esi, 1 or 16; ret.
+        [(0, 1), (0x4000, 16)]
+            .into_iter()
+            .fold(case, |case, (page, by)| {
+                case.poke(RAM + page, &[0x83, 0xc7, by, 0xc3]).poke(RAM + page + 0x100, &[0x83, 0xc6, by, 0xc3])
+            })
+            .map(PLAY, RAM, P | RW | US)
+            .map_in(1, 1, PLAY, RAM, P | RW | US)
+            .poke(RAM + 0x8000, &entry_of_play().to_le_bytes())
+            .with(Rdi, 0)
+            .with(Rsi, 0)
+            .any(Rdx)
+    };
+    let system = |name: &str, switch: fn(&mut CodeAssembler) -> Result<(), IcedError>| {
+        functions(Case::long(name, move |a| {
+            emit!(a; mov(ebx, PLAY as u32); lea(rbp, ptr(rbx + 0x100)); mov(r8d, RAM as u32))?;
+            switch(a)?;
+            emit!(a; call(rbx); call(rbp))?;
+            switch(a)?;
+            emit!(a; call(rbx); call(rbp); call(rbp); mov(rdx, qword_ptr(r8 + 0x8000)); xor(qword_ptr(rdx), 0x4000);
+                invlpg(byte_ptr(rbx)); call(rbp); call(rbx))
+        }))
+        .gives(Rdi, 2 + 16)
+        .gives(Rsi, 3 + 16)
+        .gives(Rbx, PLAY)
+        .gives(Rbp, PLAY + 0x100)
+        .gives(R8, RAM)
+    };
+    let user = Case::long("programs/functions_that_spaces_share_user", |a| {
+        emit!(a; mov(r8d, PLAY as u32); lea(rbp, ptr(r8 + 0x100)))?;
+        four(a, |a| emit!(a; call(r8); call(rbp); syscall()))
+    });
+    let user = with_entry(user, |a| {
+        let (mut moves, mut last) = (a.create_label(), a.create_label());
+        emit!(a; cmp(ebx, 2); je(moves); jb(last); mov(rdx, cr3); xor(rdx, OTHER as i32); mov(cr3, rdx); sysretq();
+            set_label(&mut moves); mov(rdx, qword_ptr(RAM + 0x8000)); xor(qword_ptr(rdx), 0x4000);
+            invlpg(byte_ptr(PLAY)); set_label(&mut last); sysretq())
+    });
+    vec![
+        system(
+            "programs/functions_that_spaces_share",
+            |a| emit!(a; mov(rdx, cr3); xor(rdx, OTHER as i32); mov(cr3, rdx)),
+        ),
+        system(
+            "programs/functions_that_spaces_with_identifiers_share",
+            |a| emit!(a; mov(rdx, cr3); xor(rdx, (OTHER | 3) as i32); bts(rdx, 63u32); mov(cr3, rdx)),
+        )
+        .tweak(|state| {
+            state.cr4 |= lodge_x86::bits::cr4::PCIDE;
+            state.cr3 |= 1;
+        }),
+        functions(user).gives(Rdi, 3 + 16).gives(Rsi, 3 + 16).gives(Rbx, 0).gives(Rbp, PLAY + 0x100).gives(R8, PLAY),
+    ]
 }
 
 /// Loads and stores in PLAY with calls to the system between them.

@@ -578,6 +578,7 @@ impl<'a> Emitter<'a> {
             parked: self.parked,
             plain: false,
             far: false,
+            mirrored: self.mode.has(Mode::MIRRORED),
         });
         enter
     }
@@ -589,7 +590,16 @@ impl<'a> Emitter<'a> {
         let near = i32::try_from(target).ok().filter(|_| linkable)?;
         let source = self.source(target);
         let (target, parked) = (near as u32, self.parked);
-        self.exits.push(Exit { site: 0, target, source, polled: false, parked, plain: false, far: true });
+        self.exits.push(Exit {
+            site: 0,
+            target,
+            source,
+            polled: false,
+            parked,
+            plain: false,
+            far: true,
+            mirrored: true,
+        });
         Some(self.exits.len() - 1)
     }
 

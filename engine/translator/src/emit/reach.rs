@@ -7,6 +7,7 @@ use super::probe::{Ea, argument};
 use super::record::Exit;
 use crate::asm::{Mem, R9, R11, RCX, Reg, Size, at, cond, gs};
 use crate::cpu::{Cpu, off};
+use crate::mode::Mode;
 
 /// Where an access is made.
 #[derive(Clone, Copy, Debug)]
@@ -78,6 +79,7 @@ impl Emitter<'_> {
             parked: self.parked,
             plain: true,
             far: false,
+            mirrored: self.mode.has(Mode::MIRRORED),
         });
         self.exits.len() - 1
     }

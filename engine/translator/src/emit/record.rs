@@ -20,6 +20,8 @@ pub struct Exit {
     pub plain: bool,
     /// The target lies in another page, and its linear address is in R11.
     pub far: bool,
+    /// The block is one of a program that is mirrored.
+    pub mirrored: bool,
 }
 
 impl Exit {
@@ -32,7 +34,12 @@ impl Exit {
         asm.displacement_to(self.site);
         asm.bytes(&self.target.to_le_bytes());
         asm.bytes(&self.source.to_le_bytes());
-        asm.bytes(&[self.polled.into(), self.parked.into(), self.plain.into(), self.far.into()]);
+        asm.bytes(&[
+            self.polled.into(),
+            self.parked.into(),
+            self.plain.into(),
+            u8::from(self.far) | u8::from(self.mirrored) << 1,
+        ]);
     }
 
     /// Reads the record that lies at `address`.
@@ -45,7 +52,8 @@ impl Exit {
             polled: *record.get(12)? != 0,
             parked: *record.get(13)? != 0,
             plain: *record.get(14)? != 0,
-            far: *record.get(15)? != 0,
+            far: *record.get(15)? & 1 != 0,
+            mirrored: *record.get(15)? & 2 != 0,
         })
     }
 }
