@@ -501,7 +501,8 @@ impl TranslatorVcpu {
         };
         let Some(exit) = exit else { return 0 };
         let how = if exit.plain { Mode::PLAIN } else { 0 };
-        self.afar = exit.far;
+        // Where a call comes back, flags may be parked, too.
+        self.afar = exit.far || exit.parked;
         let cpu = self.cpu();
         let distance = if exit.far { i64::from(exit.target as i32) } else { exit.target.into() };
         let linear = cpu.code_base.wrapping_add_signed(distance);

@@ -293,8 +293,9 @@ impl Emitter<'_> {
         });
         self.asm.lea(RCX, at(R11, -(self.next as i32)));
         self.asm.store(gs(off::CODE_BASE), RCX);
-        // The block that returned may have left flags parked.
-        self.parked = true;
+        // The block that returned may have left flags parked. It has not if it is a mirrored program's: frames do not
+        // outlast a change to other code ([`crate::vcpu`], [`Mode::is_like`]).
+        self.parked = !self.mode.has(Mode::MIRRORED);
         let next = self.next as i64;
         self.exit_direct(next, false);
     }

@@ -160,6 +160,9 @@ impl Emitter<'_> {
 
     /// Leaves if the linear address in `reg` lies in the arena. Writes RCX, and flags unless they are live.
     fn check_outside(&mut self, reg: Reg) {
+        if self.keep_flags && self.may_park && self.remat.is_some() {
+            self.release_flags();
+        }
         let enter = self.asm.label();
         self.jump_if_inside(reg, enter);
         let exit = self.plain_exit();

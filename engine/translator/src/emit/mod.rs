@@ -290,7 +290,9 @@ impl<'a> Emitter<'a> {
         self.asm.store(gs(off::CODE_BASE), RCX);
         self.asm.align(8, 0);
         let parked = self.asm.offset() as u16;
-        self.unpark(live_in);
+        if !self.mode.has(Mode::MIRRORED) {
+            self.unpark(live_in);
+        }
         (indirect, parked)
     }
 
@@ -330,13 +332,14 @@ impl<'a> Emitter<'a> {
         });
     }
 
-    /// Lets probes from here on write flags that are live, but only behind the block.
+    /// Lets probes from here on write flags that are live, but only behind the block. A mirrored program's flags are
+    /// never parked: what its calls come back to does not look ([`control`]).
     fn release_flags(&mut self) {
         if self.remat.is_some() {
             self.let_go = self.remat;
             self.let_go_from = Some(self.guest);
             self.keep_flags = false;
-        } else {
+        } else if !self.mode.has(Mode::MIRRORED) {
             self.park();
         }
     }
