@@ -72,10 +72,18 @@ impl Drop for PerfMap {
     }
 }
 
-/// Such as `k64_ffffffff81000000_at_1000000`: kernel or user, width, linear and physical address.
+/// Such as `k64_ffffffff81000000_at_1000000`: kernel, user or a mirrored program, width, linear and physical address.
 fn name(mode: Mode, linear: u64, gpa: u64) -> String {
-    let who = if mode.has(Mode::USER) { "u" } else { "k" };
-    let how = if mode.has(Mode::HOW) { "_single" } else { "" };
+    let who = match mode {
+        _ if mode.has(Mode::MIRRORED) => "m",
+        _ if mode.has(Mode::USER) => "u",
+        _ => "k",
+    };
+    let how = match mode {
+        _ if mode.has(Mode::HOW) => "_single",
+        _ if mode.has(Mode::PLAIN) => "_plain",
+        _ => "",
+    };
     format!("{who}{}_{linear:x}_at_{gpa:x}{how}", mode.code_bits())
 }
 
@@ -87,6 +95,8 @@ mod tests {
     fn blocks_are_named_by_mode_and_addresses() {
         assert_eq!(name(Mode(2), 0xffff_ffff_8100_0000, 0x100_0000), "k64_ffffffff81000000_at_1000000");
         assert_eq!(name(Mode(1 | Mode::USER | Mode::SINGLE), 0x1000, 0x2000), "u32_1000_at_2000_single");
+        let plain = Mode(2 | Mode::USER | Mode::MIRRORED | Mode::PLAIN);
+        assert_eq!(name(plain, 0x1000, 0x2000), "m64_1000_at_2000_plain");
     }
 
     #[test]

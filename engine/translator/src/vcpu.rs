@@ -502,7 +502,7 @@ impl TranslatorVcpu {
         let Some(exit) = exit else { return 0 };
         let how = if exit.plain { Mode::PLAIN } else { 0 };
         // Where a call comes back, flags may be parked, too.
-        self.afar = exit.far || exit.parked;
+        self.afar = exit.far || exit.parked || exit.polled;
         let cpu = self.cpu();
         let distance = if exit.far { i64::from(exit.target as i32) } else { exit.target.into() };
         let linear = cpu.code_base.wrapping_add_signed(distance);
