@@ -18,5 +18,5 @@ mod setup;
 pub mod tables;
 
 pub use case::Case;
-pub use cases::suite;
+pub use cases::{escapes, suite};
 pub use run::{Failure, run, run_keeping};

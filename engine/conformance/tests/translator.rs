@@ -2,12 +2,17 @@
 //! between.
 
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use libtest_mimic::{Arguments, Failed, Trial};
 use lodge_conformance::Case;
 use lodge_engine_api::{KeptCode, Mirroring, Statistics};
 use lodge_translator::Translator;
+
+const PAGE: usize = 4096;
+/// What the pages that no program may reach are filled with.
+const OWN: u8 = 0xa5;
 
 /// A process can mirror one guest at a time.
 static MIRROR: Mutex<()> = Mutex::new(());
@@ -34,8 +39,13 @@ fn main() -> ExitCode {
             trials.push(Trial::test(format!("{prefix}{name}"), move || run(&case, kept)));
         };
         add("", |case, _| once(case, Mirroring::Never));
-        add("mirrored/", mirrored);
+        add("mirrored/", |case, _| mirrored(case));
         add("kept/", twice);
+    }
+    let page = own_page();
+    for case in lodge_conformance::escapes(page.as_ptr() as u64) {
+        let name = format!("mirrored/{}", case.name);
+        trials.push(Trial::test(name, move || escape(&case, page)));
     }
     if let Err(error) = arena {
         trials.push(Trial::test("arena", move || Err(Failed::from(error.to_string()))));
@@ -47,9 +57,28 @@ fn once(case: &Case, mirroring: Mirroring) -> Result<(), Failed> {
     lodge_conformance::run(&Translator, case, mirroring).map_err(|failure| Failed::from(failure.to_string()))
 }
 
-fn mirrored(case: &Case, _: KeptCode) -> Result<(), Failed> {
+fn mirrored(case: &Case) -> Result<(), Failed> {
     let _guard = MIRROR.lock().unwrap_or_else(PoisonError::into_inner);
     once(case, Mirroring::Always)
+}
+
+/// Two pages of this process, filled with [`OWN`], for as long as it runs.
+fn own_page() -> &'static [AtomicU8] {
+    let all: &'static [AtomicU8] = Vec::leak((0..3 * PAGE).map(|_| AtomicU8::new(OWN)).collect());
+    let skip = all.as_ptr().align_offset(PAGE);
+    &all[skip..skip + 2 * PAGE]
+}
+
+/// Runs a program that has mapped memory where this process has `page`, which must stay as it is.
+fn escape(case: &Case, page: &[AtomicU8]) -> Result<(), Failed> {
+    mirrored(case)?;
+    match page.iter().position(|byte| byte.load(Ordering::Relaxed) != OWN) {
+        None => Ok(()),
+        Some(place) => {
+            page.iter().for_each(|byte| byte.store(OWN, Ordering::Relaxed));
+            Err(format!("the program has reached the engine's memory, at offset {place:#x}").into())
+        }
+    }
 }
 
 /// Runs a case twice: the second time with what was kept of the first, each block of which is compared with what would

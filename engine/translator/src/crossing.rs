@@ -9,8 +9,9 @@
 use lodge_x86::bits::{efer, rflags};
 use lodge_x86::segment::attribute;
 
-use crate::asm::{Asm, R10, R11, RAX, RCX, RDX, RSP, at, cond, gs};
+use crate::asm::{Asm, R9, R10, R11, RAX, RCX, RDX, RSP, at, cond, gs};
 use crate::cpu::{Cpu, off};
+use crate::mirror::{ARENA_BITS, ARENA_NUMBER};
 use crate::mode::Mode;
 use crate::transfer::{FLAT_CODE, FLAT_DATA, RING3};
 
@@ -200,6 +201,10 @@ pub fn emit_sysret(asm: &mut Asm, system: u64, poll: u64) -> u64 {
     asm.sar_imm(RDX, 16);
     asm.cmp(RDX, R10);
     asm.jcc(cond::NE, slower);
+    // Where the program is mirrored its stack pointer must not lie in the arena.
+    asm.rorx(RDX, R9, ARENA_BITS.start);
+    asm.cmp8_imm(RDX, ARENA_NUMBER);
+    asm.jcc(cond::E, slower);
     asm.load(RDX, gs(off::gpr(11)));
     // VIP may owe the program a #GP, which the dispatcher raises.
     asm.test32_imm(RDX, (MODE_FLAGS | rflags::IOPL | rflags::VIP) as u32);

@@ -86,6 +86,7 @@ impl Cpu {
             && self.latched == 0
             && self.system_flags & (rflags::TF | rflags::VIP) == 0
             && self.dr[7] & 0xff == 0
+            && !(self.mirrored && crate::mirror::in_arena(self.gpr[4]))
             && (self.is_64() || self.segment[1].segment.limit == u32::MAX);
         let context = self.context();
         plain && context.after == After::Continue && !context.shadow

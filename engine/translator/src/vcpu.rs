@@ -281,8 +281,8 @@ impl TranslatorVcpu {
                 }
             },
         };
-        if crate::mirror::in_arena(lip) {
-            // Mirrored code reaches what lies around it without a check.
+        if crate::mirror::in_arena(lip) || crate::mirror::in_arena(self.cpu().gpr[4]) {
+            // Mirrored code reaches what lies around it, and around the stack pointer, without a check.
             mode &= !Mode::MIRRORED;
         }
         let large = translation.page_size > PAGE;

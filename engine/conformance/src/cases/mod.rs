@@ -11,6 +11,7 @@ macro_rules! emit {
 mod branches;
 mod crossings;
 mod debug;
+mod escapes;
 mod exceptions;
 mod integer;
 mod interrupts;
@@ -28,6 +29,8 @@ mod virtual_flag;
 mod walks;
 
 use crate::Case;
+
+pub use escapes::escapes;
 
 /// Every case.
 pub fn suite() -> Vec<Case> {

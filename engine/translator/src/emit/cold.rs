@@ -49,6 +49,12 @@ pub(super) enum Cold {
         exit: usize,
         remat: Option<Remat>,
     },
+    /// The stack pointer lies where lodge's own memory does.
+    Stack {
+        enter: Label,
+        place: u64,
+        remat: Option<Remat>,
+    },
     /// To a target outside the page.
     Far {
         enter: Label,
@@ -131,6 +137,12 @@ impl Emitter<'_> {
                     self.asm.bind(enter);
                     self.make_flags(remat);
                     all.push_back(self.exit_code(exit));
+                }
+                Cold::Stack { enter, place, remat } => {
+                    self.asm.bind(enter);
+                    self.make_flags(remat);
+                    self.linear(place as i64);
+                    self.asm.jmp_to(self.stubs.leave_lookup);
                 }
                 Cold::Far { enter, target, exit } => {
                     self.asm.bind(enter);

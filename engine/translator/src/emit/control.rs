@@ -6,7 +6,7 @@ use super::Emitter;
 use super::cold::Cold;
 use super::probe::Ea;
 use super::registers::GprOperand;
-use crate::asm::{Mem, R10, R11, RCX, RSP, Size, at, cond, gs};
+use crate::asm::{Mem, R10, R11, RCX, Size, at, cond, gs};
 use crate::branch_table;
 use crate::cpu::off;
 use crate::mode::Mode;
@@ -283,14 +283,11 @@ impl Emitter<'_> {
         if self.mode.has(Mode::HOW) {
             return;
         }
-        let indirect = self.indirect;
+        let elsewhere = self.underflow;
         self.asm.pop(RCX);
         self.asm.not(RCX);
         self.asm.lea(RCX, Mem { gs: false, base: Some(RCX), index: Some((R11, 0)), disp: 1 });
-        self.asm.unless_rcx_zero(|asm| {
-            asm.load(RSP, gs(off::FRAMES_TOP));
-            asm.jmp_to(indirect);
-        });
+        self.asm.unless_rcx_zero(|asm| asm.jmp_to(elsewhere));
         self.asm.lea(RCX, at(R11, -(self.next as i32)));
         self.asm.store(gs(off::CODE_BASE), RCX);
         // The block that returned may have left flags parked. It has not if it is a mirrored program's: frames do not

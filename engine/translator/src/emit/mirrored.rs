@@ -7,35 +7,47 @@
 //! Most addresses need no check of their own. What is known of the registers is followed through the block
 //! ([`Outside`]): the arena's guards are so wide that a register which has been checked may be moved by constants, and
 //! indexed by a register that holds a small number, and still not lead into lodge's memory.
+//!
+//! The stack pointer is checked where it is written rather than where it is used: no mirrored code is entered with one
+//! that lies in the arena, but for what a push, pop, call or return has moved it by, and those fault in the guard before
+//! they get far. Whoever enters such code from elsewhere looks at it: the dispatcher ([`crate::vcpu`]), SYSRET
+//! ([`crate::crossing`]), and helpers ([`crate::go`]).
 
 use iced_x86::{Code, Instruction, Mnemonic, OpKind, Register};
 
 use super::Emitter;
 use super::classify::{is_string, is_system};
 use super::cold::Cold;
-use super::plan::stack_movement;
+use super::plan::{moves_stack_freely, stack_movement};
 use super::probe::Ea;
 use super::reach::Place;
 use super::registers::{GprOperand, host};
-use crate::asm::{Label, Mem, R11, RCX, Reg, cond, gs};
+use crate::asm::{Label, Mem, R9, R11, RCX, Reg, cond, gs};
 use crate::cpu::off;
 use crate::mirror::{ARENA_BITS, ARENA_NUMBER, GUARD};
+use crate::mode::Mode;
 
 const RSP: u8 = 4;
 
 /// How far registers that are known to lie outside the arena may have moved since: with a displacement of 2 GiB, and an
-/// index of 4 GiB times 8, they do not pass a guard.
+/// index of 4 GiB times 8, they do not pass a guard. What the stack pointer may be inside it is less than the last term.
 const DRIFT: u64 = 28 << 30;
-const _: () = assert!(DRIFT + (2 << 30) + (32 << 30) <= GUARD);
+const _: () = assert!(DRIFT + (2 << 30) + (32 << 30) + (1 << 30) <= GUARD);
 
 /// What is known of general-purpose registers, a bit each.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Outside {
     /// They are outside the arena, but for what all of them together have moved.
     checked: u32,
     /// They hold numbers from -2 to the power of 31 up to 2 to the power of 32.
     small: u32,
     moved: u64,
+}
+
+impl Default for Outside {
+    fn default() -> Self {
+        Self { checked: 1 << RSP, small: 0, moved: 0 }
+    }
 }
 
 impl Outside {
@@ -74,6 +86,8 @@ impl Outside {
         {
             self.learn(ins, to, written, &before);
         }
+        // Wherever it was written to, it is checked before the next instruction.
+        self.checked |= written & 1 << RSP;
         if self.moved > DRIFT {
             (self.checked, self.moved) = (0, 0);
         }
@@ -278,17 +292,30 @@ impl Emitter<'_> {
 
     /// Where the current instruction's push or pop is, so far from the stack pointer.
     pub(super) fn mirrored_stack_place(&mut self, displacement: i32) -> Place {
-        use crate::asm::R9;
         self.settle(RSP, R9);
         Place::Own(Mem { gs: false, base: Some(R9), index: None, disp: displacement })
     }
 
     /// Notes what is known after an instruction.
     pub(super) fn learn(&mut self, ins: &Instruction) {
+        let written = self.plan.written.get(self.number).copied().unwrap_or(u32::MAX);
+        self.stack_moved =
+            self.mode.has(Mode::MIRRORED) && !self.mode.has(Mode::HOW) && moves_stack_freely(ins, written);
         if self.mode.is_mirrored() {
-            let written = self.plan.written.get(self.number).copied().unwrap_or(u32::MAX);
             self.outside.after(ins, written);
         }
+    }
+
+    /// Leaves for the dispatcher if the stack pointer was written and lies in the arena; `place` is the next
+    /// instruction. Writes RCX, and flags unless they are live.
+    pub(super) fn check_stack(&mut self, place: u64) {
+        if !std::mem::take(&mut self.stack_moved) {
+            return;
+        }
+        let enter = self.asm.label();
+        self.jump_if_inside(R9, enter);
+        self.cold.push(Cold::Stack { enter, place, remat: self.let_go });
+        self.old_copies = super::operands::Copies::default();
     }
 
     /// Whether an instruction with a memory operand finds registers for all else that it names without borrowing

@@ -77,6 +77,8 @@ pub struct Emitter<'a> {
     mode: Mode,
     /// The code that finds the block for an address in R11.
     indirect: u64,
+    /// The same where the stack of frames is of no use any more.
+    underflow: u64,
     /// Moves the stack window ([`crate::stubs::Stubs::emit_window`]).
     window: u64,
     /// What sets the mode's jump-cache slots apart.
@@ -123,6 +125,8 @@ pub struct Emitter<'a> {
     let_go_from: Option<u16>,
     /// They have been put aside and are yet to be brought back.
     flags_saved: bool,
+    /// The stack pointer has just been written, and may lie in the arena.
+    stack_moved: bool,
     /// What is known of registers, where memory is mirrored.
     outside: mirrored::Outside,
     /// The instruction probes even so.
@@ -156,6 +160,7 @@ impl<'a> Emitter<'a> {
         let afar = tools.afar && !single;
         let mut emitter = Emitter {
             indirect: if single { tools.stubs.leave_lookup } else { own.indirect },
+            underflow: own.underflow,
             salt: own.salt,
             window: own.window,
             other: tools.other,
@@ -189,6 +194,7 @@ impl<'a> Emitter<'a> {
             let_go: None,
             let_go_from: None,
             flags_saved: false,
+            stack_moved: false,
             outside: mirrored::Outside::default(),
             probes: false,
             aligned: false,
@@ -230,6 +236,8 @@ impl<'a> Emitter<'a> {
         }
         if open {
             let next = emitter.next;
+            emitter.keep_flags = emitter.let_go.is_none();
+            emitter.check_stack(next);
             emitter.exit_direct(next as i64, false);
         }
         emitter.asm.switch(Section::Cold);
@@ -308,6 +316,7 @@ impl<'a> Emitter<'a> {
         self.map.push(MapEntry { host: self.asm.offset() as u16, guest: self.guest });
         self.was_held = self.held.take();
         self.old_copies = std::mem::take(&mut self.copies);
+        self.check_stack(self.offset);
         let checked = self.checked;
         self.checks();
         if self.checked != checked {

@@ -142,14 +142,14 @@ impl Plan {
     /// Decides for a block. `free[n]`: flags may be written before instruction `n`.
     pub fn of(mode: Mode, instructions: &[Instruction], free: &[bool], info: &mut InstructionInfoFactory) -> Self {
         let mut plan = Self { reaches: vec![Reaches::default(); instructions.len()], ..Self::default() };
+        if mode.has(Mode::MIRRORED) {
+            (plan.written, plan.read) = instructions.iter().map(|ins| used_registers(ins, info)).unzip();
+        }
         let sharing = mode.is_64() && !mode.has(Mode::HOW | Mode::PLAIN | Mode::ALIGN);
-        if !sharing {
+        if !sharing || mode.is_mirrored() {
             return plan;
         }
         (plan.written, plan.read) = instructions.iter().map(|ins| used_registers(ins, info)).unzip();
-        if mode.is_mirrored() {
-            return plan;
-        }
         let (groups, decided, window) = (Vec::new(), Vec::new(), Window::new(0));
         let mut planner = Planner { plan, free, groups, decided, window, written: [0; 16], fence: 0 };
         for (n, ins) in instructions.iter().enumerate() {
@@ -380,6 +380,17 @@ pub(super) fn stack_movement(ins: &Instruction, written: u32) -> Option<i64> {
         }
         _ => None,
     }
+}
+
+/// Whether the stack pointer may be anywhere after an instruction: what pushes and pops touches the stack where it leaves
+/// it.
+pub(super) fn moves_stack_freely(ins: &Instruction, written: u32) -> bool {
+    let pops = ins.mnemonic() == Mnemonic::Pop && ins.op0_register().full_register() != Register::RSP;
+    let pushes = matches!(
+        ins.mnemonic(),
+        Mnemonic::Push | Mnemonic::Pushf | Mnemonic::Pushfd | Mnemonic::Pushfq | Mnemonic::Call
+    );
+    written & 1 << RSP != 0 && !pops && !pushes
 }
 
 fn is_small(by: &i64) -> bool {
