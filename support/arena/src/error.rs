@@ -53,6 +53,9 @@ pub enum Error {
     /// The kernel does not look for room in the arena.
     #[error("the kernel would place mappings from below up (vm.legacy_va_layout)")]
     Placement,
+    /// There is a vsyscall page that any code can read (vsyscall=emulate).
+    #[error("the host's vsyscall page can be read (it was booted with vsyscall=emulate)")]
+    Vsyscall,
     /// The program has entered, and yet something is mapped elsewhere.
     #[error("mapped outside the arena: {name} at {at:#x}")]
     Outside {
@@ -80,6 +83,7 @@ impl Error {
             Self::Refused { .. } => {
                 "use a kernel or sandbox that allows mappings to be moved (no CONFIG_MSEAL_SYSTEM_MAPPINGS)"
             }
+            Self::Vsyscall => "boot the host with vsyscall=xonly or vsyscall=none",
             Self::Placement => "sudo sysctl vm.legacy_va_layout=0",
         }
     }

@@ -99,12 +99,16 @@ pub fn inside() -> bool {
     ARENA.contains(&(inside as *const () as u64))
 }
 
-/// Checks that nothing is mapped outside the arena, or in its guards, but for what cannot be accessed.
+/// Checks that nothing is mapped outside the arena, or in its guards, but for what cannot be accessed, and that nothing
+/// can be read in the kernel's half.
 ///
 /// # Errors
 ///
 /// Something is, or the mappings cannot be listed.
 pub fn verify() -> Result<(), Error> {
+    if maps::kernel_half_is_readable()? {
+        return Err(Error::Vsyscall);
+    }
     match maps::read()?.iter().find(|area| area.accessible && !area.is_in(&USABLE)) {
         Some(area) => Err(Error::Outside { at: area.range.start, name: area.name.clone() }),
         None => Ok(()),

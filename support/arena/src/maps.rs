@@ -12,6 +12,8 @@ pub struct Area {
     pub range: Range<u64>,
     /// It may be read, written or executed.
     pub accessible: bool,
+    /// It may be read.
+    pub readable: bool,
     /// Its file, or what the kernel calls it, or "anonymous memory".
     pub name: String,
 }
@@ -29,6 +31,18 @@ impl Area {
 
 /// All mappings in the user half, in the order of their addresses.
 pub fn read() -> Result<Vec<Area>, Error> {
+    // The vsyscall page is in the kernel's half.
+    Ok(all()?.into_iter().filter(|area| area.range.start < KERNEL_HALF).collect())
+}
+
+/// Whether there is anything to be read in the kernel's half: the vsyscall page, on kernels that emulate it in full.
+pub fn kernel_half_is_readable() -> Result<bool, Error> {
+    Ok(all()?.iter().any(|area| area.range.start >= KERNEL_HALF && area.readable))
+}
+
+const KERNEL_HALF: u64 = 1 << 63;
+
+fn all() -> Result<Vec<Area>, Error> {
     // Names of files may be any bytes.
     let text = std::fs::read(PATH).map_err(Error::unreadable(PATH))?;
     parse(&String::from_utf8_lossy(&text))
@@ -36,9 +50,7 @@ pub fn read() -> Result<Vec<Area>, Error> {
 
 fn parse(text: &str) -> Result<Vec<Area>, Error> {
     let malformed = || Error::Malformed { path: PATH.into(), what: "a line is not of the form that it should have" };
-    let areas = text.lines().map(|line| area(line).ok_or_else(malformed)).collect::<Result<Vec<_>, _>>()?;
-    // The vsyscall page is in the kernel's half.
-    Ok(areas.into_iter().filter(|area| area.range.start < 1 << 63).collect())
+    text.lines().map(|line| area(line).ok_or_else(malformed)).collect()
 }
 
 /// From a line: `start-end permissions offset device inode name`.
@@ -46,10 +58,11 @@ fn area(line: &str) -> Option<Area> {
     let mut words = line.splitn(6, ' ');
     let (start, end) = words.next()?.split_once('-')?;
     let number = |digits| u64::from_str_radix(digits, 16).ok();
-    let accessible = !words.next()?.starts_with("---");
+    let permissions = words.next()?;
+    let (accessible, readable) = (!permissions.starts_with("---"), permissions.starts_with('r'));
     let name = words.nth(3).map(str::trim).filter(|name| !name.is_empty()).unwrap_or("anonymous memory");
     let range = number(start)?..number(end)?;
-    (range.start < range.end).then(|| Area { range, accessible, name: name.into() })
+    (range.start < range.end).then(|| Area { range, accessible, readable, name: name.into() })
 }
 
 #[cfg(test)]
@@ -64,8 +77,14 @@ mod tests {
                     ffffffffff600000-ffffffffff601000 --xp 00000000 00:00 0                  [vsyscall]\n";
         let areas = parse(text).unwrap();
         let names: Vec<_> = areas.iter().map(|area| (area.name.as_str(), area.accessible, area.is_kernels())).collect();
-        let expected = [("/usr/bin/a b", true, false), ("anonymous memory", false, false), ("[vdso]", true, true)];
+        let expected = [
+            ("/usr/bin/a b", true, false),
+            ("anonymous memory", false, false),
+            ("[vdso]", true, true),
+            ("[vsyscall]", true, false),
+        ];
         assert_eq!(names, expected);
+        assert_eq!(areas.iter().map(|area| area.readable).collect::<Vec<_>>(), [true, false, true, false]);
         assert_eq!(areas[1].range, 0x7ffd_0000_0000..0x7ffd_0002_1000);
         for wrong in ["x", "1-2", "2-1 r--p 0 0 0", "g-h r--p 0 0 0"] {
             assert!(parse(wrong).is_err(), "{wrong}");
