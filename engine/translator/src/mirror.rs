@@ -107,7 +107,7 @@ struct Run {
 struct Code {
     /// Guest physical page by linear page.
     at: FxHashMap<u64, u64>,
-    /// And the other way round.
+    /// And the other way round, for as long as the program is shown: ways to a page may be left in some vCPU's tables.
     of: FxHashMap<u64, u64>,
     /// Some lies at more than one address.
     ambiguous: bool,
@@ -130,11 +130,16 @@ impl Code {
 
     /// Forgets a page; whether it was ever known.
     fn forget(&mut self, page: u64) -> bool {
-        if let Some(home) = self.at.remove(&page) {
-            self.of.remove(&home);
+        if self.at.remove(&page).is_some() {
             self.gone.insert(page);
         }
         self.gone.contains(&page)
+    }
+
+    /// Forgets all pages. Nothing can be told of what comes, until another program is shown.
+    fn forget_all(&mut self) {
+        self.gone.extend(self.at.drain().map(|(page, _)| page));
+        self.ambiguous = true;
     }
 }
 
@@ -323,7 +328,7 @@ impl Shared {
         if paging.mode != PagingMode::FourLevel {
             // Of a vCPU that can't tell what is still so.
             shown.clear();
-            shown.code = Code::default();
+            shown.code.forget_all();
             self.sever();
             self.mirror.number.fetch_add(1, Ordering::SeqCst);
             for mailbox in &self.mailboxes {

@@ -713,8 +713,7 @@ impl TranslatorVcpu {
         let crosses = found.second.is_some();
         self.context.regions.fill_jump(lip, own.salt, found.indirect_entry, crosses);
         if mode.is_64() && !crosses {
-            let user = mode.has(Mode::USER);
-            self.context.regions.learn_block(lip, user, own.salt, found.indirect_entry);
+            self.context.regions.learn_block(lip, mode, own.salt, found.indirect_entry);
         }
     }
 }

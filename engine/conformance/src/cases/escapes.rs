@@ -5,11 +5,11 @@
 use iced_x86::IcedError;
 use iced_x86::code_asm::*;
 use lodge_x86::Gpr::{self, *};
-use lodge_x86::bits::cr4;
+use lodge_x86::bits::{cr0, cr4, rflags};
 
 use crate::case::Case;
 use crate::cases::crossings::{four, with_entry};
-use crate::layout::{PLAY, RAM};
+use crate::layout::{PLAY, RAM, ROOTS, STACK};
 use crate::tables::{P, RW, US};
 
 type Body = fn(&mut CodeAssembler) -> Result<(), IcedError>;
@@ -40,6 +40,9 @@ pub fn escapes(page: u64) -> Vec<Case> {
     }
     all.extend(returns(page));
     all.push(code(page));
+    all.push(code_of_another_mode(page));
+    all.push(stack_led_there(page));
+    all.push(far_code(page));
     all
 }
 
@@ -55,9 +58,11 @@ fn program(
     prepare(case.user(), page)
 }
 
+/// What is not looked at in the end.
+const USED: [Gpr; 15] = [Rax, Rcx, Rdx, Rbx, Rbp, Rsi, Rdi, R8, R9, R10, R11, R12, R13, R14, R15];
+
 /// Memory, and registers that are not looked at.
 fn prepare(case: Case, page: u64) -> Case {
-    const USED: [Gpr; 15] = [Rax, Rcx, Rdx, Rbx, Rbp, Rsi, Rdi, R8, R9, R10, R11, R12, R13, R14, R15];
     USED.into_iter()
         .fold(case, Case::any)
         .map(page, RAM, P | RW | US)
@@ -205,4 +210,102 @@ fn code(page: u64) -> Case {
         .poke(RAM + 3, &CODE)
         .leaves(RAM + 0x810, &MARK.to_le_bytes())
         .leaves(RAM + 0x818, &MARK.to_le_bytes())
+}
+
+/// Code that lies there is run with alignment checks, which no mirrored mode has, and then without: what is known of its
+/// page by then is another mode's. The same code is known by another address.
+fn code_of_another_mode(page: u64) -> Case {
+    const ALIAS: u64 = PLAY + 0x37000;
+    const AC: i32 = rflags::AC as i32;
+    // mov [rip+0x709], r14; ret
+    const CODE: [u8; 8] = [0x4c, 0x89, 0x35, 9, 7, 0, 0, 0xc3];
+    let case = Case::long("escapes/code_of_another_mode", move |a| {
+        emit!(a; mov(r8, page); mov(r14d, MARK as i32); mov(ecx, (ALIAS + 0x100) as u32); call(rcx); pushfq();
+            or(qword_ptr(rsp), AC); popfq(); lea(rcx, ptr(r8 + 0x100)); call(rcx); pushfq();
+            and(qword_ptr(rsp), !AC); popfq(); lea(rcx, ptr(r8 + 0x100)); call(rcx))
+    });
+    prepare(case.user(), page)
+        .map(ALIAS, RAM, P | RW | US)
+        .poke(RAM + 0x100, &CODE)
+        .tweak(|state| state.cr0 |= cr0::AM)
+        .leaves(RAM + 0x810, &MARK.to_le_bytes())
+}
+
+/// Where the engine's memory is: in one entry of the top-level table.
+const ENTRY: u64 = 512 << 30;
+
+/// All of the table's entry, and the last of the one before, are one page. A return at a time the stack pointer comes
+/// from one end to where the engine's memory is, and every access on the way finds something. Each is from a block that
+/// has just stored to that page in plain sight.
+fn stack_led_there(page: u64) -> Case {
+    const STEP: u64 = 0x1_0000;
+    let begin = page & !(ENTRY - 1);
+    let target = page + 0x800;
+    let start = begin - 0x10_0000 + target % STEP;
+    let count = (target - start) / STEP;
+    let case = Case::long("escapes/stack_led_there_by_returns", move |a| {
+        let (mut again, mut step, mut done) = (a.create_label(), a.create_label(), a.create_label());
+        emit!(a; mov(r8, page + 0x800); mov(r14d, MARK as i32); mov(r12, rsp); mov(r13, start); lea(rcx, ptr(step));
+            mov(qword_ptr(r8), rcx); mov(ebx, 4); set_label(&mut again); mov(ecx, 3); cmp(ebx, 1);
+            mov(edx, (count + 1) as u32); cmove(ecx, edx); mov(rsp, r13); jmp(step);
+            // RET with 0xfff8 bytes more.
+            set_label(&mut step); dec(ecx); je(done); mov(qword_ptr(r8 + 0x100), r14); db(&[0xc2, 0xf8, 0xff]);
+            set_label(&mut done); mov(qword_ptr(rsp + 0x10), r14); mov(rsp, r12); dec(ebx); jne(again))
+    });
+    const ALL: u64 = P | RW | US;
+    const TABLES: [u64; 4] = [RAM + 0x1_0000, RAM + 0x1_1000, RAM + 0x1_2000, RAM + 0x1_3000];
+    let full = |to: u64| (0..512).flat_map(|_| (to | ALL).to_le_bytes()).collect::<Vec<u8>>();
+    let case = USED.into_iter().fold(case.user(), Case::any);
+    TABLES
+        .windows(2)
+        .fold(case, |case, pair| case.poke(pair[0], &full(pair[1])))
+        .map_in(0, 4, begin, TABLES[0], ALL)
+        .map_in(0, 4, begin - 0x1000, TABLES[0], ALL)
+        .leaves(TABLES[3] + 0x810, &MARK.to_le_bytes())
+}
+
+/// Pages a gibibyte apart, each of which jumps to the next; the first is known by an address below the engine's memory
+/// and then taken from there, but for a space with another identifier. Run from there it must not find the way that it
+/// has from where it is now.
+fn far_code(page: u64) -> Case {
+    const FAR: u64 = 1 << 30;
+    const M: u64 = 0x180_0000_0000;
+    const ALL: u64 = P | RW | US | 0x20;
+    const TABLES: u64 = RAM + 0x10_0000;
+    let last = page % ENTRY / FAR + 1;
+    let first = page - last * FAR;
+    let (upper, [lower3, lower2, lower1]) = (RAM + 0x1_0000, [RAM + 0x1_1000, RAM + 0x1_2000, RAM + 0x1_3000]);
+    let number = |shift: u32| (first >> shift & 511) * 8;
+    let entry = lower1 + number(12);
+    let user = Case::long("escapes/far_code", move |a| {
+        emit!(a; mov(r8, first + 0x100); mov(r9, M + 0x100); mov(r14d, MARK as i32); mov(r12, ROOTS[0]);
+            lea(rdi, ptr(r12 + 2)); syscall(); xor(esi, esi); call(r8); xor(esi, esi); call(r8); mov(eax, entry as u32);
+            mov(qword_ptr(rax), 0); lea(rdi, ptr(r12 + 1)); syscall(); lea(rdi, ptr(r12 + 2)); bts(rdi, 63u32);
+            syscall(); mov(esi, 1); call(r9); mov(esi, 1); call(r9); mov(esi, 1); call(r8))
+    });
+    let case = with_entry(user, |a| emit!(a; mov(cr3, rdi); sysretq()));
+    let case = USED.into_iter().fold(case, Case::any).tweak(|state| state.cr4 |= cr4::PCIDE);
+    let leads = |case: Case, at: u64, to: u64| case.poke(at, &(to | ALL).to_le_bytes());
+    let case = leads(case, lower3 + number(30), lower2);
+    let case = leads(case, lower2 + number(21), lower1);
+    let case = leads(case, entry, TABLES + 0x2000);
+    (0..=last)
+        .fold(case, |case, n| {
+            let table = TABLES + n * 0x3000;
+            let case = leads(case, upper + n * 8, table);
+            let case = leads(case, table, table + 0x1000);
+            let case = leads(case, table + 0x1000, table + 0x2000);
+            // test esi, esi; je to the end; jmp to the next page; ret. In all but the first: from the jump on.
+            let next = (FAR as u32 - 5).to_le_bytes();
+            let mut code = vec![0x85, 0xf6, 0x74, 5, 0xe9, next[0], next[1], next[2], next[3], 0xc3];
+            if n == last {
+                // mov [rip+0x705], r14; ret
+                code.splice(4.., [0x4c, 0x89, 0x35, 5, 7, 0, 0, 0xc3]);
+            }
+            case.poke(table + 0x2100, &code)
+        })
+        .map_in(0, 4, M, upper, ALL)
+        .map_in(0, 4, first, lower3, ALL)
+        .gives(Rsp, STACK - 8)
+        .page_fault_at(0x14, first + FAR + 0x104, first + FAR + 0x104)
 }

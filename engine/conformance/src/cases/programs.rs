@@ -19,6 +19,7 @@ pub fn cases() -> Vec<Case> {
     all.extend(branches());
     all.extend(strings());
     all.extend(shared_code());
+    all.push(upper_half());
     all
 }
 
@@ -611,4 +612,29 @@ fn strings() -> Vec<Case> {
         .gives(Rsi, RAM + 0x40)
         .gives(Rdi, CODE + 0x800),
     ]
+}
+
+/// A page of the upper half that is the program's, and not global.
+fn upper_half() -> Case {
+    const UPPER: u64 = 0xffff_9000_0012_3000;
+    let user = Case::long("programs/a_page_of_the_upper_half_in_another_space", |a| {
+        emit!(a; mov(r8, UPPER); call(r8); mov(ecx, (PLAY + 0x5100) as u32); call(rcx); lea(rcx, ptr(r8 + 0x100));
+            call(rcx); mov(edx, ROOTS[1] as u32); syscall(); lea(rcx, ptr(r8 + 0x100)); call(rcx))
+    });
+    // add edi, 1 or 16; ret. add esi, 1 or 16; ret.
+    [(0, 1), (0x4000, 16)]
+        .into_iter()
+        .fold(with_entry(user, |a| emit!(a; mov(cr3, rdx); sysretq())), |case, (page, by)| {
+            case.poke(RAM + page, &[0x83, 0xc7, by, 0xc3]).poke(RAM + page + 0x100, &[0x83, 0xc6, by, 0xc3])
+        })
+        .map(UPPER, RAM, P | RW | US)
+        .map(PLAY + 0x5000, RAM, P | RW | US)
+        .map_in(1, 1, UPPER, RAM + 0x4000, P | RW | US)
+        .tweak(|state| state.cr4 |= lodge_x86::bits::cr4::PGE)
+        .with(Rdi, 0)
+        .with(Rsi, 0)
+        .any(Rdx)
+        .gives(R8, UPPER)
+        .gives(Rdi, 1)
+        .gives(Rsi, 1 + 1 + 16)
 }

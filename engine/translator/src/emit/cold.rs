@@ -49,6 +49,10 @@ pub(super) enum Cold {
         exit: usize,
         remat: Option<Remat>,
     },
+    /// The code, whose address is in R11, lies where lodge's own memory does.
+    Place {
+        enter: Label,
+    },
     /// The stack pointer lies where lodge's own memory does.
     Stack {
         enter: Label,
@@ -137,6 +141,10 @@ impl Emitter<'_> {
                     self.asm.bind(enter);
                     self.make_flags(remat);
                     all.push_back(self.exit_code(exit));
+                }
+                Cold::Place { enter } => {
+                    self.asm.bind(enter);
+                    self.asm.jmp_to(self.stubs.leave_lookup);
                 }
                 Cold::Stack { enter, place, remat } => {
                     self.asm.bind(enter);

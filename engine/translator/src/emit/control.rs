@@ -32,7 +32,7 @@ impl Emitter<'_> {
             FlowControl::IndirectCall => self.call_indirect(ins),
             FlowControl::IndirectBranch => {
                 self.load_target(ins);
-                if self.mode.has(Mode::HOW) {
+                if self.asks() {
                     self.jump_indirect(operand_size(ins));
                 } else {
                     self.look_up_and_jump(operand_size(ins));
@@ -45,6 +45,12 @@ impl Emitter<'_> {
             }
         }
         false
+    }
+
+    /// Whether calls, returns and indirect branches go to the dispatcher, which looks at the stack pointer: what they have
+    /// moved it by may not have faulted where it would have at the program's own address ([`super::mirrored`]).
+    fn asks(&self) -> bool {
+        asks(self.mode)
     }
 
     /// To the block for the instruction pointer in R11, of `size` bytes, by a lookup of its own, so that the processor
@@ -247,7 +253,7 @@ impl Emitter<'_> {
         // Before anything has changed: the push may find the stack full, and the instruction is begun again.
         self.expect_return();
         if self.mode.is_64() {
-            if self.mode.has(Mode::HOW) {
+            if self.asks() {
                 self.asm.load(RCX, gs(off::CODE_BASE));
                 self.asm.lea(RCX, at(RCX, self.next as i32));
             }
@@ -266,7 +272,7 @@ impl Emitter<'_> {
 
     /// Leaves a frame for the return that is to come: its first half. The call itself leaves the second.
     fn expect_return(&mut self) {
-        if self.mode.has(Mode::HOW) {
+        if self.asks() {
             return;
         }
         self.asm.load(RCX, gs(off::CODE_BASE));
@@ -280,7 +286,7 @@ impl Emitter<'_> {
     /// What stands behind a host CALL: the guest returns to R11. Where that is the address expected, the block goes on
     /// there.
     fn landing(&mut self) {
-        if self.mode.has(Mode::HOW) {
+        if self.asks() {
             return;
         }
         let elsewhere = self.underflow;
@@ -301,8 +307,16 @@ impl Emitter<'_> {
         let size = operand_size(ins);
         let target = self.target(ins);
         self.push_return(size);
-        if self.mode.has(Mode::HOW) {
-            return self.branch_to(target);
+        if self.asks() {
+            self.settle_flags();
+            match target {
+                Target::Page(offset) => {
+                    self.asm.store_imm32(gs(off::SOURCE), self.source(offset));
+                    self.linear(offset);
+                }
+                Target::Wrapping(offset) => self.wrapped(offset),
+            }
+            return self.asm.jmp_to(self.indirect);
         }
         match target {
             Target::Page(offset) if self.chains_to(offset) => {
@@ -352,7 +366,7 @@ impl Emitter<'_> {
         self.asm.store(gs(off::spill(1)), R11);
         self.push_return(size);
         self.asm.load(R11, gs(off::spill(1)));
-        if self.mode.has(Mode::HOW) {
+        if self.asks() {
             return self.jump_indirect(size);
         }
         let (miss, back) = (self.asm.label(), self.asm.label());
@@ -382,13 +396,18 @@ impl Emitter<'_> {
         self.load_place(place, size, R11);
         let extra = if ins.op_count() == 1 { i32::from(ins.immediate16()) } else { 0 };
         self.move_stack(size as i32 + extra);
-        if self.mode.has(Mode::HOW) {
+        if self.asks() {
             return self.jump_indirect(size);
         }
         self.narrow(size);
         self.settle_flags();
         self.asm.ret();
     }
+}
+
+/// See [`Emitter::asks`].
+pub(super) fn asks(mode: Mode) -> bool {
+    mode.has(Mode::HOW) || mode.has(Mode::PLAIN) && mode.has(Mode::MIRRORED)
 }
 
 /// Where a branch goes.

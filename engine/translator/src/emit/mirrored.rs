@@ -9,9 +9,11 @@
 //! indexed by a register that holds a small number, and still not lead into lodge's memory.
 //!
 //! The stack pointer is checked where it is written rather than where it is used: no mirrored code is entered with one
-//! that lies in the arena, but for what a push, pop, call or return has moved it by, and those fault in the guard before
-//! they get far. Whoever enters such code from elsewhere looks at it: the dispatcher ([`crate::vcpu`]), SYSRET
-//! ([`crate::crossing`]), and helpers ([`crate::go`]).
+//! that lies in the arena, but for what a push, pop, call or return at the program's own address has moved it by, and
+//! those fault in the guard before they get far. Whoever enters such code from elsewhere looks at it: the dispatcher
+//! ([`crate::vcpu`]), SYSRET ([`crate::crossing`]), and helpers ([`crate::go`]). Where accesses probe nothing faults in
+//! the guard: there the stack pointer is checked after whatever moves it. Nor does mirrored code lie in the arena itself,
+//! which its entries from elsewhere see to, and the dispatcher.
 
 use iced_x86::{Code, Instruction, Mnemonic, OpKind, Register};
 
@@ -300,10 +302,22 @@ impl Emitter<'_> {
     pub(super) fn learn(&mut self, ins: &Instruction) {
         let written = self.plan.written.get(self.number).copied().unwrap_or(u32::MAX);
         self.stack_moved =
-            self.mode.has(Mode::MIRRORED) && !self.mode.has(Mode::HOW) && moves_stack_freely(ins, written);
+            self.mode.has(Mode::MIRRORED) && !self.mode.has(Mode::HOW) && moves_stack_freely(ins, written, self.mode);
         if self.mode.is_mirrored() {
             self.outside.after(ins, written);
         }
+    }
+
+    /// Leaves for the dispatcher if the block, whose linear address is in R11, lies in the arena. Writes RCX, and flags
+    /// unless they are live.
+    pub(super) fn check_place(&mut self, flags_live: bool) {
+        if !self.mode.has(Mode::MIRRORED) {
+            return;
+        }
+        let enter = self.asm.label();
+        self.keep_flags = flags_live;
+        self.jump_if_inside(R11, enter);
+        self.cold.push(Cold::Place { enter });
     }
 
     /// Leaves for the dispatcher if the stack pointer was written and lies in the arena; `place` is the next

@@ -159,7 +159,7 @@ impl<'a> Emitter<'a> {
         let single = mode.has(Mode::HOW);
         let afar = tools.afar && !single;
         let mut emitter = Emitter {
-            indirect: if single { tools.stubs.leave_lookup } else { own.indirect },
+            indirect: if control::asks(mode) { tools.stubs.leave_lookup } else { own.indirect },
             underflow: own.underflow,
             salt: own.salt,
             window: own.window,
@@ -294,6 +294,7 @@ impl<'a> Emitter<'a> {
             // The first instruction must be as long as the jump that it becomes.
             self.asm.bytes(&[0x0f, 0x1f, 0x44, 0x00, 0x00]);
         }
+        self.check_place(live_in);
         self.asm.lea(RCX, crate::asm::at(R11, -(self.start as i32)));
         self.asm.store(gs(off::CODE_BASE), RCX);
         self.asm.align(8, 0);

@@ -382,15 +382,13 @@ pub(super) fn stack_movement(ins: &Instruction, written: u32) -> Option<i64> {
     }
 }
 
-/// Whether the stack pointer may be anywhere after an instruction: what pushes and pops touches the stack where it leaves
-/// it.
-pub(super) fn moves_stack_freely(ins: &Instruction, written: u32) -> bool {
-    let pops = ins.mnemonic() == Mnemonic::Pop && ins.op0_register().full_register() != Register::RSP;
-    let pushes = matches!(
-        ins.mnemonic(),
-        Mnemonic::Push | Mnemonic::Pushf | Mnemonic::Pushfd | Mnemonic::Pushfq | Mnemonic::Call
-    );
-    written & 1 << RSP != 0 && !pops && !pushes
+/// Whether the stack pointer may be anywhere after an instruction. What is emitted as a push or pop at the program's own
+/// address touches the stack where it leaves it.
+pub(super) fn moves_stack_freely(ins: &Instruction, written: u32, mode: Mode) -> bool {
+    let to = ins.op0_register();
+    let pops = ins.mnemonic() == Mnemonic::Pop && !to.is_segment_register() && to.full_register() != Register::RSP;
+    let touches = mode.is_mirrored() && (pops || ins.mnemonic() == Mnemonic::Push);
+    written & 1 << RSP != 0 && !touches
 }
 
 fn is_small(by: &i64) -> bool {

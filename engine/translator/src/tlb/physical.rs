@@ -4,7 +4,7 @@
 //! what a shell starts would come to the dispatcher thousands of times. So there are two more tables:
 //!
 //! ```text
-//! linear page     --  Known::fetches, in each region, for supervisor and user  -->  physical page
+//! linear page     --  Known::fetches, in each region, by who runs it          -->  physical page
 //! physical address, mode  --  Blocks, one per vCPU, which all regions show     -->  where the block is entered
 //! ```
 //!
@@ -58,8 +58,8 @@ struct Block {
 /// What a region knows of linear pages that hold code.
 #[repr(C)]
 pub struct Known {
-    /// For supervisor and user.
-    fetches: [[Fetch; FETCHES]; 2],
+    /// By who runs what lies there ([`row`]).
+    fetches: [[Fetch; FETCHES]; 3],
     /// Not 0: the log may have slots for a page of this slot.
     filled: [u32; FETCHES],
     /// Slots of the jump cache that emitted code has filled, times 8.
@@ -76,13 +76,15 @@ impl Regions {
 
     /// Remembers that the block for `linear` in the current address space, which lies in one page, is entered at
     /// `host`; `salt` is the mode's.
-    pub fn learn_block(&mut self, linear: u64, user: bool, salt: u32, host: u64) {
+    pub fn learn_block(&mut self, linear: u64, mode: Mode, salt: u32, host: u64) {
         let Some(translation) = self.fetch(linear) else { return };
         let large = if translation.page_size > 4096 { LARGE } else { 0 };
         let address = translation.gpa | large;
         let page = linear >> 12;
-        self.meta[self.current].knows_passing |= !user && !translation.global;
-        self.known(self.current).fetches[usize::from(user)][page as usize % FETCHES] =
+        // What is kept where global pages are: the supervisor's pages, and slots for the upper half.
+        let may_be_kept = !mode.has(Mode::USER) || linear >> 63 != 0;
+        self.meta[self.current].knows_passing |= may_be_kept && !translation.global;
+        self.known(self.current).fetches[row(mode)][page as usize % FETCHES] =
             Fetch { page: !page, delta: address.wrapping_sub(linear) };
         let (rotate, shift) = JUMP_HASH[0];
         let hash = (address << shift).wrapping_add(address.rotate_right(rotate.into())).wrapping_add(salt.into());
@@ -108,7 +110,7 @@ impl Regions {
         for &slot in known.log.iter().take(known.length as usize) {
             self.clear_jump(n, usize::from(slot / 8));
         }
-        known.fetches = [[Fetch::default(); FETCHES]; 2];
+        known.fetches = [[Fetch::default(); FETCHES]; 3];
         known.filled = [0; FETCHES];
         known.length = 0;
     }
@@ -134,7 +136,7 @@ impl Regions {
             }
         }
         known.length = kept as u32;
-        known.fetches[1] = [Fetch::default(); FETCHES];
+        known.fetches[1..].fill([Fetch::default(); FETCHES]);
     }
 
     /// The same for one linear page.
@@ -156,6 +158,14 @@ impl Regions {
     }
 }
 
+/// The row of a mode: the supervisor's, users', and mirrored programs', whose code the mirror has to know of.
+fn row(mode: Mode) -> usize {
+    match mode {
+        _ if mode.has(Mode::MIRRORED) => 2,
+        _ => usize::from(mode.has(Mode::USER)),
+    }
+}
+
 const fn of(offset: usize) -> i32 {
     (KNOWN_OFFSET + offset) as i32
 }
@@ -164,7 +174,7 @@ const fn of(offset: usize) -> i32 {
 pub fn emit(asm: &mut Asm, mode: Mode, salt: u32, miss: u64) {
     const _: () = assert!(size_of::<Fetch>() == 16 && size_of::<Block>() == 16 && size_of::<JumpEntry>() == 16);
     const _: () = assert!(FETCHES == 1 << 8 && BLOCKS == 1 << 14);
-    let fetches = of(offset_of!(Known, fetches)) + if mode.has(Mode::USER) { (FETCHES * 16) as i32 } else { 0 };
+    let fetches = of(offset_of!(Known, fetches)) + (row(mode) * FETCHES * 16) as i32;
     let field = |offset: usize| gs(of(offset));
     let sum = |base, index, disp| Mem { gs: false, base: Some(base), index: Some((index, 0)), disp };
     let times = |index, scale| Mem { gs: false, base: None, index: Some((index, scale)), disp: 0 };
