@@ -90,6 +90,8 @@ impl Block {
 pub struct Found {
     /// Where to enter with the linear address in R11.
     pub indirect_entry: u64,
+    /// The same where the address has not been looked for in any table.
+    pub far_entry: u64,
     /// Where to enter with flags perhaps parked.
     pub parked_entry: u64,
     /// Where to enter.
@@ -279,6 +281,7 @@ impl Code {
         let [indirect_entry, parked_entry] = header.outer_entries(hot, cold);
         Found {
             indirect_entry,
+            far_entry: indirect_entry - u64::from(header.far_distance),
             parked_entry,
             poll_entry: header.poll_entry(hot, cold),
             entry: hot + u64::from(header.entry),
@@ -352,7 +355,7 @@ impl Code {
         if target.second.is_some() || Mode(target.mode).has(Mode::LARGE) {
             self.lead(exit.site, own.indirect);
         } else {
-            let before = self.lead(exit.site, target.indirect_entry);
+            let before = self.lead(exit.site, target.far_entry);
             // What another vCPU has linked meanwhile did not lead there at first.
             self.linked.entry(exit.site).or_insert(before);
         }

@@ -13,7 +13,7 @@
 //! those fault in the guard before they get far. Whoever enters such code from elsewhere looks at it: the dispatcher
 //! ([`crate::vcpu`]), SYSRET ([`crate::crossing`]), and helpers ([`crate::go`]). Where accesses probe nothing faults in
 //! the guard: there the stack pointer is checked after whatever moves it. Nor does mirrored code lie in the arena itself,
-//! which its entries from elsewhere see to, and the dispatcher.
+//! which its entries for far links see to, and the dispatcher, which fills the tables that other branches look in.
 
 use iced_x86::{Code, Instruction, Mnemonic, OpKind, Register};
 

@@ -10,7 +10,8 @@
 //!                entry:        5-byte NOP, 8-aligned     (becomes a jump when the block dies or is replaced)
 //!                              instruction ...           each recorded in the map: host offset -> guest offset
 //!                              exits                     rel32 in one aligned 8-byte cell each, first to a cold stub
-//! cold section   indirect:     the page, from the address in R11
+//! cold section   far entry:    is the address in R11 where lodge's own memory is? -> cold   (in mirrored code)
+//!                indirect:     the page, from the address in R11
 //!                parked entry: flags that were put aside come back, if they are live
 //!                poll entry:   the poll, in all other blocks; then to the entry
 //!                              TLB misses, chain stubs, the poll's exit
@@ -207,7 +208,7 @@ impl<'a> Emitter<'a> {
         let loops = !single && instructions.iter().any(|ins| loops_to(ins, start));
         let mut header = Header { poll_is_hot: loops || afar, outer_is_hot: afar, ..Header::default() };
         if afar {
-            (header.indirect_entry, header.parked_entry) = emitter.outer_entries(live_in);
+            emitter.outer_entries(&mut header, live_in);
             emitter.asm.align(8, 0);
         }
         let hot_poll = emitter.asm.here();
@@ -243,7 +244,7 @@ impl<'a> Emitter<'a> {
         emitter.asm.switch(Section::Cold);
         emitter.asm.bytes(&[0; Header::SIZE]);
         if !afar {
-            (header.indirect_entry, header.parked_entry) = emitter.outer_entries(live_in);
+            emitter.outer_entries(&mut header, live_in);
             if loops {
                 emitter.asm.jmp_to(hot_poll);
             } else {
@@ -287,14 +288,16 @@ impl<'a> Emitter<'a> {
     }
 
     /// The entries from elsewhere: with the address in R11, and with flags perhaps parked. The poll follows.
-    fn outer_entries(&mut self, live_in: bool) -> (u16, u16) {
+    fn outer_entries(&mut self, header: &mut Header, live_in: bool) {
+        self.asm.align(8, 0);
+        let far = self.asm.offset() as u16;
+        self.check_place(live_in);
         self.asm.align(8, 0);
         let indirect = self.asm.offset() as u16;
         if self.start <= 128 {
             // The first instruction must be as long as the jump that it becomes.
             self.asm.bytes(&[0x0f, 0x1f, 0x44, 0x00, 0x00]);
         }
-        self.check_place(live_in);
         self.asm.lea(RCX, crate::asm::at(R11, -(self.start as i32)));
         self.asm.store(gs(off::CODE_BASE), RCX);
         self.asm.align(8, 0);
@@ -302,7 +305,8 @@ impl<'a> Emitter<'a> {
         if !self.mode.has(Mode::MIRRORED) {
             self.unpark(live_in);
         }
-        (indirect, parked)
+        (header.indirect_entry, header.parked_entry) = (indirect, parked);
+        header.far_distance = indirect - far;
     }
 
     fn begin(&mut self, instruction: &Instruction, keep_flags: bool, may_park: bool) {

@@ -89,6 +89,8 @@ pub struct Header {
     pub entry: u16,
     /// Offset of the entry with the linear address in R11.
     pub indirect_entry: u16,
+    /// How far before it the entry for far links is, a multiple of 8.
+    pub far_distance: u16,
     /// Offset of the entry where flags may be parked.
     pub parked_entry: u16,
     /// Offset in the cold code of what the entry becomes when the block dies.
@@ -113,7 +115,7 @@ impl Header {
         let [hot, cold] = self.map_entries;
         let fields = [
             self.poll,
-            u16::from(self.poll_is_hot) | u16::from(self.outer_is_hot) << 1,
+            u16::from(self.poll_is_hot) | u16::from(self.outer_is_hot) << 1 | self.far_distance,
             self.entry,
             self.indirect_entry,
             self.parked_entry,
@@ -139,6 +141,7 @@ impl Header {
             poll: field(0)?,
             poll_is_hot: field(1)? & 1 != 0,
             outer_is_hot: field(1)? & 2 != 0,
+            far_distance: field(1)? & !7,
             entry: field(2)?,
             indirect_entry: field(3)?,
             parked_entry: field(4)?,
