@@ -131,10 +131,11 @@ fn execute(
             notifier.notify();
         }
     }
+    let mut threads = Vec::new();
     for index in 0..case.vcpus {
         let (partition, board, send) = (Arc::clone(partition), Arc::clone(board), send.clone());
         let start = (index == 0).then(|| start.clone());
-        thread::Builder::new()
+        let thread = thread::Builder::new()
             .name(format!("{} {index}", case.name))
             .spawn(move || {
                 let outcome = processor(&*partition, &board, index, start);
@@ -142,6 +143,7 @@ fn execute(
                 board.stop();
             })
             .map_err(Failure::setup)?;
+        threads.push(thread);
     }
     drop(send);
     let deadline = Instant::now() + LIMIT;
@@ -171,6 +173,11 @@ fn execute(
                 return Err(Failure::Hang { text });
             }
         }
+    }
+    // They have ended but for what they hold: an engine that maps a guest's memory in this process must be gone before
+    // the next case.
+    for thread in threads {
+        thread.join().map_err(|_| Failure::Engine("a processor's thread died".into()))?;
     }
     match first {
         Some(Outcome::Failed(why)) => Err(Failure::Engine(why)),

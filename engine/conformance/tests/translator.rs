@@ -59,6 +59,7 @@ fn once(case: &Case, mirroring: Mirroring) -> Result<(), Failed> {
 
 fn mirrored(case: &Case) -> Result<(), Failed> {
     let _guard = MIRROR.lock().unwrap_or_else(PoisonError::into_inner);
+    lodge_arena::verify().map_err(|error| Failed::from(error.to_string()))?;
     once(case, Mirroring::Always)
 }
 
@@ -71,7 +72,15 @@ fn own_page() -> &'static [AtomicU8] {
 
 /// Runs a program that has mapped memory where this process has `page`, which must stay as it is.
 fn escape(case: &Case, page: &[AtomicU8]) -> Result<(), Failed> {
-    mirrored(case)?;
+    let statistics = {
+        let _guard = MIRROR.lock().unwrap_or_else(PoisonError::into_inner);
+        lodge_arena::verify().map_err(|error| Failed::from(error.to_string()))?;
+        lodge_conformance::run_keeping(&Translator, case, Mirroring::Always, None)
+            .map_err(|failure| Failed::from(failure.to_string()))?
+    };
+    if counted(&statistics, "shown") == 0 {
+        return Err("the program was not mirrored".into());
+    }
     match page.iter().position(|byte| byte.load(Ordering::Relaxed) != OWN) {
         None => Ok(()),
         Some(place) => {
@@ -81,16 +90,18 @@ fn escape(case: &Case, page: &[AtomicU8]) -> Result<(), Failed> {
     }
 }
 
+/// A counter at the end of a run.
+fn counted(statistics: &Statistics, name: &str) -> u64 {
+    statistics.counters.iter().find(|(counter, _)| *counter == name).map_or(0, |(_, count)| *count)
+}
+
 /// Runs a case twice: the second time with what was kept of the first, each block of which is compared with what would
 /// be emitted.
 fn twice(case: &Case, kept: KeptCode) -> Result<(), Failed> {
     let run = || lodge_conformance::run_keeping(&Translator, case, Mirroring::Never, Some(kept.clone()));
-    let made = |statistics: &Statistics, name| {
-        statistics.counters.iter().find(|(counter, _)| *counter == name).map_or(0, |(_, count)| *count)
-    };
     let first = run().map_err(|failure| format!("the first time: {failure}"))?;
     let second = run().map_err(|failure| format!("the second time: {failure}"))?;
-    if made(&first, "translations") > 0 && made(&second, "translations_loaded") == 0 {
+    if counted(&first, "translations") > 0 && counted(&second, "translations_loaded") == 0 {
         return Err("the second time nothing was loaded".into());
     }
     Ok(())

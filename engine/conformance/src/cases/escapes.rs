@@ -52,7 +52,8 @@ fn program(
     body: impl Fn(&mut CodeAssembler) -> Result<(), IcedError> + Send + Sync + 'static,
 ) -> Case {
     let case = Case::long(&format!("escapes/{name}"), move |a| {
-        emit!(a; mov(r8, page); mov(rax, r8); mov(r14d, MARK as i32))?;
+        // One access is to where a program usually is, and shows that the engine mirrors it.
+        emit!(a; mov(r8, page); mov(rax, r8); mov(r14d, MARK as i32); mov(r15d, PLAY as u32); mov(r15, qword_ptr(r15)))?;
         four(a, &body)
     });
     prepare(case.user(), page)
@@ -245,7 +246,7 @@ fn stack_led_there(page: u64) -> Case {
     let count = (target - start) / STEP;
     let case = Case::long("escapes/stack_led_there_by_returns", move |a| {
         let (mut again, mut step, mut done) = (a.create_label(), a.create_label(), a.create_label());
-        emit!(a; mov(r8, page + 0x800); mov(r14d, MARK as i32); mov(r12, rsp); mov(r13, start); lea(rcx, ptr(step));
+        emit!(a; push(r12); pop(r12); mov(r8, page + 0x800); mov(r14d, MARK as i32); mov(r12, rsp); mov(r13, start); lea(rcx, ptr(step));
             mov(qword_ptr(r8), rcx); mov(ebx, 4); set_label(&mut again); mov(ecx, 3); cmp(ebx, 1);
             mov(edx, (count + 1) as u32); cmove(ecx, edx); mov(rsp, r13); jmp(step);
             // RET with 0xfff8 bytes more.
