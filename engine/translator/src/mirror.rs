@@ -15,7 +15,7 @@
 //!
 //! Nothing is shown at first. An access to a page that is not raises SIGSEGV, whose handler walks the page tables
 //! ([`Cpu::show_page`]): if they permit the access to a page of RAM, it is mapped, with those around it that the program
-//! has used before, and the instruction goes on. If not, the instruction is run again through the bounce buffer, which
+//! has used before, and the instruction goes on. If not, the instruction is run again as a block that probes, which
 //! knows all of the architecture. What is shown is what a TLB may hold: a page is shown for reading only until it is
 //! dirty, never for writing if code has been translated from it, and flushes are acted on at once ([`Shared::flush_mirror`]).
 //!

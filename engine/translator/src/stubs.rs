@@ -264,12 +264,7 @@ pub fn probe_jumps(asm: &mut Asm, salt: u32, way: i32, miss: Label) {
     const LINEAR: i32 = JUMP_OFFSET as i32;
     const HOST: i32 = LINEAR + 8;
     asm.store(gs(off::spill(0)), RDX);
-    let (rotate, shift) = JUMP_HASH[usize::from(way != 0)];
-    asm.rorx(RDX, R11, rotate);
-    asm.lea32_salt(RDX, RDX, (R11, shift), salt);
-    // The slot times 8 in 16 bits, then times 2 by the scale: 16 bytes an entry.
-    asm.lea32(RDX, Mem { gs: false, base: None, index: Some((RDX, 3)), disp: 0 });
-    asm.movzx16(RDX, RDX);
+    jump_slot(asm, salt, usize::from(way != 0));
     asm.load(RCX, gs_index(RDX, 1, LINEAR + way));
     asm.not(RCX);
     asm.lea(RCX, Mem { gs: false, base: Some(RCX), index: Some((R11, 0)), disp: 1 });
@@ -281,7 +276,17 @@ pub fn probe_jumps(asm: &mut Asm, salt: u32, way: i32, miss: Label) {
     asm.load(RDX, gs(off::spill(0)));
 }
 
-/// The same where flags may be written: the operand that says where the block is entered. Writes RCX.
+/// RDX = 8 times the slot of the linear address in R11 in a way of the jump cache; an entry is twice that far. No flags.
+pub fn jump_slot(asm: &mut Asm, salt: u32, way: usize) {
+    let (rotate, shift) = JUMP_HASH[way];
+    asm.rorx(RDX, R11, rotate);
+    asm.lea32_salt(RDX, RDX, (R11, shift), salt);
+    // 16 bits, which MOVZX masks.
+    asm.lea32(RDX, Mem { gs: false, base: None, index: Some((RDX, 3)), disp: 0 });
+    asm.movzx16(RDX, RDX);
+}
+
+/// The same as [`probe_jumps`] where flags may be written: the operand that says where the block is entered. Writes RCX.
 pub fn probe_jumps_freely(asm: &mut Asm, salt: u32, miss: Label) -> Mem {
     const _: () = assert!(JUMP_ENTRIES == 1 << 13 && size_of::<JumpEntry>() == 16);
     let (rotate, shift) = JUMP_HASH[0];

@@ -222,9 +222,13 @@ const fn empty_tag(slot: usize) -> u64 {
 
 /// The slot of an address in a way of the jump cache.
 fn jump_slot(linear: u64, way: usize, salt: u32) -> u16 {
+    (jump_hash(linear, way, salt) % JUMP_ENTRIES as u64) as u16
+}
+
+/// What slots are the lower bits of.
+fn jump_hash(address: u64, way: usize, salt: u32) -> u64 {
     let (rotate, shift) = JUMP_HASH[way];
-    let hash = (linear << shift).wrapping_add(linear.rotate_right(rotate.into())).wrapping_add(salt.into());
-    (hash % JUMP_ENTRIES as u64) as u16
+    (address << shift).wrapping_add(address.rotate_right(rotate.into())).wrapping_add(salt.into())
 }
 
 impl Regions {

@@ -106,13 +106,14 @@ pub fn inside() -> bool {
 ///
 /// Something is, or the mappings cannot be listed.
 pub fn verify() -> Result<(), Error> {
-    if maps::kernel_half_is_readable()? {
-        return Err(Error::Vsyscall);
+    for area in maps::all()? {
+        match area {
+            area if area.is_in_kernel_half() && area.readable => return Err(Error::Vsyscall),
+            area if area.is_in_kernel_half() || !area.accessible || area.is_in(&USABLE) => {}
+            area => return Err(Error::Outside { at: area.range.start, name: area.name }),
+        }
     }
-    match maps::read()?.iter().find(|area| area.accessible && !area.is_in(&USABLE)) {
-        Some(area) => Err(Error::Outside { at: area.range.start, name: area.name.clone() }),
-        None => Ok(()),
-    }
+    Ok(())
 }
 
 /// Enters before `main`, for programs whose `main` is another's, such as the test harness's. Where that fails the program

@@ -23,6 +23,11 @@ impl Area {
         range.start <= self.range.start && self.range.end <= range.end
     }
 
+    /// The vsyscall page is.
+    pub fn is_in_kernel_half(&self) -> bool {
+        self.range.start >= 1 << 63
+    }
+
     /// One of the pages that the kernel gives to each process: the vDSO and its data.
     pub fn is_kernels(&self) -> bool {
         self.name == "[vdso]" || self.name.starts_with("[vvar")
@@ -31,18 +36,11 @@ impl Area {
 
 /// All mappings in the user half, in the order of their addresses.
 pub fn read() -> Result<Vec<Area>, Error> {
-    // The vsyscall page is in the kernel's half.
-    Ok(all()?.into_iter().filter(|area| area.range.start < KERNEL_HALF).collect())
+    Ok(all()?.into_iter().filter(|area| !area.is_in_kernel_half()).collect())
 }
 
-/// Whether there is anything to be read in the kernel's half: the vsyscall page, on kernels that emulate it in full.
-pub fn kernel_half_is_readable() -> Result<bool, Error> {
-    Ok(all()?.iter().any(|area| area.range.start >= KERNEL_HALF && area.readable))
-}
-
-const KERNEL_HALF: u64 = 1 << 63;
-
-fn all() -> Result<Vec<Area>, Error> {
+/// The same, and what is in the kernel's half.
+pub fn all() -> Result<Vec<Area>, Error> {
     // Names of files may be any bytes.
     let text = std::fs::read(PATH).map_err(Error::unreadable(PATH))?;
     parse(&String::from_utf8_lossy(&text))

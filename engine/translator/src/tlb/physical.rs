@@ -17,11 +17,12 @@
 
 use std::mem::offset_of;
 
-use super::{JUMP_HASH, JumpEntry, Regions};
+use super::{JUMP_HASH, JumpEntry, Regions, jump_hash};
 use crate::asm::{Asm, Mem, R11, RAX, RCX, RDX, Size, gs, gs_index};
 use crate::branch_table;
 use crate::cpu::{JUMP_OFFSET, KNOWN_OFFSET, off};
 use crate::mode::Mode;
+use crate::stubs::jump_slot;
 
 /// Linear pages that are known at a time.
 const FETCHES: usize = 256;
@@ -86,8 +87,7 @@ impl Regions {
         self.meta[self.current].knows_passing |= may_be_kept && !translation.global;
         self.known(self.current).fetches[row(mode)][page as usize % FETCHES] =
             Fetch { page: !page, delta: address.wrapping_sub(linear) };
-        let (rotate, shift) = JUMP_HASH[0];
-        let hash = (address << shift).wrapping_add(address.rotate_right(rotate.into())).wrapping_add(salt.into());
+        let hash = jump_hash(address, 0, salt);
         // SAFETY: the table is in each region, and no emitted code of this thread runs.
         let block = unsafe { &mut *self.region(0).add(OFFSET).cast::<Block>().add(hash as usize % BLOCKS) };
         *block = Block { address: !address, host };
@@ -214,10 +214,7 @@ pub fn emit(asm: &mut Asm, mode: Mode, salt: u32, miss: u64) {
     }
     asm.jmp_reg(RCX);
     asm.bind(fill);
-    asm.rorx(RDX, R11, rotate);
-    asm.lea32_salt(RDX, RDX, (R11, shift), salt);
-    asm.lea32(RDX, times(RDX, 3));
-    asm.movzx16(RDX, RDX);
+    jump_slot(asm, salt, 0);
     asm.store(gs_index(RDX, 1, JUMP_OFFSET as i32), R11);
     asm.store(gs_index(RDX, 1, JUMP_OFFSET as i32 + 8), RAX);
     asm.load32(RCX, field(offset_of!(Known, length)));
