@@ -61,7 +61,7 @@ impl Cpu {
     /// Where a range lies on the host by way of the soft TLB, which is filled for it; `None` where it has to be taken
     /// apart: a device's, in two pages, or written where each write has to be seen.
     ///
-    /// Only while other vCPUs make no translations: between this and the access the page must not come to hold code.
+    /// Only as in emitted code: other vCPUs wait for its end before a page that is written comes to hold code.
     fn reach(&mut self, linear: u64, length: usize, access: Access) -> Result<Option<*mut u8>, Exception> {
         if !self.context().in_code || length as u64 > PAGE - linear % PAGE {
             return Ok(None);
@@ -81,10 +81,7 @@ impl Cpu {
         let context = self.context();
         let host = context.shared.ram.host(gpa)?;
         let page = host.wrapping_sub((gpa % PAGE) as usize) as u64;
-        let writable = context.shared.ram.watched(gpa) == 0;
-        if writable {
-            context.shared.ram.note_writable(gpa);
-        }
+        let writable = context.shared.ram.admit_writes(gpa);
         let paging = context.paging;
         context.regions.fill(linear, translation, &paging, page, writable);
         Some(host)
@@ -169,10 +166,8 @@ impl Cpu {
     pub fn write_physical(&mut self, gpa: u64, data: &[u8]) {
         let context = self.context();
         if context.shared.ram.write(gpa, data) {
-            if !context.in_code {
-                // Another vCPU may be translating from here: it watches before it reads, so look after the write.
-                fence(Ordering::SeqCst);
-            }
+            // Another vCPU may be translating from here: it watches before it reads, so look after the write.
+            fence(Ordering::SeqCst);
             context.code_hit |= context.shared.note_write(gpa, data.len());
         } else {
             for (n, chunk) in data.chunks(64).enumerate() {
@@ -340,13 +335,10 @@ fn attempt(cpu: &mut Cpu, what: u64, address: u64) -> Option<*mut u8> {
     let write = cpu.access(AccessKind::Write, Privilege::Current);
     let context = cpu.context();
     let host = context.shared.ram.host(translation.gpa)?;
-    let writable = context.shared.ram.watched(translation.gpa) == 0;
+    let writable = context.shared.ram.admit_writes(translation.gpa);
     let paging = context.paging;
     if request.write && !(writable && translation.fills(&paging, write)) {
         return None;
-    }
-    if writable {
-        context.shared.ram.note_writable(translation.gpa);
     }
     let page_host = host.wrapping_sub((translation.gpa % PAGE) as usize) as u64;
     context.regions.fill(request.linear, &translation, &paging, page_host, writable);
@@ -372,6 +364,8 @@ fn direct(cpu: &mut Cpu, what: u64, address: u64) -> Result<Option<*mut u8>, Exc
             return Ok(None);
         }
         if request.write {
+            context.shared.ram.announce_write(head);
+            context.shared.ram.announce_write(tail);
             let hit = context.shared.note_write(head, room);
             if context.shared.note_write(tail, length) || hit {
                 // As below.
@@ -381,6 +375,9 @@ fn direct(cpu: &mut Cpu, what: u64, address: u64) -> Result<Option<*mut u8>, Exc
         return Ok(Some(first));
     }
     let context = cpu.context();
+    if request.write {
+        context.shared.ram.announce_write(gpa);
+    }
     let watched = context.shared.ram.watched(gpa);
     if request.write && watched != 0 {
         context.counts.code_writes += 1;

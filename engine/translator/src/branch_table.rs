@@ -24,7 +24,7 @@ const ENTRIES: usize = 1 << 16;
 /// Bytes of the table.
 pub const BYTES: usize = 2 * ENTRIES * 8;
 /// Where it is in a region.
-pub const OFFSET: usize = 1 << 20;
+pub const OFFSET: usize = 2 << 20;
 const FIRST: i32 = OFFSET as i32;
 const SECOND: i32 = FIRST + (ENTRIES * 8) as i32;
 /// Salts are less than this.

@@ -2,6 +2,12 @@
 //!
 //! [`Ram`] is built once from [`GuestMemory`] and answers [`Ram::host`] for a guest physical address. The page walk of
 //! `lodge_x86::paging` goes through it.
+//!
+//! **Writers and translators** of one page may be two vCPUs. Who is about to write without a further look says so first
+//! ([`WRITABLE`], [`BESIDE`]) and then looks whether the page is watched; who translates watches first, and then looks
+//! whether anyone may be writing ([`Ram::has_writers`]). One of the two sees the other. A translator that does stops all
+//! other vCPUs, which lets what they were doing end, and has the page written by none from then on
+//! ([`Ram::take_writers`]); marks of writers go away in no other way.
 #![expect(unsafe_code, reason = "guest RAM is shared with other vCPUs and devices; access is by pointer")]
 // UNSAFETY: reads and writes of mapped guest RAM through raw pointers; bounds are checked against the regions. One vector
 // of bytes becomes one of atomics.
@@ -22,6 +28,8 @@ pub const PAGE: u64 = 4096;
 pub const WRITABLE: u8 = 1;
 /// Mark of a page: a part of it is watched.
 pub const WATCHED: u8 = 2;
+/// Mark of a page: a vCPU may be about to write beside its watched parts.
+pub const BESIDE: u8 = 4;
 
 struct Region {
     start: u64,
@@ -29,7 +37,7 @@ struct Region {
     host: *mut u8,
     file: Option<FileOffset>,
     tracker: WriteTracker,
-    /// A byte a page: [`WRITABLE`], [`WATCHED`].
+    /// A byte a page: [`WRITABLE`], [`WATCHED`], [`BESIDE`].
     pages: Vec<AtomicU8>,
 }
 
@@ -130,20 +138,39 @@ impl Ram {
         }
     }
 
-    /// Notes that a TLB is about to let the page at `gpa` be written.
-    pub fn note_writable(&self, gpa: u64) {
+    /// Whether a TLB may let the page at `gpa` be written, which is noted: no part of it is watched. Emitted code does
+    /// the same ([`crate::walk`]).
+    pub fn admit_writes(&self, gpa: u64) -> bool {
+        let Some((region, offset)) = self.region(gpa) else { return true };
+        let mark = region.mark(offset);
+        let before = mark.load(Ordering::SeqCst);
+        if before & (WATCHED | WRITABLE) == 0 {
+            return mark.fetch_or(WRITABLE, Ordering::SeqCst) & WATCHED == 0;
+        }
+        before & WATCHED == 0
+    }
+
+    /// Notes that a vCPU is about to look at the watched chunks of the page at `gpa` and then to write beside them.
+    pub fn announce_write(&self, gpa: u64) {
         if let Some((region, offset)) = self.region(gpa) {
             let mark = region.mark(offset);
-            if mark.load(Ordering::Relaxed) & WRITABLE == 0 {
-                mark.fetch_or(WRITABLE, Ordering::SeqCst);
+            if mark.load(Ordering::SeqCst) & (WATCHED | BESIDE) == WATCHED {
+                mark.fetch_or(BESIDE, Ordering::SeqCst);
             }
         }
     }
 
-    /// Whether a TLB may let the page at `gpa` be written; from now on none does.
-    pub fn take_written(&self, gpa: u64) -> bool {
+    /// Whether any vCPU may be about to write to the page at `gpa` without a further look.
+    pub fn has_writers(&self, gpa: u64) -> bool {
         self.region(gpa)
-            .is_some_and(|(region, offset)| region.mark(offset).fetch_and(!WRITABLE, Ordering::SeqCst) & WRITABLE != 0)
+            .is_some_and(|(region, offset)| region.mark(offset).load(Ordering::SeqCst) & (WRITABLE | BESIDE) != 0)
+    }
+
+    /// Whether a TLB may let the page at `gpa` be written; from now on none does, and no vCPU is about to write to it.
+    pub fn take_writers(&self, gpa: u64) -> bool {
+        self.region(gpa).is_some_and(|(region, offset)| {
+            region.mark(offset).fetch_and(!(WRITABLE | BESIDE), Ordering::SeqCst) & WRITABLE != 0
+        })
     }
 
     /// The two largest pieces, as emitted code wants them. They stay where they are as long as this does.

@@ -592,7 +592,8 @@ impl Cpu {
 fn piece(ram: &Ram, paging: &PagingContext, translation: &Translation) -> Option<Run> {
     let gpa = translation.gpa & !(PAGE - 1);
     ram.file(gpa)?;
-    let writable = translation.fills(paging, Access::user(AccessKind::Write)) && ram.watched(gpa) == 0;
+    // As for a TLB entry: whoever translates code from it takes the permission back.
+    let writable = translation.fills(paging, Access::user(AccessKind::Write)) && ram.admit_writes(gpa);
     Some(Run { pages: 1, gpa, writable })
 }
 
@@ -616,10 +617,6 @@ fn around(ram: &Ram, paging: &PagingContext, page: u64, asked: &Translation, sho
             look(ram, paging, other)
         };
         let Some(piece) = translation.and_then(|translation| piece(ram, paging, &translation)) else { continue };
-        if piece.writable {
-            // As for a TLB entry: whoever translates code from it takes the permission back.
-            ram.note_writable(piece.gpa);
-        }
         pieces.push((other, piece));
     }
     pieces

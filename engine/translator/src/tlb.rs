@@ -114,6 +114,8 @@ struct Meta {
     knows: bool,
     /// Some of them are the supervisor's, in pages that are not global.
     knows_passing: bool,
+    /// Where it knows of linear pages: whose, and the slot.
+    fetched: Vec<(u8, u16)>,
     /// How often it has changed hands since all of it was flushed.
     turns: u32,
     jump_log: Vec<u16>,
@@ -268,6 +270,7 @@ impl Regions {
                     ready: false,
                     knows: false,
                     knows_passing: false,
+                    fetched: Vec::new(),
                     turns: 0,
                     jump_log: Vec::new(),
                     executed: FxHashMap::default(),

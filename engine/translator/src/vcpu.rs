@@ -360,18 +360,17 @@ impl TranslatorVcpu {
     /// Translates the block at `gpa`.
     fn make(&mut self, gpa: u64, mode: Mode, lip: u64, page: u64) -> Option<Found> {
         let mut second = None;
+        let shared = Arc::clone(&self.shared);
+        let large = mode.has(Mode::LARGE).then_some(gpa + PAGE);
         loop {
-            let shared = Arc::clone(&self.shared);
-            // With other vCPUs, none may be between its check of a page and its store.
-            let others = shared.mailboxes.len() > 1;
-            let world = others.then(|| shared.stop_others(self.context.index));
-            // No emitted code runs: what is shown may be hidden.
-            self.protect(gpa);
-            if mode.has(Mode::LARGE) {
-                self.protect(gpa + PAGE);
-            }
-            if let Some(second) = second {
-                self.protect(second);
+            let pages = || [Some(gpa), large, second].into_iter().flatten();
+            let written = || pages().any(|page| shared.ram.has_writers(page));
+            let mut world = None;
+            if written() {
+                // None of the others may be between its look at a page and its store; what is shown may be hidden.
+                let others = shared.mailboxes.len() > 1;
+                world = others.then(|| shared.stop_others(self.context.index));
+                pages().for_each(|page| self.protect(page));
             }
             let result = {
                 let mut code = shared.code.lock();
@@ -381,6 +380,13 @@ impl TranslatorVcpu {
                         let made = code.translate(&shared.ram, gpa, mode, lip & (page - 1), second, self.afar);
                         if made.is_ok() {
                             code.name_new(lip);
+                        }
+                        if world.is_none() && written() {
+                            // Another vCPU has begun to write meanwhile, perhaps before the page was watched.
+                            for page in pages() {
+                                code.drop_range(&shared.ram, page & !(PAGE - 1), PAGE);
+                            }
+                            continue;
                         }
                         made
                     }
@@ -403,12 +409,12 @@ impl TranslatorVcpu {
         }
     }
 
-    /// Takes write permission for the page at `gpa` out of all TLBs, unless it held code before.
+    /// Takes write permission for the page at `gpa` out of all TLBs that may have it. No other vCPU runs.
     fn protect(&mut self, gpa: u64) {
         let ram = &self.shared.ram;
         let page = gpa & !(PAGE - 1);
         let Some(host) = ram.host(page).map(|host| host as u64) else { return };
-        if ram.watched(page) != 0 || !ram.take_written(page) {
+        if !ram.take_writers(page) {
             return;
         }
         self.context.regions.forbid_writes(host);

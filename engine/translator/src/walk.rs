@@ -6,8 +6,7 @@
 //! faults, devices, accesses over two pages, stores beside translated code. The two must agree on what an entry holds
 //! ([`crate::tlb::Regions::fill`]); the conformance suite runs each case through both.
 //!
-//! No other vCPU makes translations while emitted code runs, so that whether a page holds code does not change between
-//! the look at it and the use of the entry.
+//! That a page may be written is noted before it is looked whether it holds code, as [`crate::memory`] says.
 
 use lodge_x86::bits::{cr0, cr4};
 use lodge_x86::paging::{PagingContext, PagingMode};
@@ -239,7 +238,7 @@ fn note_large(asm: &mut Asm) {
 fn fill(asm: &mut Asm, give_up: Label) {
     to_host(asm, give_up, true);
     // RAX: all ones if the page may be written without another look: writable, dirty, no code in it.
-    let (unseen, noted) = (asm.label(), asm.label());
+    let (unseen, noted, admitted) = (asm.label(), asm.label(), asm.label());
     asm.mov32(RAX, RSI);
     asm.shr_imm(RAX, 5);
     asm.and32(RAX, RDI);
@@ -254,6 +253,10 @@ fn fill(asm: &mut Asm, give_up: Label) {
     asm.jcc(cond::NE, noted);
     asm.lock_or8_mem_imm(at(RDX, 0), WRITABLE);
     asm.bind(noted);
+    asm.test8_mem_imm(at(RDX, 0), WATCHED);
+    asm.jcc(cond::E, admitted);
+    asm.mov_imm32(RAX, 0);
+    asm.bind(admitted);
     asm.neg(RAX);
     asm.sbb(RAX, RAX);
     // The page, negated for tags, and as it is with its mark.

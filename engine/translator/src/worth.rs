@@ -102,6 +102,9 @@ impl Worth {
     const LONGEST: Duration = Duration::from_millis(10);
     /// Programs that take turns are not shown in turn.
     const PAUSE: Duration = Duration::from_millis(200);
+    /// How long a program is not met that does not run on another vCPU now: it is not to be shown in turn with the one
+    /// that runs on this.
+    const AWAY: Duration = Duration::from_millis(50);
     /// How long a program is not met that has gone.
     const GONE: Duration = Duration::from_secs(5);
     /// How long a program is not shown that was too dear once. The next time both this and the trust are larger.
@@ -167,6 +170,7 @@ impl Worth {
     pub fn may_show(&self, program: Program, now: Instant) -> bool {
         !program.in_the_way
             && self.since.is_none_or(|since| now - since >= Self::PAUSE)
+            && self.met.is_none_or(|met| now - met >= Self::AWAY)
             && self.dear.iter().all(|dear| dear.program != program || dear.until <= now)
     }
 }
@@ -237,6 +241,10 @@ mod tests {
         let other = Program { root: 0x2000, ..ONE };
         assert!(!worth.may_show(other, now + Duration::from_millis(100)));
         assert!(worth.may_show(other, now + Duration::from_millis(300)));
+        assert!(!worth.meet(ONE, now + Duration::from_millis(290)));
+        assert!(!worth.may_show(other, now + Duration::from_millis(300)), "the first still runs, on another vCPU");
+        let now = now + Duration::from_millis(290);
+        assert!(worth.may_show(other, now + Duration::from_millis(50)));
         let in_the_way = Program { in_the_way: true, ..other };
         assert!(!worth.may_show(in_the_way, now + Duration::from_millis(300)));
         assert!(worth.meet(Program { in_the_way: true, ..ONE }, now + TICK));

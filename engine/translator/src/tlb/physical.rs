@@ -25,11 +25,14 @@ use crate::mode::Mode;
 use crate::stubs::jump_slot;
 
 /// Linear pages that are known at a time.
-const FETCHES: usize = 256;
+const FETCHES: usize = 1 << FETCHES_LOG;
+const FETCHES_LOG: u32 = 12;
+/// Linear pages that the log of filled slots tells apart.
+const FILLED: usize = 256;
 /// Slots of the jump cache that emitted code fills between two flushes.
 const FILLS: usize = 1000;
 /// Blocks that are known at a time.
-const BLOCKS: usize = 1 << 14;
+const BLOCKS: usize = 1 << 16;
 /// Bytes of the table of blocks.
 pub const BYTES: usize = BLOCKS * size_of::<Block>();
 /// Where it is in a region.
@@ -62,7 +65,7 @@ pub struct Known {
     /// By who runs what lies there ([`row`]).
     fetches: [[Fetch; FETCHES]; 3],
     /// Not 0: the log may have slots for a page of this slot.
-    filled: [u32; FETCHES],
+    filled: [u32; FILLED],
     /// Slots of the jump cache that emitted code has filled, times 8.
     length: u32,
     log: [u16; FILLS],
@@ -85,8 +88,11 @@ impl Regions {
         // What is kept where global pages are: the supervisor's pages, and slots for the upper half.
         let may_be_kept = !mode.has(Mode::USER) || linear >> 63 != 0;
         self.meta[self.current].knows_passing |= may_be_kept && !translation.global;
-        self.known(self.current).fetches[row(mode)][page as usize % FETCHES] =
-            Fetch { page: !page, delta: address.wrapping_sub(linear) };
+        let (row, place) = (row(mode), page as usize % FETCHES);
+        let fetch = Fetch { page: !page, delta: address.wrapping_sub(linear) };
+        if std::mem::replace(&mut self.known(self.current).fetches[row][place], fetch).page == 0 {
+            self.meta[self.current].fetched.push((row as u8, place as u16));
+        }
         let hash = jump_hash(address, 0, salt);
         // SAFETY: the table is in each region, and no emitted code of this thread runs.
         let block = unsafe { &mut *self.region(0).add(OFFSET).cast::<Block>().add(hash as usize % BLOCKS) };
@@ -106,13 +112,17 @@ impl Regions {
         if !std::mem::take(&mut self.meta[n].knows) {
             return;
         }
+        let mut fetched = std::mem::take(&mut self.meta[n].fetched);
         let known = self.known(n);
         for &slot in known.log.iter().take(known.length as usize) {
             self.clear_jump(n, usize::from(slot / 8));
         }
-        known.fetches = [[Fetch::default(); FETCHES]; 3];
-        known.filled = [0; FETCHES];
+        known.filled = [0; FILLED];
         known.length = 0;
+        for (row, place) in fetched.drain(..) {
+            known.fetches[usize::from(row)][usize::from(place)] = Fetch::default();
+        }
+        self.meta[n].fetched = fetched;
     }
 
     /// The same but for what is in global pages.
@@ -123,6 +133,7 @@ impl Regions {
         if !self.meta[n].knows {
             return;
         }
+        let mut fetched = std::mem::take(&mut self.meta[n].fetched);
         let known = self.known(n);
         let mut kept = 0;
         for place in 0..known.length as usize {
@@ -136,17 +147,27 @@ impl Regions {
             }
         }
         known.length = kept as u32;
-        known.fetches[1..].fill([Fetch::default(); FETCHES]);
+        fetched.retain(|&(row, place)| {
+            if row != 0 {
+                known.fetches[usize::from(row)][usize::from(place)] = Fetch::default();
+            }
+            row == 0
+        });
+        self.meta[n].fetched = fetched;
     }
 
     /// The same for one linear page.
     pub(super) fn forget_known_page(&mut self, n: usize, page: u64) {
-        let known = self.known(n);
         let place = page as usize % FETCHES;
-        for fetches in &mut known.fetches {
-            fetches[place] = Fetch::default();
+        let mut any = false;
+        for fetches in &mut self.known(n).fetches {
+            any |= std::mem::take(&mut fetches[place]).page != 0;
         }
-        if known.filled[place] == 0 {
+        if any {
+            self.meta[n].fetched.retain(|&(_, other)| usize::from(other) != place);
+        }
+        let known = self.known(n);
+        if known.filled[page as usize % FILLED] == 0 {
             return;
         }
         for &slot in known.log.iter().take(known.length as usize) {
@@ -173,7 +194,7 @@ const fn of(offset: usize) -> i32 {
 /// Goes to the block for the linear address in R11 if both tables know it, else to `miss`. No flags.
 pub fn emit(asm: &mut Asm, mode: Mode, salt: u32, miss: u64) {
     const _: () = assert!(size_of::<Fetch>() == 16 && size_of::<Block>() == 16 && size_of::<JumpEntry>() == 16);
-    const _: () = assert!(FETCHES == 1 << 8 && BLOCKS == 1 << 14);
+    const _: () = assert!(FILLED == 1 << 8 && BLOCKS == 1 << 16);
     let fetches = of(offset_of!(Known, fetches)) + (row(mode) * FETCHES * 16) as i32;
     let field = |offset: usize| gs(of(offset));
     let sum = |base, index, disp| Mem { gs: false, base: Some(base), index: Some((index, 0)), disp };
@@ -182,9 +203,12 @@ pub fn emit(asm: &mut Asm, mode: Mode, salt: u32, miss: u64) {
     let (rotate, shift) = JUMP_HASH[0];
     asm.store(gs(off::spill(0)), RDX);
     asm.store(gs(off::spill(1)), RAX);
+    asm.mov_imm32(RCX, 64 - 12 - FETCHES_LOG);
+    asm.shlx(RAX, R11, RCX);
+    asm.mov_imm32(RCX, 64 - FETCHES_LOG);
+    asm.shrx(RAX, RAX, RCX);
     asm.mov_imm32(RCX, 12);
     asm.shrx(RDX, R11, RCX);
-    asm.movzx8(RAX, RDX);
     asm.lea32(RAX, times(RAX, 3));
     asm.load(RCX, gs_index(RAX, 1, fetches));
     asm.lea(RCX, sum(RCX, RDX, 1));
@@ -193,15 +217,15 @@ pub fn emit(asm: &mut Asm, mode: Mode, salt: u32, miss: u64) {
     asm.lea(RDX, sum(RDX, R11, 0));
     asm.rorx(RCX, RDX, rotate);
     asm.lea32_salt(RCX, RCX, (RDX, shift), salt);
-    // The slot times 4 in 16 bits, then times 4 by the scale.
-    asm.lea32(RCX, times(RCX, 2));
+    // The slot in 16 bits, then twice, then times 8 by the scale.
     asm.movzx16(RCX, RCX);
-    asm.load(RAX, gs_index(RCX, 2, OFFSET as i32));
+    asm.lea32(RCX, times(RCX, 1));
+    asm.load(RAX, gs_index(RCX, 3, OFFSET as i32));
     asm.lea(RAX, sum(RAX, RDX, 1));
     asm.mov(RDX, RCX);
     asm.mov(RCX, RAX);
     asm.unless_rcx_zero(|asm| asm.jmp(unknown));
-    asm.load(RAX, gs_index(RDX, 2, OFFSET as i32 + 8));
+    asm.load(RAX, gs_index(RDX, 3, OFFSET as i32 + 8));
     asm.load32(RCX, field(offset_of!(Known, length)));
     asm.lea32(RCX, crate::asm::at(RCX, -(FILLS as i32)));
     asm.unless_rcx_zero(|asm| asm.jmp(fill));
