@@ -13,7 +13,7 @@ use vm_memory::bitmap::{Bitmap, BitmapSlice, NewBitmap, WithBitmapSlice};
 /// Bytes of a page.
 const PAGE: usize = 4096;
 /// Pages that share one lazily made leaf.
-const LEAF: usize = 512;
+const LEAF: usize = 32;
 
 type Leaf = Box<[AtomicU64; LEAF]>;
 type Listener = Box<dyn Fn(usize, usize) + Send + Sync>;

@@ -124,6 +124,24 @@ struct Meta {
     fetch: Box<[Option<FetchEntry>; FETCH]>,
 }
 
+impl Meta {
+    /// What is known of a region that is all zeroes.
+    fn new() -> Self {
+        Self {
+            pcid: None,
+            used: 0,
+            ready: false,
+            knows: false,
+            knows_passing: false,
+            fetched: Vec::new(),
+            turns: 0,
+            jump_log: Vec::new(),
+            executed: FxHashMap::default(),
+            fetch: Box::new([None; FETCH]),
+        }
+    }
+}
+
 impl Record {
     /// Notes that a slot is in use.
     fn note(&mut self, slot: usize) {
@@ -263,20 +281,7 @@ impl Regions {
                 }
             }
             libc::close(fd);
-            let meta = (0..REGIONS)
-                .map(|_| Meta {
-                    pcid: None,
-                    used: 0,
-                    ready: false,
-                    knows: false,
-                    knows_passing: false,
-                    fetched: Vec::new(),
-                    turns: 0,
-                    jump_log: Vec::new(),
-                    executed: FxHashMap::default(),
-                    fetch: Box::new([None; FETCH]),
-                })
-                .collect();
+            let meta = (0..REGIONS).map(|_| Meta::new()).collect();
             let mut regions = Self {
                 base: base.cast(),
                 current: 0,
@@ -330,6 +335,27 @@ impl Regions {
             self.clear_jump(n, slot);
         }
         self.meta[n].ready = true;
+    }
+
+    /// Gives back the memory of regions that no address space has been loaded into since `clock`, a result of
+    /// this; the present clock.
+    pub fn release_unused(&mut self, clock: u64) -> u64 {
+        for n in 0..REGIONS {
+            if n != self.current && self.meta[n].ready && self.meta[n].used <= clock {
+                self.release(n);
+            }
+        }
+        self.clock
+    }
+
+    fn release(&mut self, n: usize) {
+        let length = REGION_STRIDE - STATE_SIZE;
+        // SAFETY: the region's own private memory, which is zero afterwards, as it was before it was prepared; what all
+        // regions show keeps its contents.
+        let released = unsafe { libc::madvise(self.region(n).add(STATE_SIZE).cast(), length, libc::MADV_DONTNEED) };
+        if released == 0 {
+            self.meta[n] = Meta::new();
+        }
     }
 
     fn clear_entry(&self, n: usize, slot: usize) {

@@ -10,12 +10,12 @@
 //!   why did it come back: lookup, chain, poll, helper, host signal ------+
 //! ```
 #![expect(unsafe_code, reason = "enters emitted code")]
-// UNSAFETY: one call into the code cache, one write of the GS base, and the state behind it.
+// UNSAFETY: one call into the code cache, one write of the GS base, and the state behind it; one call of the allocator.
 
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use lodge_engine_api::{CpuIo, CrashReport, EngineError, Event, Exit, Vcpu};
 use lodge_x86::bits::rflags;
@@ -52,6 +52,14 @@ pub struct TranslatorVcpu {
     fault: fault::Fault,
     /// The last branch came from elsewhere: from another page, or by a lookup.
     afar: bool,
+    rested: Option<Rested>,
+}
+
+/// When memory was last given back, and what had happened by then.
+struct Rested {
+    at: Instant,
+    clock: u64,
+    translations: u64,
 }
 
 impl TranslatorVcpu {
@@ -104,6 +112,7 @@ impl TranslatorVcpu {
             frames,
             fault: Default::default(),
             afar: false,
+            rested: None,
         };
         vcpu.cpu().frames_top = vcpu.frames.top();
         let mut state = CpuState::reset(vcpu.signature());
@@ -575,10 +584,28 @@ impl TranslatorVcpu {
             if self.context.activity == Activity::Running || self.context.after != After::Continue {
                 return None;
             }
+            self.rest();
             let cpu = self.cpu();
             let (open, nmi_open) = (cpu.interrupt_flag != 0, !cpu.nmi_blocked);
             io.halt(open, nmi_open);
         }
+    }
+
+    /// The guest has nothing to do: gives back memory that it has not made use of lately.
+    fn rest(&mut self) {
+        const EVERY: Duration = Duration::from_secs(2);
+        let now = Instant::now();
+        if self.rested.as_ref().is_some_and(|rested| now - rested.at < EVERY) {
+            return;
+        }
+        let before = self.rested.take().map_or(Rested { at: now, clock: 0, translations: 0 }, |rested| rested);
+        let translations = self.shared.code.lock().counts.translations;
+        if translations != before.translations {
+            // SAFETY: the allocator takes its own locks, and this thread is not in it.
+            unsafe { libc::malloc_trim(0) };
+        }
+        let clock = self.context.regions.release_unused(before.clock);
+        self.rested = Some(Rested { at: now, clock, translations });
     }
 
     fn crash_report(&mut self) -> CrashReport {

@@ -32,7 +32,7 @@ const FILLED: usize = 256;
 /// Slots of the jump cache that emitted code fills between two flushes.
 const FILLS: usize = 1000;
 /// Blocks that are known at a time.
-const BLOCKS: usize = 1 << 16;
+const BLOCKS: usize = 1 << 15;
 /// Bytes of the table of blocks.
 pub const BYTES: usize = BLOCKS * size_of::<Block>();
 /// Where it is in a region.
@@ -194,7 +194,7 @@ const fn of(offset: usize) -> i32 {
 /// Goes to the block for the linear address in R11 if both tables know it, else to `miss`. No flags.
 pub fn emit(asm: &mut Asm, mode: Mode, salt: u32, miss: u64) {
     const _: () = assert!(size_of::<Fetch>() == 16 && size_of::<Block>() == 16 && size_of::<JumpEntry>() == 16);
-    const _: () = assert!(FILLED == 1 << 8 && BLOCKS == 1 << 16);
+    const _: () = assert!(FILLED == 1 << 8 && BLOCKS == 1 << 15);
     let fetches = of(offset_of!(Known, fetches)) + (row(mode) * FETCHES * 16) as i32;
     let field = |offset: usize| gs(of(offset));
     let sum = |base, index, disp| Mem { gs: false, base: Some(base), index: Some((index, 0)), disp };
@@ -217,9 +217,9 @@ pub fn emit(asm: &mut Asm, mode: Mode, salt: u32, miss: u64) {
     asm.lea(RDX, sum(RDX, R11, 0));
     asm.rorx(RCX, RDX, rotate);
     asm.lea32_salt(RCX, RCX, (RDX, shift), salt);
-    // The slot in 16 bits, then twice, then times 8 by the scale.
-    asm.movzx16(RCX, RCX);
+    // The slot twice in 16 bits, then times 8 by the scale.
     asm.lea32(RCX, times(RCX, 1));
+    asm.movzx16(RCX, RCX);
     asm.load(RAX, gs_index(RCX, 3, OFFSET as i32));
     asm.lea(RAX, sum(RAX, RDX, 1));
     asm.mov(RDX, RCX);
