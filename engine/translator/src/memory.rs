@@ -265,3 +265,30 @@ impl Tracked for vm_memory::GuestRegionMmap<WriteTracker> {
         self.get_mmap().as_ptr()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use vm_memory::GuestAddress;
+
+    #[test]
+    fn writers_and_translators_of_a_page_see_each_other() {
+        let ram = Ram::new(GuestMemory::from_ranges(&[(GuestAddress(0), 16 << 10)]).unwrap());
+        let page = PAGE;
+        ram.announce_write(page);
+        assert!(!ram.has_writers(page), "where nothing is watched there is nothing to write beside");
+        assert!(ram.admit_writes(page));
+        assert!(ram.has_writers(page) && !ram.has_writers(0) && !ram.has_writers(2 * PAGE));
+        assert!(ram.take_writers(page), "some TLB may have it");
+        assert!(!ram.has_writers(page));
+        ram.watch(page, 1);
+        assert!(!ram.admit_writes(page));
+        assert!(!ram.has_writers(page), "who was refused does not write");
+        ram.announce_write(page);
+        assert!(ram.has_writers(page));
+        assert!(!ram.take_writers(page), "no TLB has it");
+        assert!(!ram.has_writers(page));
+        ram.rewatch(page, 0);
+        assert!(ram.admit_writes(page));
+    }
+}

@@ -23,6 +23,10 @@ macro_rules! fio {
     };
 }
 
+/// Compiles a folder of the kernel, two files at a time.
+const LOCKING: &str =
+    "cd build\nrm -f kernel/locking/*.o\nmake -s -j2 ARCH=i386 kernel/locking/\nsize -B kernel/locking/*.o";
+
 /// Its works.
 pub const WORKS: &[Work] = &[
     Work::script(
@@ -232,14 +236,22 @@ pub const WORKS: &[Work] = &[
     .quick(),
     Work::script(
         19,
+        "shootdown-one",
+        Class::Smp,
+        "the same on one processor",
+        "",
+        "stress-ng -q --tlb-shootdown 2 --tlb-shootdown-ops 1000",
+    ),
+    Work::script(
+        19,
         "kbuild-two",
         Class::Smp,
         "make -j2, kernel/locking of Linux 6.1",
         "tar -xf /bench/build.tar",
-        "cd build\nrm -f kernel/locking/*.o\nmake -s -j2 ARCH=i386 kernel/locking/\nsize -B kernel/locking/*.o",
+        LOCKING,
     )
-    .on_two()
-    ,
+    .on_two(),
+    Work::script(19, "kbuild-one", Class::Smp, "the same on one processor", "tar -xf /bench/build.tar", LOCKING),
     Work::script(
         20,
         "ftrace",

@@ -1,5 +1,6 @@
 //! Several processors: start-up, memory between them, translations that one changes under another.
 
+use iced_x86::IcedError;
 use iced_x86::code_asm::*;
 use lodge_engine_api::Event;
 use lodge_x86::Gpr::*;
@@ -72,5 +73,50 @@ pub fn cases() -> Vec<Case> {
         .gives(Rax, 1)
         .gives(Rcx, 0)
         .gives(Rbx, CODE & !0xff | 1),
+        one_writes_what_the_other_runs(start),
     ]
+}
+
+/// Before each round one processor writes the function that the other is about to call, in turn each of those that share
+/// a page, and data beside them.
+fn one_writes_what_the_other_runs(start: impl Fn(Case) -> Case) -> Case {
+    const ROUNDS: u32 = 500;
+    const FUNCTIONS: u32 = 32;
+    const PAGE: u32 = 0xb000;
+    let case = Case::long("smp/one_writes_what_the_other_runs_next", |a| {
+        let (mut round, mut wait) = (a.create_label(), a.create_label());
+        emit!(a; xor(eax, eax); out(port::EVENT as u32, al); inc(eax); out(port::EVENT as u32, al);
+            xor(esi, esi); mov(ecx, 1); set_label(&mut round);
+            mov(edi, ecx); and(edi, FUNCTIONS as i32 - 1); shl(edi, 6); mov(word_ptr(rdi + PAGE + 1), cx);
+            inc(dword_ptr(PAGE + 0xf00)); mov(word_ptr(DATA), cx);
+            set_label(&mut wait); pause(); cmp(word_ptr(DATA + 4), cx); jne(wait);
+            xor(ebx, ebx); cmp(word_ptr(DATA + 2), cx); setne(bl); add(esi, ebx);
+            inc(ecx); cmp(ecx, ROUNDS); jbe(round))
+    });
+    let other = assemble(16, |a| {
+        let (mut round, mut wait) = (a.create_label(), a.create_label());
+        emit!(a; mov(ax, 0x2000u32); mov(ds, ax); mov(ss, ax); mov(sp, 0x800u32); xor(cx, cx);
+            set_label(&mut round); inc(cx); set_label(&mut wait); pause(); cmp(word_ptr(0), cx); jne(wait);
+            mov(di, cx); and(di, FUNCTIONS as i32 - 1); shl(di, 6); add(di, 0x1000); call(di);
+            mov(word_ptr(2), bx); mov(word_ptr(4), cx); cmp(cx, ROUNDS as i32); jb(round); hlt())
+    });
+    // mov bx, 0; ret
+    let functions =
+        (0..FUNCTIONS).fold(start(case), |case, n| case.poke(u64::from(PAGE + n * 64), &[0xbb, 0, 0, 0xc3]));
+    functions
+        .poke(0xa000, &other)
+        .gives(Rax, 1)
+        .gives(Rbx, 0)
+        .gives(Rcx, u64::from(ROUNDS) + 1)
+        .gives(Rdi, u64::from((ROUNDS % FUNCTIONS) * 64))
+        .gives(Rsi, 0)
+}
+
+/// The bytes of real-mode code that begins a segment.
+fn assemble(bits: u32, code: impl Fn(&mut CodeAssembler) -> Result<(), IcedError>) -> Vec<u8> {
+    let assembled = CodeAssembler::new(bits).and_then(|mut a| {
+        code(&mut a)?;
+        a.assemble(0)
+    });
+    assembled.expect("the code of a case assembles")
 }
