@@ -214,7 +214,7 @@ impl Code {
             cache,
             stubs,
             blocks: Vec::with_capacity(size / BLOCK_BYTES),
-            by_key: HashTable::with_capacity(size / BLOCK_BYTES / 4),
+            by_key: HashTable::with_capacity(size / BLOCK_BYTES / 16),
             by_page: Map::default(),
             seconds: Map::default(),
             system: Vec::new(),
