@@ -553,6 +553,26 @@ impl Regions {
         }
     }
 
+    /// Drops the entries of region `n` for the aligned area of `1 << shift` bytes around `linear`; of those that are not
+    /// `own`, global ones.
+    fn flush_area(&mut self, n: usize, linear: u64, shift: u32, own: bool) {
+        let first = linear >> shift << shift;
+        let pages = (1usize << (shift - 12)).min(TLB_ENTRIES);
+        for slot in (0..pages).map(|place| ((first >> 12) as usize + place) % TLB_ENTRIES) {
+            let entry = self.entry(n, slot);
+            let held = entry.host != 0 && entry.page >> shift == linear >> shift;
+            if held && (own || entry.page & GLOBAL != 0) {
+                self.clear_entry(n, slot);
+            }
+        }
+        for entry in self.meta[n].fetch.iter_mut() {
+            let held = entry.is_some_and(|e| e.page >> (shift - 12) == linear >> shift && (own || e.translation.global));
+            if held {
+                *entry = None;
+            }
+        }
+    }
+
     /// Drops everything, in all regions (CR0.PG, CR4.PGE and the like have changed).
     pub fn flush_all(&mut self) {
         for n in 0..REGIONS {
@@ -631,7 +651,7 @@ impl Regions {
             let in_huge = large.contains(linear >> 30 | HUGE);
             if in_huge || large.contains(linear >> 22) {
                 let shift = if in_huge { 30 } else { 22 };
-                self.flush_where(n, |p, global| (own || global) && p >> shift == linear >> shift);
+                self.flush_area(n, linear, shift, own);
                 self.forget_known(n);
                 self.flush_jumps_where(n, |page, _| page >> (shift - 12) == linear >> shift);
                 continue;
