@@ -361,7 +361,7 @@ fn direct(cpu: &mut Cpu, what: u64, address: u64) -> Result<Option<*mut u8>, Exc
             return Ok(None);
         };
         if first.wrapping_add(room) != second {
-            return Ok(None);
+            return Ok(if request.write { None } else { cpu.gather(&request, &pieces) });
         }
         if request.write {
             context.shared.ram.announce_write(head);
@@ -394,6 +394,17 @@ fn direct(cpu: &mut Cpu, what: u64, address: u64) -> Result<Option<*mut u8>, Exc
         }
     }
     Ok(cpu.fill(request.linear, &translation))
+}
+
+impl Cpu {
+    /// Where an instruction finds what it reads of two pages of RAM: a copy, at the same offset in 64 bytes.
+    fn gather(&mut self, request: &Request, pieces: &[Option<Piece>; 2]) -> Option<*mut u8> {
+        let start = (request.linear % 64) as usize;
+        let mut buffer = self.bounce;
+        self.read_pieces(pieces, buffer.0.get_mut(start..start + request.size)?);
+        self.bounce = buffer;
+        Some((&raw mut self.bounce).cast::<u8>().wrapping_add(start))
+    }
 }
 
 /// Begins an access through the bounce buffer: checks it, and reads what the instruction will read.

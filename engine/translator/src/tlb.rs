@@ -566,7 +566,8 @@ impl Regions {
             }
         }
         for entry in self.meta[n].fetch.iter_mut() {
-            let held = entry.is_some_and(|e| e.page >> (shift - 12) == linear >> shift && (own || e.translation.global));
+            let held =
+                entry.is_some_and(|e| e.page >> (shift - 12) == linear >> shift && (own || e.translation.global));
             if held {
                 *entry = None;
             }
