@@ -4,23 +4,25 @@ use std::sync::mpsc::Sender;
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
-use lodge_backend::{CharStream, Disk, Receiver};
-use lodge_boot::Loaded;
+use lodge_backend::{CharStream, Disk, Receiver, Tray};
 use lodge_boot::layout::DEVICE_HOLE;
-use lodge_bus::{Device, HostClock, MmioBus, PauseDevice, PortBus, SystemControl, Timers};
+use lodge_bus::{Device, HostClock, MemoryControl, MmioBus, PauseDevice, PortBus, SystemControl, Timers};
+use lodge_chipset::Items;
 use lodge_engine_api::{Engine, GuestMemory, Partition, PartitionSpec, Statistics};
 use lodge_irq::Controllers;
 use lodge_pci::{PciHost, PciWindow, Router};
-use lodge_x86::cpuid::{Missing, Profile, Shape};
+use lodge_x86::CpuState;
+use lodge_x86::cpuid::{Missing, Profile, SIGNATURE, Shape};
 
 use crate::clock::TimeSource;
 use crate::devices::DEVICES;
 use crate::driver::{Control, Message};
-use crate::firmware;
+use crate::firmware::{self, Image};
 use crate::inputs::{Bells, World};
+use crate::memory::MemoryMap;
 use crate::processors::Processors;
 use crate::tsc::Measurement;
-use crate::{Config, VmError, ram};
+use crate::{Boot, Config, VmError, ram};
 
 /// What the local APIC's timer divides, in Hz.
 const APIC_HZ: u64 = 1_000_000_000;
@@ -33,20 +35,39 @@ pub(crate) const PCI_WINDOW: PciWindow =
 /// Most processors that APIC IDs of 8 bits can name.
 const VCPUS_MAX: u32 = 255;
 
+/// Which device a disk is behind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bus {
+    /// A virtio disk.
+    Virtio,
+    /// PIIX3's IDE channels.
+    Ide,
+}
+
+/// A disk and the device that it is behind.
+#[derive(Clone)]
+pub struct Attached {
+    /// Its bus.
+    pub bus: Bus,
+    /// The disk.
+    pub disk: Arc<dyn Disk>,
+}
+
 /// What stands behind the devices on the host. It stays when the machine is reset.
 #[derive(Clone, Default)]
 pub struct Backends {
     serials: Vec<Arc<dyn CharStream>>,
-    disks: Vec<Arc<dyn Disk>>,
+    disks: Vec<Attached>,
+    cds: Vec<Arc<Tray>>,
     console: Option<Arc<dyn CharStream>>,
     first_output: Arc<OnceLock<Instant>>,
 }
 
 impl Backends {
     /// Serial ports and disks, in order.
-    pub fn new(serials: Vec<Arc<dyn CharStream>>, disks: Vec<Arc<dyn Disk>>) -> Self {
+    pub fn new(serials: Vec<Arc<dyn CharStream>>, disks: Vec<Attached>) -> Self {
         let first_output = Arc::new(OnceLock::new());
-        let mut backends = Self { serials: Vec::new(), disks, console: None, first_output };
+        let mut backends = Self { serials: Vec::new(), disks, cds: Vec::new(), console: None, first_output };
         backends.serials = serials.into_iter().map(|stream| backends.watched(stream)).collect();
         backends
     }
@@ -58,6 +79,18 @@ impl Backends {
         self
     }
 
+    /// With CD drives.
+    #[must_use]
+    pub fn with_cds(mut self, cds: Vec<Arc<Tray>>) -> Self {
+        self.cds = cds;
+        self
+    }
+
+    /// The CD drives.
+    pub(crate) fn cds(&self) -> &[Arc<Tray>] {
+        &self.cds
+    }
+
     fn watched(&self, stream: Arc<dyn CharStream>) -> Arc<dyn CharStream> {
         Arc::new(Watched { stream, first_output: self.first_output.clone() })
     }
@@ -67,9 +100,9 @@ impl Backends {
         self.console.as_ref()
     }
 
-    /// The disks.
-    pub(crate) fn disks(&self) -> &[Arc<dyn Disk>] {
-        &self.disks
+    /// The disks on a bus, each with its number among all.
+    pub(crate) fn disks(&self, bus: Bus) -> impl Iterator<Item = (usize, &Arc<dyn Disk>)> {
+        self.disks.iter().enumerate().filter(move |(_, at)| at.bus == bus).map(|(number, at)| (number, &at.disk))
     }
 
     /// What stands behind the serial ports.
@@ -123,6 +156,9 @@ pub(crate) struct Board<'a> {
     pub(crate) config: &'a Config,
     pub(crate) backends: &'a Backends,
     pub(crate) memory: GuestMemory,
+    pub(crate) map: Arc<dyn MemoryControl>,
+    /// What firmware is told, where there is any.
+    pub(crate) items: Option<Items>,
     pub(crate) ports: PortBus,
     pub(crate) mmio: MmioBus,
     pub(crate) timers: Timers,
@@ -189,9 +225,9 @@ impl Machine {
             return Err(VmError::ProcessorCount { asked: config.vcpus, most });
         }
         let profile = host_profile()?;
-        let memory = ram::create(config.memory)?;
-        let rsdp = firmware::write_tables(&memory, config.vcpus, backends.serials().len(), &profile)?;
-        let loaded = load(config, &memory, rsdp)?;
+        let map = Arc::new(MemoryMap::default());
+        let start = Start::prepare(config, backends, &profile, &map)?;
+        let memory = start.memory.clone();
         let tsc_hz = measurement.finish();
 
         let clock = Arc::new(HostClock::new());
@@ -206,6 +242,8 @@ impl Machine {
             config,
             backends,
             memory: memory.clone(),
+            map: map.clone(),
+            items: start.items,
             ports: PortBus::new(),
             mmio: MmioBus::new(),
             pci: PciHost::new(control.clone()),
@@ -218,7 +256,9 @@ impl Machine {
         for make in DEVICES {
             make(&mut board)?;
         }
-        board.assign_addresses()?;
+        if matches!(config.boot, Boot::Kernel(_)) {
+            board.assign_addresses()?;
+        }
 
         let shape = Shape {
             vcpus: config.vcpus,
@@ -235,6 +275,7 @@ impl Machine {
             mirroring: config.mirroring,
             kept_code: config.kept_code.clone(),
         })?;
+        map.connect(&partition);
         let world = World {
             ports: board.ports.clone(),
             mmio: board.mmio.clone(),
@@ -242,8 +283,8 @@ impl Machine {
             clock: clock.clone(),
             time: time.clone(),
         };
-        let processors = Processors::start(&partition, &world, &bells, &loaded.state, messages, incarnation)?;
-        tracing::info!(protocol = loaded.protocol.name(), tsc_hz, vcpus = config.vcpus, "machine built");
+        let processors = Processors::start(&partition, &world, &bells, &start.state, messages, incarnation)?;
+        tracing::info!(protocol = start.protocol, tsc_hz, vcpus = config.vcpus, "machine built");
         Ok(Self { processors: Some(processors), partition, clock, time, timers: board.timers, devices: board.devices })
     }
 
@@ -304,13 +345,39 @@ pub fn host_profile() -> Result<Profile, Missing> {
     })
 }
 
-/// Loads what shall be booted.
-fn load(config: &Config, memory: &GuestMemory, rsdp: u64) -> Result<Loaded, VmError> {
-    Ok(lodge_boot::load(&lodge_boot::Request {
-        memory,
-        kernel: &config.boot.kernel,
-        initrd: config.boot.initrd.as_deref(),
-        command_line: &config.boot.command_line,
-        rsdp: Some(rsdp),
-    })?)
+/// Memory with what shall be booted in it, and how the first processor begins.
+struct Start {
+    memory: GuestMemory,
+    state: CpuState,
+    protocol: &'static str,
+    /// What firmware is told.
+    items: Option<Items>,
+}
+
+impl Start {
+    fn prepare(config: &Config, backends: &Backends, profile: &Profile, map: &MemoryMap) -> Result<Self, VmError> {
+        let serials = backends.serials().len();
+        match &config.boot {
+            Boot::Kernel(kernel) => {
+                let memory = ram::create(config.memory, 0)?;
+                let rsdp = firmware::write_tables(&memory, config.vcpus, serials, profile)?;
+                let loaded = lodge_boot::load(&lodge_boot::Request {
+                    memory: &memory,
+                    kernel: &kernel.path,
+                    initrd: kernel.initrd.as_deref(),
+                    command_line: &kernel.command_line,
+                    rsdp: Some(rsdp),
+                })?;
+                Ok(Self { memory, state: loaded.state, protocol: loaded.protocol.name(), items: None })
+            }
+            Boot::Firmware(named) => {
+                let image = Image::read(&named.image)?;
+                let memory = ram::create(config.memory, image.size())?;
+                image.place(&memory, map)?;
+                let items = firmware::items(config.memory, config.vcpus, serials, profile);
+                let state = CpuState::reset(SIGNATURE);
+                Ok(Self { memory, state, protocol: "firmware", items: Some(items) })
+            }
+        }
+    }
 }

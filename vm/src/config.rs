@@ -30,13 +30,29 @@ pub struct Config {
 
 /// What is booted.
 #[derive(Clone, Debug)]
-pub struct Boot {
+pub enum Boot {
+    /// A kernel, without firmware.
+    Kernel(Kernel),
+    /// What firmware finds.
+    Firmware(Firmware),
+}
+
+/// A kernel that is entered directly.
+#[derive(Clone, Debug)]
+pub struct Kernel {
     /// The kernel's file.
-    pub kernel: PathBuf,
+    pub path: PathBuf,
     /// The initial RAM disk's file.
     pub initrd: Option<PathBuf>,
     /// The kernel's command line.
     pub command_line: String,
+}
+
+/// Firmware that the machine starts with.
+#[derive(Clone, Debug)]
+pub struct Firmware {
+    /// The file of its image, which ends where physical addresses of 32 bits do.
+    pub image: PathBuf,
 }
 
 /// What a reset by the guest does.

@@ -6,13 +6,15 @@ use std::sync::Arc;
 
 use lodge_backend::HostEntropy;
 use lodge_bus::{IrqLine, IrqSink, PortDevice};
-use lodge_chipset::{Board as Ports, CmosConfig, Hpet, HpetWiring, I8042, Pit, Pm, Rtc, Uart, UartConfig};
+use lodge_chipset::{
+    Board as Ports, CmosConfig, Dma, FwCfg, Hpet, HpetWiring, I8042, Pit, Pm, Rtc, Uart, UartConfig,
+};
 use lodge_pci::{Bridge, Router};
-
+use lodge_storage::{Drive, Ide, IdeWiring};
 use lodge_virtio::{Block, BlockConfig, Console, Rng, VirtioDevice, VirtioPci, VirtioWiring};
 
 use crate::VmError;
-use crate::assembly::Board;
+use crate::assembly::{Board, Bus};
 
 /// Makes a device, or several that belong together, and attaches them.
 pub(crate) type Maker = fn(&mut Board<'_>) -> Result<(), VmError>;
@@ -25,8 +27,11 @@ pub(crate) const DEVICES: &[Maker] = &[
     timers,
     power_management,
     small_ports,
+    dma,
+    firmware_configuration,
     keyboard,
     serial_ports,
+    ide,
     disks,
     console,
     entropy,
@@ -52,7 +57,7 @@ fn pci_host(board: &mut Board<'_>) -> Result<(), VmError> {
 
 fn bridges(board: &mut Board<'_>) -> Result<(), VmError> {
     let router: Arc<Router> = board.router.clone();
-    board.attach(Bridge::i440fx())?;
+    board.attach(Bridge::i440fx(board.map.clone()))?;
     board.attach(Bridge::piix3(router))
 }
 
@@ -77,7 +82,7 @@ fn timers(board: &mut Board<'_>) -> Result<(), VmError> {
 
 fn power_management(board: &mut Board<'_>) -> Result<(), VmError> {
     // Without firmware ACPI is on from the first.
-    let pm = Pm::new(true, &board.timers, board.irq(9), board.control.clone());
+    let pm = Pm::new(board.items.is_none(), &board.timers, board.irq(9), board.control.clone());
     let face = pm.clone() as Arc<dyn PortDevice>;
     let block = board.ports.mapping(Arc::downgrade(&face), Pm::block());
     board.attach(pm)?;
@@ -86,6 +91,17 @@ fn power_management(board: &mut Board<'_>) -> Result<(), VmError> {
 
 fn small_ports(board: &mut Board<'_>) -> Result<(), VmError> {
     board.attach(Ports::new(board.config.debug_exit, board.control.clone()))
+}
+
+fn dma(board: &mut Board<'_>) -> Result<(), VmError> {
+    board.attach(Dma::new(board.memory.clone()))
+}
+
+fn firmware_configuration(board: &mut Board<'_>) -> Result<(), VmError> {
+    match board.items.take() {
+        Some(items) => board.attach(FwCfg::new(items, board.memory.clone())),
+        None => Ok(()),
+    }
 }
 
 fn keyboard(board: &mut Board<'_>) -> Result<(), VmError> {
@@ -116,12 +132,34 @@ impl Board<'_> {
 }
 
 fn disks(board: &mut Board<'_>) -> Result<(), VmError> {
-    for (index, disk) in board.backends.disks().iter().enumerate() {
+    for (index, disk) in board.backends.disks(Bus::Virtio) {
         let name = format!("disk{index}");
         let config = BlockConfig { serial: name.clone(), name, queues: 1 };
         board.attach_virtio(Block::new(config, disk.clone()))?;
     }
     Ok(())
+}
+
+fn ide(board: &mut Board<'_>) -> Result<(), VmError> {
+    // The first CD drive is where most have it: the first of the second channel.
+    const DISKS: [usize; 4] = [0, 1, 3, 2];
+    const CDS: [usize; 4] = [2, 3, 1, 0];
+    let mut drives = [const { None }; 4];
+    let disks = board.backends.disks(Bus::Ide).map(|(_, disk)| (DISKS, Drive::Disk(disk.clone())));
+    let cds = board.backends.cds().iter().map(|tray| (CDS, Drive::Cd(tray.clone())));
+    for (places, drive) in disks.chain(cds) {
+        let Some(place) = places.into_iter().find(|place| drives[*place].is_none()) else {
+            return Err(VmError::TooManyDrives);
+        };
+        drives[place] = Some(drive);
+    }
+    let wiring = IdeWiring {
+        ports: board.ports.clone(),
+        memory: board.memory.clone(),
+        interrupts: [board.irq(14), board.irq(15)],
+    };
+    let function = Ide::new(drives, wiring).map_err(|source| VmError::Host { what: "thread for a device", source })?;
+    board.attach(function)
 }
 
 fn console(board: &mut Board<'_>) -> Result<(), VmError> {

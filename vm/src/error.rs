@@ -32,9 +32,15 @@ pub enum VmError {
     /// The host's processor will not do.
     #[error(transparent)]
     Processor(#[from] Missing),
+    /// More drives than the IDE channels have room for.
+    #[error("there is room for four drives on IDE, CD drives among them; use bus=virtio for other disks")]
+    TooManyDrives,
     /// The kernel cannot be loaded.
     #[error(transparent)]
     Load(#[from] LoadError),
+    /// The firmware cannot be loaded.
+    #[error(transparent)]
+    Firmware(#[from] crate::firmware::ImageError),
     /// The engine refuses or failed.
     #[error(transparent)]
     Engine(#[from] EngineError),
@@ -67,7 +73,7 @@ impl VmError {
 
     /// Whether the user's command or files are to blame, rather than the host or lodge.
     pub fn is_users(&self) -> bool {
-        matches!(self, Self::MemorySize { .. } | Self::ProcessorCount { .. } | Self::Load(_))
+        matches!(self, Self::MemorySize { .. } | Self::ProcessorCount { .. } | Self::Load(_) | Self::Firmware(_) | Self::TooManyDrives)
     }
 }
 

@@ -21,22 +21,22 @@ const PAGE: u64 = 4096;
 /// Above the devices.
 const ABOVE: u64 = DEVICE_HOLE.end;
 
-/// Makes guest RAM of `bytes`, all zero; the host gives pages as they are touched.
+/// Makes guest RAM of `bytes` and a ROM of `rom` bytes below 4 GiB, all zero; the host gives pages as they are touched.
 ///
 /// # Errors
 ///
 /// The size is out of range, or the host has no memory or address space for it.
-pub fn create(bytes: u64) -> Result<GuestMemory, VmError> {
+pub fn create(bytes: u64, rom: u64) -> Result<GuestMemory, VmError> {
     if !(MEMORY_MIN..=MEMORY_MAX).contains(&bytes) || !bytes.is_multiple_of(PAGE) {
         return Err(VmError::MemorySize { bytes });
     }
     let failed = |source: std::io::Error| VmError::Memory { mib: bytes >> 20, source };
     let memfd = memfd_create("lodge-ram", MemfdFlags::CLOEXEC).map_err(|error| failed(error.into()))?;
-    ftruncate(&memfd, bytes).map_err(|error| failed(error.into()))?;
+    ftruncate(&memfd, bytes + rom).map_err(|error| failed(error.into()))?;
     let file = File::from(memfd);
 
     let mut ranges = Vec::new();
-    for (start, length, offset) in split(bytes) {
+    for (start, length, offset) in split(bytes, rom) {
         let file = file.try_clone().map_err(failed)?;
         let length = usize::try_from(length).map_err(|error| failed(std::io::Error::other(error)))?;
         ranges.push((GuestAddress(start), length, Some(FileOffset::new(file, offset))));
@@ -50,10 +50,13 @@ pub fn sizes(bytes: u64) -> (u64, u64) {
     (low, bytes - low)
 }
 
-/// Where RAM lies: (guest address, bytes, offset in the file).
-fn split(bytes: u64) -> Vec<(u64, u64, u64)> {
+/// Where RAM and ROM lie: (guest address, bytes, offset in the file).
+fn split(bytes: u64, rom: u64) -> Vec<(u64, u64, u64)> {
     let (low, high) = sizes(bytes);
     let mut ranges = vec![(0, VGA.start, 0), (VGA.end, low - VGA.end, VGA.end)];
+    if rom > 0 {
+        ranges.push((ABOVE - rom, rom, bytes));
+    }
     if high > 0 {
         ranges.push((ABOVE, high, low));
     }
@@ -68,10 +71,11 @@ mod tests {
 
     #[test]
     fn ram_has_its_holes() {
-        assert_eq!(split(64 << 20), [(0, 0xa_0000, 0), (0xc_0000, (64 << 20) - 0xc_0000, 0xc_0000)]);
-        assert_eq!(split(5 << 30)[2], (4 << 30, 2 << 30, 3 << 30));
-        assert_eq!(split(3 << 30).len(), 2);
-        let memory = create(5 << 30).unwrap();
+        assert_eq!(split(64 << 20, 0), [(0, 0xa_0000, 0), (0xc_0000, (64 << 20) - 0xc_0000, 0xc_0000)]);
+        assert_eq!(split(5 << 30, 0)[2], (4 << 30, 2 << 30, 3 << 30));
+        assert_eq!(split(3 << 30, 0).len(), 2);
+        assert_eq!(split(3 << 30, 0x4_0000)[2], (0xfffc_0000, 0x4_0000, 3 << 30));
+        let memory = create(5 << 30, 0).unwrap();
         for (address, there) in [
             (0x9_fff0, true),
             (0xa_0000, false),
@@ -93,7 +97,7 @@ mod tests {
     #[test]
     fn sizes_out_of_range_are_refused() {
         for bytes in [0, MEMORY_MIN - 1, (64 << 20) + 1, MEMORY_MAX + PAGE, u64::MAX] {
-            assert!(matches!(create(bytes), Err(VmError::MemorySize { .. })), "{bytes}");
+            assert!(matches!(create(bytes, 0), Err(VmError::MemorySize { .. })), "{bytes}");
         }
     }
 }

@@ -8,8 +8,8 @@ use std::sync::mpsc::{Sender, channel};
 use std::time::{Duration, Instant};
 
 use lodge_engine_api::{
-    Capabilities, CpuIo, CrashReport, Engine, EngineError, Event, Exit, Notifier, Partition, PartitionSpec, Statistics,
-    Vcpu, Verdict, Width,
+    Capabilities, CpuIo, CrashReport, Engine, EngineError, Event, Exit, MemoryChange, Notifier, Partition,
+    PartitionSpec, Statistics, Vcpu, Verdict, Width,
 };
 use lodge_x86::CpuState;
 use tempfile::NamedTempFile;
@@ -61,6 +61,7 @@ impl Partition for ScriptedPartition {
     fn notifier(&self, index: u32) -> Option<Arc<dyn Notifier>> {
         Some(self.flags.get(index as usize)?.clone())
     }
+    fn change_memory(&self, _change: MemoryChange) {}
     fn statistics(&self) -> Statistics {
         Statistics { counters: vec![("runs", 7)], ..Statistics::default() }
     }
@@ -103,7 +104,7 @@ fn config(kernel: &NamedTempFile) -> Config {
     Config {
         memory: 16 << 20,
         vcpus: 1,
-        boot: Boot { kernel: kernel.path().to_owned(), initrd: None, command_line: String::new() },
+        boot: Boot::Kernel(Kernel { path: kernel.path().to_owned(), initrd: None, command_line: String::new() }),
         debug_exit: true,
         on_reboot: OnReboot::Restart,
         timeout: Some(Duration::from_secs(60)),
@@ -250,7 +251,7 @@ fn what_cannot_be_built_is_refused() {
     assert!(matches!(error, VmError::ProcessorCount { asked: 5, most: 4 }) && error.is_users());
     let error = start(Config { memory: 0, ..config(&kernel) }).unwrap_err();
     assert!(matches!(error, VmError::MemorySize { bytes: 0 }));
-    let boot = Boot { kernel: PathBuf::from("/no/such"), initrd: None, command_line: String::new() };
+    let boot = Boot::Kernel(Kernel { path: PathBuf::from("/no/such"), initrd: None, command_line: String::new() });
     let error = start(Config { boot, ..config(&kernel) }).unwrap_err();
     assert!(matches!(error, VmError::Load(_)) && error.is_users());
 }

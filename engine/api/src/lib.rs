@@ -20,8 +20,8 @@ mod tracking;
 
 pub use io::{AccessError, ClockSample, CpuIo, Event, Width};
 pub use partition::{
-    Capabilities, CrashReport, Engine, EngineError, Exit, KeptCode, Mirroring, Notifier, Partition, PartitionSpec,
-    Statistics, Vcpu, Verdict,
+    Capabilities, CrashReport, Engine, EngineError, Exit, KeptCode, MemoryChange, Mirroring, Notifier, Partition,
+    PartitionSpec, Reach, Statistics, Vcpu, Verdict,
 };
 
 pub use lodge_x86::cpuid::{Entry as CpuidEntry, Table as CpuidTable};

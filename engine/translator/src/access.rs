@@ -71,7 +71,9 @@ impl Cpu {
         }
         let translation = self.translate(linear, access)?;
         let host = self.fill(linear, &translation);
-        let seen = access.kind == AccessKind::Write && self.context().shared.ram.watched(translation.gpa) != 0;
+        let ram = &self.context().shared.ram;
+        let seen = access.kind == AccessKind::Write
+            && (ram.watched(translation.gpa) != 0 || !ram.takes_writes(translation.gpa));
         Ok(if seen { None } else { host })
     }
 
@@ -364,6 +366,9 @@ fn direct(cpu: &mut Cpu, what: u64, address: u64) -> Result<Option<*mut u8>, Exc
             return Ok(if request.write { None } else { cpu.gather(&request, &pieces) });
         }
         if request.write {
+            if !(context.shared.ram.takes_writes(head) && context.shared.ram.takes_writes(tail)) {
+                return Ok(None);
+            }
             context.shared.ram.announce_write(head);
             context.shared.ram.announce_write(tail);
             let hit = context.shared.note_write(head, room);
@@ -376,6 +381,9 @@ fn direct(cpu: &mut Cpu, what: u64, address: u64) -> Result<Option<*mut u8>, Exc
     }
     let context = cpu.context();
     if request.write {
+        if !context.shared.ram.takes_writes(gpa) {
+            return Ok(None);
+        }
         context.shared.ram.announce_write(gpa);
     }
     let watched = context.shared.ram.watched(gpa);

@@ -143,8 +143,12 @@ impl TranslatorVcpu {
 
     /// Things that others asked this vCPU to do to its own tables.
     fn chores(&mut self) {
+        self.shared.settle_memory_changes(self.context.index);
         if !self.mailbox().chores.swap(false, Ordering::SeqCst) {
             return;
+        }
+        if self.mailbox().flush.swap(false, Ordering::SeqCst) {
+            self.context.regions.flush_all();
         }
         let pages = std::mem::take(&mut *self.mailbox().protect.lock());
         for page in pages {

@@ -14,7 +14,7 @@ use lodge_x86::paging::{PagingContext, PagingMode};
 use crate::asm::{Asm, Label, Mem, R9, R11, RAX, RCX, RDI, RDX, RSI, Reg, at, cond, gs, gs_at};
 use crate::cpu::{Cpu, TLB_OFFSET, off};
 use crate::emit::probe::argument;
-use crate::memory::{WATCHED, WRITABLE};
+use crate::memory::{HIDDEN, REFUSING, WRITABLE};
 use crate::tlb::{BLOOM_HASH, GLOBAL, HOST_OFFSET, LOG, PAGE_OFFSET, TLB_ENTRIES, tag_offset};
 
 const R8: Reg = Reg(8);
@@ -243,7 +243,9 @@ fn fill(asm: &mut Asm, give_up: Label) {
     asm.shr_imm(RAX, 5);
     asm.and32(RAX, RDI);
     asm.and32_imm(RAX, WRITABLE_ENTRY);
-    asm.test8_mem_imm(at(RDX, 0), WATCHED);
+    asm.test8_mem_imm(at(RDX, 0), HIDDEN);
+    asm.jcc(cond::NE, give_up);
+    asm.test8_mem_imm(at(RDX, 0), REFUSING);
     asm.jcc(cond::E, unseen);
     asm.mov_imm32(RAX, 0);
     asm.bind(unseen);
@@ -253,7 +255,7 @@ fn fill(asm: &mut Asm, give_up: Label) {
     asm.jcc(cond::NE, noted);
     asm.lock_or8_mem_imm(at(RDX, 0), WRITABLE);
     asm.bind(noted);
-    asm.test8_mem_imm(at(RDX, 0), WATCHED);
+    asm.test8_mem_imm(at(RDX, 0), REFUSING);
     asm.jcc(cond::E, admitted);
     asm.mov_imm32(RAX, 0);
     asm.bind(admitted);

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use lodge_engine_api::Mirroring;
+use lodge_vm::Bus;
 use lodge_vm::engines::Choice;
 
 use crate::values;
@@ -44,7 +45,7 @@ pub struct RunArgs {
     /// The kernel's command line
     #[arg(long, value_name = "TEXT", requires = "kernel", allow_hyphen_values = true)]
     pub append: Option<String>,
-    /// Disk, repeatable: F[,format=raw][,bus=virtio][,readonly][,ephemeral]
+    /// Disk, repeatable: F[,format=raw][,bus=virtio|ide][,readonly][,ephemeral]
     #[arg(long, value_name = "SPEC")]
     pub disk: Vec<String>,
     /// RAM, with suffix K, M, G or T; MiB without
@@ -87,14 +88,19 @@ pub struct RunArgs {
     /// Write a report in JSON when the VM ends
     #[arg(long, value_name = "F.json")]
     pub report: Option<PathBuf>,
-    #[arg(long, hide = true)]
-    cdrom: Option<String>,
+    /// CD or DVD: an ISO image; repeatable; `none` for an empty drive
+    #[arg(long, value_name = "F")]
+    pub cdrom: Vec<String>,
     #[arg(long, hide = true)]
     floppy: Option<String>,
     #[arg(long, hide = true)]
     boot: Option<String>,
-    #[arg(long, hide = true)]
-    firmware: Option<String>,
+    /// Firmware that boots from the disks, where no kernel is named: bios
+    #[arg(long, value_name = "NAME", conflicts_with = "kernel")]
+    pub firmware: Option<String>,
+    /// Where firmware is looked for before the folders of distributions
+    #[arg(long, value_name = "DIR")]
+    pub firmware_dir: Option<PathBuf>,
     #[arg(long, hide = true)]
     control: Option<String>,
 }
@@ -103,7 +109,7 @@ pub struct RunArgs {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum UsageError {
     /// Nothing to boot.
-    #[error("there is nothing to boot; name a kernel with --kernel")]
+    #[error("there is nothing to boot; name a kernel with --kernel, a disk with --disk or a CD with --cdrom")]
     NothingToBoot,
     /// Known to be wanted and not there yet.
     #[error("{what} is not available yet; {instead}")]
@@ -128,6 +134,8 @@ pub enum UsageError {
 pub struct DiskPlan {
     /// The image's file.
     pub path: PathBuf,
+    /// The device that it is behind.
+    pub bus: Bus,
     /// The guest cannot write.
     pub readonly: bool,
     /// What the guest writes is forgotten.
@@ -147,11 +155,20 @@ pub enum SerialPlan {
     Unix(PathBuf),
 }
 
+/// What is booted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BootPlan {
+    /// This kernel.
+    Kernel(PathBuf),
+    /// What a BIOS finds.
+    Bios,
+}
+
 /// A `run` command line, understood.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
-    /// The kernel.
-    pub kernel: PathBuf,
+    /// What is booted.
+    pub boot: BootPlan,
     /// The engine.
     pub engine: Choice,
     /// Which programs' memory is mirrored, if lodge is where it has to be for that.
@@ -215,24 +232,30 @@ impl RunArgs {
         if console == SerialPlan::Stdio && serials.contains(&SerialPlan::Stdio) {
             return Err(value("--virtio-console", "a serial port has stdio already; say --serial none".into()));
         }
-        let disks = self.disk.iter().map(|text| disk(text)).collect::<Result<_, _>>()?;
-        let kernel = self.kernel.clone().ok_or(UsageError::NothingToBoot)?;
+        let disks: Vec<_> = self.disk.iter().map(|text| disk(text)).collect::<Result<_, _>>()?;
+        let boot = match (&self.kernel, self.firmware.as_deref()) {
+            (Some(kernel), _) => BootPlan::Kernel(kernel.clone()),
+            (None, None) if disks.is_empty() && self.cdrom.is_empty() => return Err(UsageError::NothingToBoot),
+            (None, None | Some("bios")) => BootPlan::Bios,
+            (None, Some("uefi")) => {
+                return Err(UsageError::NotYet { what: "--firmware uefi".into(), instead: "use --firmware bios" });
+            }
+            (None, Some(other)) => return Err(value("--firmware", format!("'{other}' is not one of bios, uefi"))),
+        };
         let translations = match self.translations.as_str() {
             "auto" => TranslationsPlan::Auto,
             "off" => TranslationsPlan::Off,
             "" => return Err(value("--translations", "'' is not one of auto, off, DIR".into())),
             folder => TranslationsPlan::Folder(folder.into()),
         };
-        Ok(Plan { kernel, engine, mirroring, disks, serials, console, translations })
+        Ok(Plan { boot, engine, mirroring, disks, serials, console, translations })
     }
 
     fn refuse_what_is_not_there(&self) -> Result<(), UsageError> {
         const FIRMWARE: &str = "boot a kernel with --kernel";
         let options = [
-            ("--cdrom", &self.cdrom, FIRMWARE),
             ("--floppy", &self.floppy, FIRMWARE),
             ("--boot", &self.boot, FIRMWARE),
-            ("--firmware", &self.firmware, FIRMWARE),
             ("--control", &self.control, "use Ctrl-A C on the terminal"),
         ];
         for (option, given, instead) in options {
@@ -270,19 +293,21 @@ fn disk(text: &str) -> Result<DiskPlan, UsageError> {
     if path.is_empty() {
         return Err(value("--disk", "the file's name is missing".into()));
     }
-    let mut plan = DiskPlan { path: path.into(), readonly: false, ephemeral: false };
+    let mut plan = DiskPlan { path: path.into(), bus: Bus::Virtio, readonly: false, ephemeral: false };
     for (name, given) in properties {
         let not_yet = |what: &str, instead| UsageError::NotYet { what: format!("--disk with {what}"), instead };
         match (name.as_str(), given.as_deref()) {
             ("readonly", None) => plan.readonly = true,
             ("ephemeral", None) => plan.ephemeral = true,
-            ("format", Some("raw")) | ("bus", Some("virtio")) => {}
+            ("format", Some("raw")) => {}
+            ("bus", Some("virtio")) => plan.bus = Bus::Virtio,
+            ("bus", Some("ide")) => plan.bus = Bus::Ide,
             ("format", Some(other)) => return Err(not_yet(&format!("format={other}"), "use format=raw")),
-            ("bus", Some(other @ ("ide" | "sata" | "nvme" | "scsi"))) => {
-                return Err(not_yet(&format!("bus={other}"), "use bus=virtio"));
+            ("bus", Some(other @ ("sata" | "nvme" | "scsi"))) => {
+                return Err(not_yet(&format!("bus={other}"), "use bus=virtio or bus=ide"));
             }
             _ => {
-                let known = "format=raw, bus=virtio, readonly, ephemeral; a comma in a file's name is doubled";
+                let known = "format=raw, bus=virtio|ide, readonly, ephemeral; a comma in a file's name is doubled";
                 let given = given.map_or_else(|| name.clone(), |given| format!("{name}={given}"));
                 return Err(value("--disk", format!("'{given}' is not one of {known}")));
             }
@@ -324,7 +349,8 @@ mod tests {
         let plan =
             plan(&["--disk", "a.img,format=raw,bus=virtio,readonly", "--disk", "b,,c,ephemeral", "--serial", "none"])
                 .unwrap();
-        let disk = |path: &str, readonly, ephemeral| DiskPlan { path: path.into(), readonly, ephemeral };
+        let disk =
+            |path: &str, readonly, ephemeral| DiskPlan { path: path.into(), bus: Bus::Virtio, readonly, ephemeral };
         assert_eq!(plan.disks, [disk("a.img", true, false), disk("b,c", false, true)]);
         assert_eq!((plan.serials, plan.console), (vec![SerialPlan::None], SerialPlan::None));
     }
@@ -357,10 +383,10 @@ mod tests {
     fn what_is_wrong_is_said_in_one_line() {
         for (arguments, expected) in [
             (&["--disk", "a,format=qcow2"][..], "--disk with format=qcow2 is not available yet; use format=raw"),
-            (&["--disk", "a,bus=nvme"], "--disk with bus=nvme is not available yet; use bus=virtio"),
+            (&["--disk", "a,bus=nvme"], "--disk with bus=nvme is not available yet; use bus=virtio or bus=ide"),
             (&["--disk", ",readonly"], "--disk: the file's name is missing"),
             (&["--net", "user"], "--net user is not available yet; use --net none"),
-            (&["--cdrom", "x.iso"], "--cdrom is not available yet; boot a kernel with --kernel"),
+            (&["--floppy", "x.img"], "--floppy is not available yet; boot a kernel with --kernel"),
             (&["--serial", "tcp=1"], "--serial: 'tcp=1' is not one of stdio, none, file=F, unix=F"),
             (&["--virtio-console", "tty"], "--virtio-console: 'tty' is not one of stdio, none, file=F, unix=F"),
             (

@@ -7,6 +7,7 @@
 mod args;
 mod console;
 mod doctor;
+mod firmware;
 mod report;
 mod run;
 mod terminal;

@@ -9,16 +9,16 @@ use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use lodge_backend::{CharStream, Disk, DiskError, FdStream, NullStream, Overlay, RawDisk, SocketStream};
+use lodge_backend::{CharStream, Disk, DiskError, FdStream, NullStream, Overlay, RawDisk, SocketStream, Tray};
 use lodge_engine_api::Mirroring;
 use lodge_vm::engines::{self, Choice, Chosen, NoEngine};
-use lodge_vm::{Backends, Boot, Config, Handle, OnReboot, Outcome, Phase, Vm, VmError};
+use lodge_vm::{Attached, Backends, Boot, Config, Firmware, Handle, Kernel, OnReboot, Outcome, Phase, Vm, VmError};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::iterator::Signals;
 
-use crate::args::{DiskPlan, Plan, RunArgs, SerialPlan, UsageError};
+use crate::args::{BootPlan, DiskPlan, Plan, RunArgs, SerialPlan, UsageError};
 use crate::console::{Action, Escapes, PromptCommand};
-use crate::report;
+use crate::{firmware, report};
 use crate::terminal::{self, Raw};
 use crate::translations;
 
@@ -99,16 +99,22 @@ pub fn run(args: &RunArgs) -> Result<u8, RunError> {
     let report_file = args.report.as_deref().map(|path| create("report", path)).transpose()?;
     let handle = Arc::new(OnceLock::new());
     let disks = plan.disks.iter().map(open_disk).collect::<Result<_, _>>()?;
+    let cds = args.cdrom.iter().map(|file| open_cd(file)).collect::<Result<_, _>>()?;
     let Chosen { engine, why } = engines::choose(&engines::all(), &plan.engine)?;
-    let kept_code = translations::kept_code(&plan.translations, &plan.kernel);
+    let boot = match plan.boot {
+        BootPlan::Kernel(path) => Boot::Kernel(Kernel {
+            path,
+            initrd: args.initrd.clone(),
+            command_line: args.append.clone().unwrap_or_else(|| DEFAULT_COMMAND_LINE.into()),
+        }),
+        BootPlan::Bios => Boot::Firmware(Firmware { image: firmware::bios(args.firmware_dir.as_deref()) }),
+    };
+    let (Boot::Kernel(Kernel { path: image, .. }) | Boot::Firmware(Firmware { image })) = &boot;
+    let kept_code = translations::kept_code(&plan.translations, image);
     let config = Config {
         memory: args.memory,
         vcpus: args.cpus,
-        boot: Boot {
-            kernel: plan.kernel,
-            initrd: args.initrd.clone(),
-            command_line: args.append.clone().unwrap_or_else(|| DEFAULT_COMMAND_LINE.into()),
-        },
+        boot,
         debug_exit: args.debug_exit,
         on_reboot: if args.no_reboot { OnReboot::End } else { OnReboot::Restart },
         timeout: args.timeout,
@@ -123,7 +129,7 @@ pub fn run(args: &RunArgs) -> Result<u8, RunError> {
     let raw = if uses_stdio { Raw::enter() } else { None };
     let serials =
         plan.serials.iter().map(|plan| open_serial(plan, raw.is_some(), &handle)).collect::<Result<_, _>>()?;
-    let mut backends = Backends::new(serials, disks);
+    let mut backends = Backends::new(serials, disks).with_cds(cds);
     if plan.console != SerialPlan::None {
         backends = backends.with_console(open_serial(&plan.console, raw.is_some(), &handle)?);
     }
@@ -172,9 +178,16 @@ fn create(what: &'static str, path: &Path) -> Result<File, RunError> {
     File::create(path).map_err(|source| output(what, path, source))
 }
 
-fn open_disk(plan: &DiskPlan) -> Result<Arc<dyn Disk>, RunError> {
-    let disk = Arc::new(RawDisk::open(&plan.path, plan.readonly || plan.ephemeral)?);
-    if plan.ephemeral { Ok(Arc::new(Overlay::new(disk, &std::env::temp_dir())?)) } else { Ok(disk) }
+fn open_disk(plan: &DiskPlan) -> Result<Attached, RunError> {
+    let raw = Arc::new(RawDisk::open(&plan.path, plan.readonly || plan.ephemeral)?);
+    let disk: Arc<dyn Disk> =
+        if plan.ephemeral { Arc::new(Overlay::new(raw, &std::env::temp_dir())?) } else { raw };
+    Ok(Attached { bus: plan.bus, disk })
+}
+
+fn open_cd(file: &str) -> Result<Arc<Tray>, RunError> {
+    let medium = if file == "none" { None } else { Some(Arc::new(RawDisk::open(Path::new(file), true)?) as Arc<dyn Disk>) };
+    Ok(Tray::new(medium))
 }
 
 fn open_serial(plan: &SerialPlan, raw: bool, handle: &Arc<OnceLock<Handle>>) -> Result<Arc<dyn CharStream>, RunError> {

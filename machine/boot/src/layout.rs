@@ -93,7 +93,8 @@ pub fn memory_map(memory: &GuestMemory) -> Vec<MapEntry> {
         add(MapKind::Ram, cut(0..EBDA));
         add(MapKind::Reserved, cut(EBDA..VGA.start));
         add(MapKind::Reserved, cut(FIRMWARE));
-        add(MapKind::Ram, cut(HIGH..u64::MAX));
+        add(MapKind::Ram, cut(HIGH..DEVICE_HOLE.start));
+        add(MapKind::Ram, cut(DEVICE_HOLE.end..u64::MAX));
     }
     map
 }

@@ -8,6 +8,8 @@
 #![forbid(unsafe_code)]
 
 pub mod board;
+pub mod dma;
+pub mod fw_cfg;
 pub mod hpet;
 pub mod i8042;
 pub mod pit;
@@ -18,6 +20,8 @@ mod testing;
 pub mod uart;
 
 pub use board::Board;
+pub use dma::{Dma, DmaChannel};
+pub use fw_cfg::{FwCfg, Items};
 pub use hpet::{Hpet, HpetWiring};
 pub use i8042::I8042;
 pub use pit::Pit;

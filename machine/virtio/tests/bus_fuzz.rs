@@ -154,7 +154,7 @@ impl Machine {
         };
         machine.attach(irq.clone());
         machine.attach(machine.pci.clone());
-        machine.attach(Bridge::i440fx());
+        machine.attach(Bridge::i440fx(Arc::new(lodge_bus::FixedMemory)));
         machine.attach(Bridge::piix3(router.clone()));
         let pm = Pm::new(true, &timers, line(9), outside.clone());
         let block = machine.ports.mapping(Arc::downgrade(&pm) as Weak<dyn PortDevice>, Pm::block());

@@ -1,6 +1,6 @@
 use super::*;
 
-fn description() -> Description {
+pub(super) fn description() -> Description {
     Description {
         apic_ids: vec![0, 1, 2, 300],
         pci_window: 0xe000_0000..0xfec0_0000,

@@ -1,8 +1,9 @@
 //! The functions of the board itself: host bridge, ISA bridge, power management.
 //!
-//! One [`Bridge`] type serves all three, with an [`Action`] for what a write does beyond changing bytes: the i440FX remembers,
-//! PIIX3 steers the interrupt [`Router`], PIIX4 moves the power-management ports.
+//! One [`Bridge`] type serves all three, with an [`Action`] for what a write does beyond changing bytes: the i440FX changes
+//! what memory is ([`pam`]), PIIX3 steers the interrupt [`Router`], PIIX4 moves the power-management ports.
 
+pub mod pam;
 pub mod registers;
 mod state;
 #[cfg(test)]
@@ -10,7 +11,9 @@ mod tests;
 
 use std::sync::Arc;
 
-use lodge_bus::{Device, PciAddress, PciFunction, PortMapping, ResetDevice, SaveDevice, StateError};
+use lodge_bus::{
+    Device, MemoryControl, PciAddress, PciFunction, PortMapping, ResetDevice, SaveDevice, StateError,
+};
 use parking_lot::Mutex;
 use registers::*;
 pub use state::BridgeState;
@@ -19,7 +22,8 @@ use crate::config::{ConfigSpace, ConfigSpec};
 use crate::router::{ROUTE_OFF, Router};
 
 enum Action {
-    Remember,
+    /// The memory, and the attribute map that it was last told of.
+    Memory(Arc<dyn MemoryControl>, Mutex<[u8; pam::LENGTH]>),
     Route(Arc<Router>),
     PowerManagement(PortMapping),
 }
@@ -42,7 +46,7 @@ impl Bridge {
     }
 
     /// The i440FX host bridge, 00:00.0.
-    pub fn i440fx() -> Arc<Self> {
+    pub fn i440fx(memory: Arc<dyn MemoryControl>) -> Arc<Self> {
         let spec = ConfigSpec {
             vendor: INTEL,
             device: I440FX,
@@ -51,7 +55,7 @@ impl Bridge {
             subsystem: SUBSYSTEM,
             ..ConfigSpec::default()
         };
-        let bridge = Self::new("i440fx", (0, 0), &spec, Action::Remember);
+        let bridge = Self::new("i440fx", (0, 0), &spec, Action::Memory(memory, Mutex::default()));
         bridge.config.lock().allow(PAM, &[0x30, 0x33, 0x33, 0x33, 0x33, 0x33, 0x33]);
         bridge.config.lock().allow(SMRAM, &[0x78]);
         Arc::new(bridge)
@@ -97,7 +101,14 @@ impl Bridge {
 
     fn act(&self, config: &ConfigSpace) {
         match &self.action {
-            Action::Remember => {}
+            Action::Memory(memory, told) => {
+                let map = std::array::from_fn(|n| {
+                    let at = PAM + n as u8;
+                    config.read(at).to_le_bytes()[usize::from(at & 3)]
+                });
+                let before = std::mem::replace(&mut *told.lock(), map);
+                pam::changes(before, map).into_iter().for_each(|change| memory.change(change));
+            }
             Action::Route(router) => {
                 for (wire, route) in config.read(PIRQ).to_le_bytes().into_iter().enumerate() {
                     router.set_route(wire, route);

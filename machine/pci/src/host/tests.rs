@@ -28,7 +28,7 @@ fn rig() -> Rig {
     let host = PciHost::new(system.clone());
     let ports = PortBus::new();
     ports.attach(&host.clone().port().unwrap()).unwrap();
-    host.add(Bridge::i440fx()).unwrap();
+    host.add(Bridge::i440fx(Arc::new(lodge_bus::FixedMemory))).unwrap();
     host.add(Bridge::piix3(Router::new(Arc::new(Nowhere)))).unwrap();
     Rig { system, host, ports }
 }
@@ -110,7 +110,7 @@ fn a_full_bus_refuses() {
         rig.host.add(Function::new(16)).unwrap();
     }
     assert_eq!(rig.host.add(Function::new(16)), Err(PciError::Full));
-    assert_eq!(rig.host.add(Bridge::i440fx()), Err(PciError::Taken { device: 0, function: 0 }));
+    assert_eq!(rig.host.add(Bridge::i440fx(Arc::new(lodge_bus::FixedMemory))), Err(PciError::Taken { device: 0, function: 0 }));
 }
 
 #[test]
