@@ -124,6 +124,7 @@ impl Cpu {
         let gpa = self.translate(linear, access)?.gpa;
         let context = self.context();
         if write {
+            context.shared.ram.announce_write(gpa);
             context.code_hit |= context.shared.note_write(gpa, length as usize);
         }
         Ok(context.shared.ram.host(gpa))
