@@ -70,15 +70,14 @@ impl Cpu {
             return Ok(Some(host));
         }
         let translation = self.translate(linear, access)?;
-        let host = self.fill(linear, &translation);
-        let ram = &self.context().shared.ram;
-        let seen = access.kind == AccessKind::Write
-            && (ram.watched(translation.gpa) != 0 || !ram.takes_writes(translation.gpa));
-        Ok(if seen { None } else { host })
+        let filled = self.fill(linear, &translation);
+        let writes = access.kind == AccessKind::Write;
+        Ok(filled.filter(|(_, writable)| *writable || !writes).map(|(host, _)| host))
     }
 
-    /// Puts a page into the soft TLB; where `linear` lies on the host, if it is RAM.
-    fn fill(&mut self, linear: u64, translation: &Translation) -> Option<*mut u8> {
+    /// Puts a page into the soft TLB; where `linear` lies on the host, if it is RAM, and whether it may be written there
+    /// without a further look.
+    fn fill(&mut self, linear: u64, translation: &Translation) -> Option<(*mut u8, bool)> {
         let gpa = translation.gpa;
         let context = self.context();
         let host = context.shared.ram.host(gpa)?;
@@ -86,7 +85,7 @@ impl Cpu {
         let writable = context.shared.ram.admit_writes(gpa);
         let paging = context.paging;
         context.regions.fill(linear, translation, &paging, page, writable);
-        Some(host)
+        Some((host, writable))
     }
 
     /// Splits a range into pieces by page, with all permissions checked before anything is done.
@@ -265,6 +264,7 @@ struct Request {
     size: usize,
     write: bool,
     read: bool,
+    once: bool,
 }
 
 /// What alignment checking wants of an access of `size` bytes (SDM 3A table 6-7). Vectors are left out: their
@@ -301,7 +301,8 @@ fn request(cpu: &Cpu, what: u64, address: u64) -> Result<Request, Exception> {
     if misaligned(linear) {
         return Err(Exception::general_protection(0));
     }
-    Ok(Request { linear, size: size as usize, write, read: what & argument::READ != 0 })
+    let (read, once) = (what & argument::READ != 0, what & argument::ONCE != 0);
+    Ok(Request { linear, size: size as usize, write, read, once })
 }
 
 /// The slow path of an emitted access.
@@ -363,7 +364,7 @@ fn direct(cpu: &mut Cpu, what: u64, address: u64) -> Result<Option<*mut u8>, Exc
             return Ok(None);
         };
         if first.wrapping_add(room) != second {
-            return Ok(if request.write { None } else { cpu.gather(&request, &pieces) });
+            return Ok(if request.once { cpu.gather(&request, &pieces) } else { None });
         }
         if request.write {
             if !(context.shared.ram.takes_writes(head) && context.shared.ram.takes_writes(tail)) {
@@ -401,7 +402,8 @@ fn direct(cpu: &mut Cpu, what: u64, address: u64) -> Result<Option<*mut u8>, Exc
             context.shared.note_write(gpa & !(PAGE - 1), PAGE as usize);
         }
     }
-    Ok(cpu.fill(request.linear, &translation))
+    // A write to a page that admits none was announced.
+    Ok(cpu.fill(request.linear, &translation).map(|(host, _)| host))
 }
 
 impl Cpu {

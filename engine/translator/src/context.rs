@@ -55,7 +55,7 @@ pub struct Context {
     pub regions: Regions,
     /// Stubs by mode.
     pub ways: Ways,
-    /// Emitted code, or a helper of it, is running: no other vCPU makes translations meanwhile.
+    /// Emitted code, or a helper of it, is running: pages that it may be writing to do not come to hold code meanwhile.
     pub in_code: bool,
     /// Digest of the control registers.
     pub paging: PagingContext,

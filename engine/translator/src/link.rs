@@ -13,8 +13,8 @@ use crate::translate::{Code, Fetched};
 const COMPANY: usize = 16;
 
 impl Code {
-    /// Links the exits of block `id`, and of those that come with it, to the blocks that they lead to. Its page and, in a
-    /// large one, the next 4 KiB are not writable for anyone.
+    /// Links the exits of block `id`, and of those that come with it, to the blocks that they lead to. Whether
+    /// anyone writes to its page or, in a large one, to the next 4 KiB, the caller knows.
     pub(crate) fn link(&mut self, ram: &Ram, id: u32, was_kept: bool) {
         let mut ids = vec![id];
         if was_kept {

@@ -3,6 +3,8 @@
 //! MSRs are the interrupt controller's (passed on through the I/O seam), the paravirtual clock's, the processor's own,
 //! or of a list that holds what was written and means nothing here. Any other raises #GP.
 
+use std::sync::atomic::{Ordering, fence};
+
 use iced_x86::{Instruction, Mnemonic};
 use lodge_engine_api::ClockSample;
 use lodge_x86::bits::{cr0, efer};
@@ -281,9 +283,12 @@ impl Cpu {
     fn write_clock(&mut self, gpa: u64, data: &[u8]) {
         for (n, &byte) in data.iter().enumerate() {
             let at = gpa.wrapping_add(n as u64);
-            let context = self.context();
-            context.shared.note_write(at, 1);
-            context.shared.ram.write(at, &[byte]);
+            let shared = &self.context().shared;
+            if shared.ram.write(at, &[byte]) {
+                // As in `Cpu::write_physical`.
+                fence(Ordering::SeqCst);
+                shared.note_write(at, 1);
+            }
         }
     }
 }

@@ -398,9 +398,9 @@ impl Code {
     }
 
     /// Makes the block at `gpa`. `page_offset` is its offset in the page it lies in; `second` is where the next page
-    /// is, if it has been asked for. The pages must be watched from now on: the caller takes write permission for
-    /// them out of all TLBs before, and this watches the chunks before it reads them. `afar`: it is entered by branches
-    /// from elsewhere.
+    /// is, if it has been asked for. The chunks are watched before they are read: the caller looks afterwards whether
+    /// anyone may be writing to the pages, or has seen to it before that none is. `afar`: it is entered by branches from
+    /// elsewhere.
     pub fn translate(
         &mut self,
         ram: &Ram,

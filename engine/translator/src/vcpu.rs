@@ -386,6 +386,8 @@ impl TranslatorVcpu {
                 pages().for_each(|page| self.protect(page));
             }
             let result = {
+                // Marks of writers stay as they are as long as this is held: only who has stopped all takes them away.
+                let _calm = world.is_none().then(|| shared.world.read());
                 let mut code = shared.code.lock();
                 match code.find(gpa, mode) {
                     Some(found) if found.second.is_none() => Ok(found),

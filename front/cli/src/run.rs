@@ -22,10 +22,10 @@ use crate::{firmware, report};
 use crate::terminal::{self, Raw};
 use crate::translations;
 
-/// Most bytes of generated code that an engine may keep: a quarter of the guest's memory beyond [`SMALL`], within these
-/// bounds. Compiling a kernel fills 190 MiB, and takes 1.6 times as long with 128 MiB.
+/// Most bytes of generated code that an engine may keep: an eighth of the guest's memory, or a quarter of what it has beyond
+/// [`SMALL`], within these bounds. Compiling a kernel fills 190 MiB, and takes 1.6 times as long with 128 MiB.
 const CODE_CACHE: RangeInclusive<u64> = 32 << 20..=512 << 20;
-/// Memory of a guest that gets the least.
+/// Memory of a guest that is small.
 const SMALL: u64 = 256 << 20;
 /// The kernel's command line where none is given: a console on the serial port.
 const DEFAULT_COMMAND_LINE: &str = "console=ttyS0";
@@ -118,7 +118,7 @@ pub fn run(args: &RunArgs) -> Result<u8, RunError> {
         debug_exit: args.debug_exit,
         on_reboot: if args.no_reboot { OnReboot::End } else { OnReboot::Restart },
         timeout: args.timeout,
-        code_cache: (args.memory.saturating_sub(SMALL) / 4).clamp(*CODE_CACHE.start(), *CODE_CACHE.end()) as usize,
+        code_cache: code_cache(args.memory),
         mirroring: if lodge_arena::inside() { plan.mirroring } else { Mirroring::Never },
         kept_code,
     };
@@ -157,6 +157,12 @@ pub fn run(args: &RunArgs) -> Result<u8, RunError> {
         report::write(file, &ended, status).map_err(|source| output("report", path, source))?;
     }
     Ok(status)
+}
+
+/// Most bytes of generated code for a guest with so much memory.
+fn code_cache(memory: u64) -> usize {
+    let wanted = (memory / 8).max(memory.saturating_sub(SMALL) / 4);
+    wanted.clamp(*CODE_CACHE.start(), *CODE_CACHE.end()) as usize
 }
 
 /// What to do about a file that cannot be made.

@@ -48,6 +48,19 @@ fn moves() -> Vec<Case> {
             .gives(Rsi, DATA + 3 + 8008)
             .gives(Rdi, DATA + 0x4001 + 8008)
             .leaves(DATA + 0x4001, &[pattern(8008), vec![0]].concat()),
+        // The first element lies in two pages that are not side by side in memory.
+        Case::long("strings/movsq_from_two_pages", |a| emit!(a; rep().movsq()))
+            .map(PLAY, RAM, P | RW)
+            .map(EDGE, RAM + 2 * PAGE, P | RW)
+            .with(Rsi, EDGE - 4)
+            .with(Rdi, RAM + 4 * PAGE)
+            .with(Rcx, 100)
+            .poke(RAM + PAGE - 4, &pattern(800)[..4])
+            .poke(RAM + 2 * PAGE, &pattern(800)[4..])
+            .gives(Rcx, 0)
+            .gives(Rsi, EDGE + 796)
+            .gives(Rdi, RAM + 4 * PAGE + 800)
+            .leaves(RAM + 4 * PAGE, &[pattern(800), vec![0; 8]].concat()),
         down(Case::long("strings/movsd_down", |a| emit!(a; rep().movsd())))
             .with(Rsi, DATA + 0x1ffc)
             .with(Rdi, DATA + 0x5ffe)

@@ -136,6 +136,8 @@ pub struct Emitter<'a> {
     aligned: bool,
     /// The instruction reaches only parts of its memory operand.
     masked: bool,
+    /// The operand that is being probed is only read, by this instruction alone.
+    once: bool,
     /// The instruction reports x87 exceptions that are pending.
     waits: bool,
 }
@@ -200,6 +202,7 @@ impl<'a> Emitter<'a> {
             probes: false,
             aligned: false,
             masked: false,
+            once: false,
             waits: false,
         };
         let live = liveness(instructions);

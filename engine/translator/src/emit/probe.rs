@@ -94,6 +94,8 @@ pub mod argument {
     pub const WAITS: u32 = 1 << 21;
     /// Only try: never a fault, nor a way around; R11 becomes 0 where the access cannot be made as it is.
     pub const TRY: u32 = 1 << 22;
+    /// The address is used by one instruction, once: that of a copy will do.
+    pub const ONCE: u32 = 1 << 23;
     /// Where the number of the tag in a TLB entry is that the access has to match.
     pub const CONTEXT_SHIFT: u32 = 24;
     /// Where the segment's number is.
@@ -193,6 +195,7 @@ impl Emitter<'_> {
             | if self.aligned { argument::ALIGNED } else { 0 }
             | if self.masked { argument::MASKED } else { 0 }
             | if self.waits { argument::WAITS } else { 0 }
+            | if self.once { argument::ONCE } else { 0 }
             | if self.is_open(ea.segment) { 0 } else { argument::OFFSET }
             | u32::from(ea.segment) << argument::SEGMENT_SHIFT
             | (tag_offset(self.mode.tlb_context(), write) as u32 / 8) << argument::CONTEXT_SHIFT

@@ -113,7 +113,9 @@ impl Emitter<'_> {
                 Place::Host(offset)
             }
             _ => {
+                self.once = !write;
                 self.probe_as(ea, size, write, read);
+                self.once = false;
                 Place::Host(0)
             }
         }
