@@ -90,7 +90,7 @@ mod code {
 
 /// Begins a command of ATA: what there is to do, nothing more, or the error register.
 pub(super) fn command(channel: &mut Channel, command: u8) -> Result<Option<Work>, u8> {
-    use command as c;
+    use super::registers::command as c;
     match command {
         c::PACKET => {
             let registers = &mut channel.registers;
