@@ -338,7 +338,8 @@ impl Channel {
     /// The guest has read what was offered.
     fn block_read(&self, state: &mut State) {
         if state.end < state.data.len() {
-            return state.next_block();
+            state.next_block();
+            return self.drive_line(state);
         }
         match &state.work {
             Some(Work::Give(Source::Medium(_, left), _)) if *left > 0 => self.proceed(state),
