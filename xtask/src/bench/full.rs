@@ -240,7 +240,7 @@ pub const WORKS: &[Work] = &[
         19,
         "shootdown-one",
         Class::Smp,
-        "the same on one processor",
+        "stress-ng tlb-shootdown on one, 1000",
         "",
         "stress-ng -q --tlb-shootdown 2 --tlb-shootdown-ops 1000",
     ),
@@ -253,7 +253,7 @@ pub const WORKS: &[Work] = &[
         LOCKING,
     )
     .on_two(),
-    Work::script(19, "kbuild-one", Class::Smp, "the same on one processor", "tar -xf /bench/build.tar", LOCKING),
+    Work::script(19, "kbuild-one", Class::Smp, "make -j2 on one, four objects of Linux 6.1", "tar -xf /bench/build.tar", LOCKING),
     Work::script(
         20,
         "ftrace",
