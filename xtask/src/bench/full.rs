@@ -24,6 +24,9 @@ macro_rules! fio {
     };
 }
 
+/// Takes mappings away that two processes use.
+const SHOOTDOWN: &str = "stress-ng -q --tlb-shootdown 2 --tlb-shootdown-ops 1000";
+
 /// Compiles a part of the kernel, two files at a time.
 const LOCKING: &str = "cd build\nrm -f kernel/locking/*.o\n\
     make -s -j2 ARCH=i386 kernel/locking/mutex.o kernel/locking/semaphore.o kernel/locking/rwsem.o kernel/locking/percpu-rwsem.o\n\
@@ -232,7 +235,7 @@ pub const WORKS: &[Work] = &[
         Class::Smp,
         "stress-ng tlb-shootdown on 2, 1000",
         "",
-        "stress-ng -q --tlb-shootdown 2 --tlb-shootdown-ops 1000",
+        SHOOTDOWN,
     )
     .on_two()
     .quick(),
@@ -242,7 +245,7 @@ pub const WORKS: &[Work] = &[
         Class::Smp,
         "stress-ng tlb-shootdown on one, 1000",
         "",
-        "stress-ng -q --tlb-shootdown 2 --tlb-shootdown-ops 1000",
+        SHOOTDOWN,
     ),
     Work::script(
         19,
