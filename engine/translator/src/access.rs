@@ -364,7 +364,8 @@ fn direct(cpu: &mut Cpu, what: u64, address: u64) -> Result<Option<*mut u8>, Exc
             return Ok(None);
         };
         if first.wrapping_add(room) != second {
-            return Ok(if request.once { cpu.gather(&request, &pieces) } else { None });
+            // An instruction that reads them once can do with a copy.
+            return Ok(request.once.then(|| cpu.fill_bounce(&request, &pieces)));
         }
         if request.write {
             if !(context.shared.ram.takes_writes(head) && context.shared.ram.takes_writes(tail)) {
@@ -407,13 +408,16 @@ fn direct(cpu: &mut Cpu, what: u64, address: u64) -> Result<Option<*mut u8>, Exc
 }
 
 impl Cpu {
-    /// Where an instruction finds what it reads of two pages of RAM: a copy, at the same offset in 64 bytes.
-    fn gather(&mut self, request: &Request, pieces: &[Option<Piece>; 2]) -> Option<*mut u8> {
+    /// Where in the bounce buffer an access is made, with what it reads: at the same offset in 64 bytes as the guest's, for
+    /// what checks alignment.
+    fn fill_bounce(&mut self, request: &Request, pieces: &[Option<Piece>; 2]) -> *mut u8 {
         let start = (request.linear % 64) as usize;
-        let mut buffer = self.bounce;
-        self.read_pieces(pieces, buffer.0.get_mut(start..start + request.size)?);
-        self.bounce = buffer;
-        Some((&raw mut self.bounce).cast::<u8>().wrapping_add(start))
+        if request.read {
+            let mut buffer = self.bounce;
+            self.read_pieces(pieces, &mut buffer.0[start..start + request.size]);
+            self.bounce = buffer;
+        }
+        (&raw mut self.bounce).cast::<u8>().wrapping_add(start)
     }
 }
 
@@ -432,15 +436,8 @@ pub extern "sysv64" fn bounce_begin(cpu: &mut Cpu, what: u64, address: u64) -> u
     match begun {
         Err(exception) => cpu.leave(After::Raise(exception)),
         Ok((request, pieces)) => {
-            // The buffer has its data at the same offset in 64 bytes as the guest, for what checks alignment.
-            let start = (request.linear % 64) as usize;
-            if request.read {
-                let mut buffer = cpu.bounce;
-                cpu.read_pieces(&pieces, &mut buffer.0[start..start + request.size]);
-                cpu.bounce = buffer;
-            }
+            cpu.host_address = cpu.fill_bounce(&request, &pieces) as u64;
             cpu.context().bounced = Bounced { pieces };
-            cpu.host_address = (&raw const cpu.bounce).addr() as u64 + start as u64;
             0
         }
     }

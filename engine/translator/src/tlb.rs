@@ -546,6 +546,11 @@ impl Regions {
         for (place, slot) in record.log.iter_mut().zip(log) {
             *place = slot;
         }
+        self.flush_fetches(n, doomed);
+    }
+
+    /// The same for the fetch TLB alone.
+    fn flush_fetches(&mut self, n: usize, doomed: impl Fn(u64, bool) -> bool) {
         for entry in self.meta[n].fetch.iter_mut() {
             if entry.is_some_and(|e| doomed(e.page << 12, e.translation.global)) {
                 *entry = None;
@@ -556,22 +561,16 @@ impl Regions {
     /// Drops the entries of region `n` for the aligned area of `1 << shift` bytes around `linear`; of those that are not
     /// `own`, global ones.
     fn flush_area(&mut self, n: usize, linear: u64, shift: u32, own: bool) {
-        let first = linear >> shift << shift;
+        let doomed = |page: u64, global: bool| page >> shift == linear >> shift && (own || global);
+        let first = (linear >> shift << shift >> 12) as usize;
         let pages = (1usize << (shift - 12)).min(TLB_ENTRIES);
-        for slot in (0..pages).map(|place| ((first >> 12) as usize + place) % TLB_ENTRIES) {
+        for slot in (first..first + pages).map(|page| page % TLB_ENTRIES) {
             let entry = self.entry(n, slot);
-            let held = entry.host != 0 && entry.page >> shift == linear >> shift;
-            if held && (own || entry.page & GLOBAL != 0) {
+            if entry.host != 0 && doomed(entry.page, entry.page & GLOBAL != 0) {
                 self.clear_entry(n, slot);
             }
         }
-        for entry in self.meta[n].fetch.iter_mut() {
-            let held =
-                entry.is_some_and(|e| e.page >> (shift - 12) == linear >> shift && (own || e.translation.global));
-            if held {
-                *entry = None;
-            }
-        }
+        self.flush_fetches(n, doomed);
     }
 
     /// Drops everything, in all regions (CR0.PG, CR4.PGE and the like have changed).

@@ -604,7 +604,7 @@ impl TranslatorVcpu {
         if self.rested.as_ref().is_some_and(|rested| now - rested.at < EVERY) {
             return;
         }
-        let before = self.rested.take().map_or(Rested { at: now, clock: 0, translations: 0 }, |rested| rested);
+        let before = self.rested.take().unwrap_or(Rested { at: now, clock: 0, translations: 0 });
         let translations = self.shared.code.lock().counts.translations;
         if translations != before.translations {
             // SAFETY: the allocator takes its own locks, and this thread is not in it.

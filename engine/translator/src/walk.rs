@@ -255,6 +255,7 @@ fn fill(asm: &mut Asm, give_up: Label) {
     asm.jcc(cond::NE, noted);
     asm.lock_or8_mem_imm(at(RDX, 0), WRITABLE);
     asm.bind(noted);
+    // Once more: it may have come to be watched before that was noted.
     asm.test8_mem_imm(at(RDX, 0), REFUSING);
     asm.jcc(cond::E, admitted);
     asm.mov_imm32(RAX, 0);

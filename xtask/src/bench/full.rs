@@ -24,6 +24,9 @@ macro_rules! fio {
     };
 }
 
+/// Takes mappings away that two processes use.
+const SHOOTDOWN: &str = "stress-ng -q --tlb-shootdown 2 --tlb-shootdown-ops 1000";
+
 /// Compiles a part of the kernel, two files at a time.
 const LOCKING: &str = "cd build\nrm -f kernel/locking/*.o\n\
     make -s -j2 ARCH=i386 kernel/locking/mutex.o kernel/locking/semaphore.o kernel/locking/rwsem.o kernel/locking/percpu-rwsem.o\n\
@@ -232,7 +235,7 @@ pub const WORKS: &[Work] = &[
         Class::Smp,
         "stress-ng tlb-shootdown on 2, 1000",
         "",
-        "stress-ng -q --tlb-shootdown 2 --tlb-shootdown-ops 1000",
+        SHOOTDOWN,
     )
     .on_two()
     .quick(),
@@ -240,9 +243,9 @@ pub const WORKS: &[Work] = &[
         19,
         "shootdown-one",
         Class::Smp,
-        "the same on one processor",
+        "stress-ng tlb-shootdown on one, 1000",
         "",
-        "stress-ng -q --tlb-shootdown 2 --tlb-shootdown-ops 1000",
+        SHOOTDOWN,
     ),
     Work::script(
         19,
@@ -253,7 +256,7 @@ pub const WORKS: &[Work] = &[
         LOCKING,
     )
     .on_two(),
-    Work::script(19, "kbuild-one", Class::Smp, "the same on one processor", "tar -xf /bench/build.tar", LOCKING),
+    Work::script(19, "kbuild-one", Class::Smp, "make -j2 on one, four objects of Linux 6.1", "tar -xf /bench/build.tar", LOCKING),
     Work::script(
         20,
         "ftrace",

@@ -1,6 +1,5 @@
 //! Several processors: start-up, memory between them, translations that one changes under another.
 
-use iced_x86::IcedError;
 use iced_x86::code_asm::*;
 use lodge_engine_api::Event;
 use lodge_x86::Gpr::*;
@@ -8,11 +7,12 @@ use lodge_x86::Gpr::*;
 use crate::case::Case;
 use crate::layout::{CODE, DATA, port};
 
+/// Where a start-up IPI with vector 0x0a begins.
+const SECOND: u64 = 0xa000;
+
 /// All cases on this subject.
 pub fn cases() -> Vec<Case> {
     let start = |case: Case| case.processors(2).event_for(1, Event::Init).event_for(1, Event::StartUp(0xa));
-    // Where a start-up IPI with vector 0x0a begins.
-    const SECOND: u64 = 0xa000;
     vec![
         start(Case::long("smp/start_up", |a| {
             let mut wait = a.create_label();
@@ -93,30 +93,20 @@ fn one_writes_what_the_other_runs(start: impl Fn(Case) -> Case) -> Case {
             xor(ebx, ebx); cmp(word_ptr(DATA + 2), cx); setne(bl); add(esi, ebx);
             inc(ecx); cmp(ecx, ROUNDS); jbe(round))
     });
-    let other = assemble(16, |a| {
-        let (mut round, mut wait) = (a.create_label(), a.create_label());
-        emit!(a; mov(ax, 0x2000u32); mov(ds, ax); mov(ss, ax); mov(sp, 0x800u32); xor(cx, cx);
-            set_label(&mut round); inc(cx); set_label(&mut wait); pause(); cmp(word_ptr(0), cx); jne(wait);
-            mov(di, cx); and(di, FUNCTIONS as i32 - 1); shl(di, 6); add(di, 0x1000); call(di);
-            mov(word_ptr(2), bx); mov(word_ptr(4), cx); cmp(cx, ROUNDS as i32); jb(round); hlt())
-    });
     // mov bx, 0; ret
     let functions =
         (0..FUNCTIONS).fold(start(case), |case, n| case.poke(u64::from(PAGE + n * 64), &[0xbb, 0, 0, 0xc3]));
     functions
-        .poke(0xa000, &other)
+        .chunk(SECOND, 0, 16, |a| {
+            let (mut round, mut wait) = (a.create_label(), a.create_label());
+            emit!(a; mov(ax, 0x2000u32); mov(ds, ax); mov(ss, ax); mov(sp, 0x800u32); xor(cx, cx);
+                set_label(&mut round); inc(cx); set_label(&mut wait); pause(); cmp(word_ptr(0), cx); jne(wait);
+                mov(di, cx); and(di, FUNCTIONS as i32 - 1); shl(di, 6); add(di, 0x1000); call(di);
+                mov(word_ptr(2), bx); mov(word_ptr(4), cx); cmp(cx, ROUNDS as i32); jb(round); hlt())
+        })
         .gives(Rax, 1)
         .gives(Rbx, 0)
         .gives(Rcx, u64::from(ROUNDS) + 1)
         .gives(Rdi, u64::from((ROUNDS % FUNCTIONS) * 64))
         .gives(Rsi, 0)
-}
-
-/// The bytes of real-mode code that begins a segment.
-fn assemble(bits: u32, code: impl Fn(&mut CodeAssembler) -> Result<(), IcedError>) -> Vec<u8> {
-    let assembled = CodeAssembler::new(bits).and_then(|mut a| {
-        code(&mut a)?;
-        a.assemble(0)
-    });
-    assembled.expect("the code of a case assembles")
 }

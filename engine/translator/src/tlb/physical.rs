@@ -24,9 +24,9 @@ use crate::cpu::{JUMP_OFFSET, KNOWN_OFFSET, off};
 use crate::mode::Mode;
 use crate::stubs::jump_slot;
 
-/// Linear pages that are known at a time.
-const FETCHES: usize = 1 << FETCHES_LOG;
+/// Linear pages that are known at a time, of each kind of code: two to the power of this.
 const FETCHES_LOG: u32 = 12;
+const FETCHES: usize = 1 << FETCHES_LOG;
 /// Linear pages that the log of filled slots tells apart.
 const FILLED: usize = 256;
 /// Slots of the jump cache that emitted code fills between two flushes.
