@@ -1,12 +1,13 @@
 //! Building a machine: memory, time, buses, devices from one table, the kernel, and the engine's partition.
 
+use std::ops::RangeInclusive;
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
 use lodge_backend::{CharStream, Disk, Receiver, Tray};
 use lodge_boot::layout::DEVICE_HOLE;
-use lodge_bus::{Device, HostClock, MemoryControl, MmioBus, PauseDevice, PortBus, SystemControl, Timers};
+use lodge_bus::{Device, HostClock, MemoryControl, MmioBus, PauseDevice, PciAddress, PortBus, Timers};
 use lodge_chipset::Items;
 use lodge_engine_api::{Engine, GuestMemory, Partition, PartitionSpec, Statistics};
 use lodge_irq::Controllers;
@@ -14,6 +15,7 @@ use lodge_pci::{PciHost, PciWindow, Router};
 use lodge_x86::CpuState;
 use lodge_x86::cpuid::{Missing, Profile, SIGNATURE, Shape};
 
+use crate::boot_order::Bootable;
 use crate::clock::TimeSource;
 use crate::devices::DEVICES;
 use crate::driver::{Control, Message};
@@ -22,7 +24,7 @@ use crate::inputs::{Bells, World};
 use crate::memory::MemoryMap;
 use crate::processors::Processors;
 use crate::tsc::Measurement;
-use crate::{Boot, Config, VmError, ram};
+use crate::{Boot, Config, VmError, ram, slots};
 
 /// What the local APIC's timer divides, in Hz.
 const APIC_HZ: u64 = 1_000_000_000;
@@ -60,6 +62,7 @@ pub struct Backends {
     disks: Vec<Attached>,
     cds: Vec<Arc<Tray>>,
     console: Option<Arc<dyn CharStream>>,
+    firmware_log: Option<Arc<dyn CharStream>>,
     first_output: Arc<OnceLock<Instant>>,
 }
 
@@ -67,7 +70,8 @@ impl Backends {
     /// Serial ports and disks, in order.
     pub fn new(serials: Vec<Arc<dyn CharStream>>, disks: Vec<Attached>) -> Self {
         let first_output = Arc::new(OnceLock::new());
-        let mut backends = Self { serials: Vec::new(), disks, cds: Vec::new(), console: None, first_output };
+        let mut backends =
+            Self { serials: Vec::new(), disks, cds: Vec::new(), console: None, firmware_log: None, first_output };
         backends.serials = serials.into_iter().map(|stream| backends.watched(stream)).collect();
         backends
     }
@@ -77,6 +81,18 @@ impl Backends {
     pub fn with_console(mut self, stream: Arc<dyn CharStream>) -> Self {
         self.console = Some(self.watched(stream));
         self
+    }
+
+    /// With a stream that gets what firmware logs.
+    #[must_use]
+    pub fn with_firmware_log(mut self, stream: Arc<dyn CharStream>) -> Self {
+        self.firmware_log = Some(stream);
+        self
+    }
+
+    /// Where what firmware logs goes, if anywhere.
+    pub(crate) fn firmware_log(&self) -> Option<&Arc<dyn CharStream>> {
+        self.firmware_log.as_ref()
     }
 
     /// With CD drives.
@@ -118,7 +134,7 @@ impl Backends {
     /// Lets what the guest wrote reach the host, for at most so long.
     pub(crate) fn flush(&self, at_most: Duration) {
         let until = Instant::now() + at_most;
-        for stream in self.serials.iter().chain(&self.console) {
+        for stream in self.serials.iter().chain(&self.console).chain(&self.firmware_log) {
             stream.flush(until.saturating_duration_since(Instant::now()));
         }
     }
@@ -165,13 +181,24 @@ pub(crate) struct Board<'a> {
     pub(crate) interrupts: Arc<Controllers>,
     pub(crate) pci: Arc<PciHost>,
     pub(crate) router: Arc<Router>,
-    pub(crate) control: Arc<dyn SystemControl>,
+    pub(crate) control: Arc<Control>,
     pub(crate) devices: Vec<Arc<dyn Device>>,
+    /// What firmware can boot from.
+    pub(crate) bootable: Vec<Bootable>,
 }
 
 impl Board<'_> {
-    /// Puts a device on the buses.
+    /// Puts a device on the buses, behind PCI where it wants to be.
     pub(crate) fn attach(&mut self, device: Arc<dyn Device>) -> Result<(), VmError> {
+        self.attach_among(device, slots::OTHERS).map(drop)
+    }
+
+    /// Puts a device on the buses, behind PCI at one of these device numbers if it does not mind. Its place there.
+    pub(crate) fn attach_among(
+        &mut self,
+        device: Arc<dyn Device>,
+        slots: RangeInclusive<u8>,
+    ) -> Result<Option<PciAddress>, VmError> {
         let refused =
             |error: lodge_bus::MapError| VmError::Device { device: device.name().to_owned(), cause: error.to_string() };
         if let Some(port) = device.clone().port() {
@@ -180,11 +207,10 @@ impl Board<'_> {
         if let Some(mmio) = device.clone().mmio() {
             self.mmio.attach(&mmio).map_err(refused)?;
         }
-        if let Some(pci) = device.clone().pci() {
-            self.pci.add(pci).map_err(|error| fault(device.name(), error))?;
-        }
+        let placed = device.clone().pci().map(|pci| self.pci.add_among(pci, slots));
+        let place = placed.transpose().map_err(|error| fault(device.name(), error))?;
         self.devices.push(device);
-        Ok(())
+        Ok(place)
     }
 
     /// Gives PCI functions their addresses, as firmware would.
@@ -250,8 +276,9 @@ impl Machine {
             router: Router::new(interrupts.clone()),
             interrupts,
             timers,
-            control,
+            control: control.clone(),
             devices: Vec::new(),
+            bootable: Vec::new(),
         };
         for make in DEVICES {
             make(&mut board)?;
@@ -283,7 +310,7 @@ impl Machine {
             clock: clock.clone(),
             time: time.clone(),
         };
-        let processors = Processors::start(&partition, &world, &bells, &start.state, messages, incarnation)?;
+        let processors = Processors::start(&partition, &world, &bells, &start.state, &control)?;
         tracing::info!(protocol = start.protocol, tsc_hz, vcpus = config.vcpus, "machine built");
         Ok(Self { processors: Some(processors), partition, clock, time, timers: board.timers, devices: board.devices })
     }
@@ -374,7 +401,7 @@ impl Start {
                 let image = Image::read(&named.image)?;
                 let memory = ram::create(config.memory, image.size())?;
                 image.place(&memory, map)?;
-                let items = firmware::items(config.memory, config.vcpus, serials, profile);
+                let items = firmware::items(config.memory, config.vcpus, serials, profile, named);
                 let state = CpuState::reset(SIGNATURE);
                 Ok(Self { memory, state, protocol: "firmware", items: Some(items) })
             }

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use lodge_engine_api::{KeptCode, Mirroring};
 
+use crate::BootOrder;
+
 /// What a machine shall be. Everything is checked before it gets here, but for what only building can tell.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -37,6 +39,16 @@ pub enum Boot {
     Firmware(Firmware),
 }
 
+impl Boot {
+    /// The firmware, if there is any.
+    pub fn firmware(&self) -> Option<&Firmware> {
+        match self {
+            Self::Kernel(_) => None,
+            Self::Firmware(firmware) => Some(firmware),
+        }
+    }
+}
+
 /// A kernel that is entered directly.
 #[derive(Clone, Debug)]
 pub struct Kernel {
@@ -53,6 +65,10 @@ pub struct Kernel {
 pub struct Firmware {
     /// The file of its image, which ends where physical addresses of 32 bits do.
     pub image: PathBuf,
+    /// What it tries to boot from.
+    pub order: BootOrder,
+    /// Text that firmware and boot loaders show goes to the first serial port, too, and what is typed there comes from it.
+    pub serial_console: bool,
 }
 
 /// What a reset by the guest does.

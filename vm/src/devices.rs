@@ -2,19 +2,21 @@
 //!
 //! To add a device, write its maker and add its line to [`DEVICES`].
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use lodge_backend::HostEntropy;
-use lodge_bus::{IrqLine, IrqSink, PortDevice};
+use lodge_bus::{IrqLine, IrqSink, PciAddress, PortDevice};
 use lodge_chipset::{
-    Board as Ports, CmosConfig, Dma, FwCfg, Hpet, HpetWiring, I8042, Pit, Pm, Rtc, Uart, UartConfig,
+    Board as Ports, BoardConfig, CmosConfig, Dma, FwCfg, Hpet, HpetWiring, I8042, Pit, Pm, Rtc, Uart, UartConfig,
 };
 use lodge_pci::{Bridge, Router};
 use lodge_storage::{Drive, Ide, IdeWiring};
 use lodge_virtio::{Block, BlockConfig, Console, Rng, VirtioDevice, VirtioPci, VirtioWiring};
 
-use crate::VmError;
 use crate::assembly::{Board, Bus};
+use crate::boot_order::{self, BootDevice, Bootable};
+use crate::{VmError, slots};
 
 /// Makes a device, or several that belong together, and attaches them.
 pub(crate) type Maker = fn(&mut Board<'_>) -> Result<(), VmError>;
@@ -28,13 +30,14 @@ pub(crate) const DEVICES: &[Maker] = &[
     power_management,
     small_ports,
     dma,
-    firmware_configuration,
     keyboard,
     serial_ports,
     ide,
     disks,
     console,
     entropy,
+    // Comes last: it says what can be booted.
+    firmware_configuration,
 ];
 
 /// Base port and ISA interrupt of the four serial ports.
@@ -66,6 +69,9 @@ fn timers(board: &mut Board<'_>) -> Result<(), VmError> {
     let (below, above) = crate::ram::sizes(board.config.memory);
     let cmos = CmosConfig { memory_below_4g: below, memory_above_4g: above, vcpus: board.config.vcpus };
     let rtc = Rtc::new(cmos, &board.timers, board.irq(8));
+    if board.items.is_some() {
+        board.control.connect(rtc.clone(), board.interrupts.clone());
+    }
     let replace = {
         let (pit, rtc) = (pit.clone(), rtc.clone());
         Box::new(move |replaced| {
@@ -90,7 +96,8 @@ fn power_management(board: &mut Board<'_>) -> Result<(), VmError> {
 }
 
 fn small_ports(board: &mut Board<'_>) -> Result<(), VmError> {
-    board.attach(Ports::new(board.config.debug_exit, board.control.clone()))
+    let config = BoardConfig { debug_exit: board.config.debug_exit, log: board.backends.firmware_log().cloned() };
+    board.attach(Ports::new(config, board.control.clone()))
 }
 
 fn dma(board: &mut Board<'_>) -> Result<(), VmError> {
@@ -98,10 +105,9 @@ fn dma(board: &mut Board<'_>) -> Result<(), VmError> {
 }
 
 fn firmware_configuration(board: &mut Board<'_>) -> Result<(), VmError> {
-    match board.items.take() {
-        Some(items) => board.attach(FwCfg::new(items, board.memory.clone())),
-        None => Ok(()),
-    }
+    let Some((mut items, firmware)) = board.items.take().zip(board.config.boot.firmware()) else { return Ok(()) };
+    items.file(boot_order::FILE, boot_order::list(&firmware.order, &board.bootable));
+    board.attach(FwCfg::new(items, board.memory.clone()))
 }
 
 fn keyboard(board: &mut Board<'_>) -> Result<(), VmError> {
@@ -118,7 +124,11 @@ fn serial_ports(board: &mut Board<'_>) -> Result<(), VmError> {
 
 impl Board<'_> {
     /// Puts a virtio device behind PCI.
-    fn attach_virtio(&mut self, device: Arc<dyn VirtioDevice>) -> Result<(), VmError> {
+    fn attach_virtio(
+        &mut self,
+        device: Arc<dyn VirtioDevice>,
+        slots: RangeInclusive<u8>,
+    ) -> Result<Option<PciAddress>, VmError> {
         let wiring = VirtioWiring {
             memory: self.memory.clone(),
             mmio: self.mmio.clone(),
@@ -127,7 +137,7 @@ impl Board<'_> {
         };
         let function =
             VirtioPci::new(device, wiring).map_err(|source| VmError::Host { what: "thread for a device", source })?;
-        self.attach(function)
+        self.attach_among(function, slots)
     }
 }
 
@@ -135,7 +145,8 @@ fn disks(board: &mut Board<'_>) -> Result<(), VmError> {
     for (index, disk) in board.backends.disks(Bus::Virtio) {
         let name = format!("disk{index}");
         let config = BlockConfig { serial: name.clone(), name, queues: 1 };
-        board.attach_virtio(Block::new(config, disk.clone()))?;
+        let place = board.attach_virtio(Block::new(config, disk.clone()), slots::DISKS)?;
+        board.bootable.extend(place.map(|at| Bootable::behind(BootDevice::Disk, index, at, "scsi", "/disk@0,0")));
     }
     Ok(())
 }
@@ -145,13 +156,19 @@ fn ide(board: &mut Board<'_>) -> Result<(), VmError> {
     const DISKS: [usize; 4] = [0, 1, 3, 2];
     const CDS: [usize; 4] = [2, 3, 1, 0];
     let mut drives = [const { None }; 4];
-    let disks = board.backends.disks(Bus::Ide).map(|(_, disk)| (DISKS, Drive::Disk(disk.clone())));
-    let cds = board.backends.cds().iter().map(|tray| (CDS, Drive::Cd(tray.clone())));
-    for (places, drive) in disks.chain(cds) {
+    let disks = board
+        .backends
+        .disks(Bus::Ide)
+        .map(|(number, disk)| (DISKS, BootDevice::Disk, number, Drive::Disk(disk.clone())));
+    let cds = board.backends.cds().iter().enumerate();
+    let cds = cds.map(|(number, tray)| (CDS, BootDevice::Cdrom, number, Drive::Cd(tray.clone())));
+    let mut bootable = Vec::new();
+    for (places, kind, number, drive) in disks.chain(cds) {
         let Some(place) = places.into_iter().find(|place| drives[*place].is_none()) else {
             return Err(VmError::TooManyDrives);
         };
         drives[place] = Some(drive);
+        bootable.push((kind, number, format!("/drive@{:x}/disk@{:x}", place / 2, place % 2)));
     }
     let wiring = IdeWiring {
         ports: board.ports.clone(),
@@ -159,17 +176,21 @@ fn ide(board: &mut Board<'_>) -> Result<(), VmError> {
         interrupts: [board.irq(14), board.irq(15)],
     };
     let function = Ide::new(drives, wiring).map_err(|source| VmError::Host { what: "thread for a device", source })?;
-    board.attach(function)
+    if let Some(at) = board.attach_among(function, slots::STORAGE)? {
+        let of = |(kind, number, rest): (_, _, String)| Bootable::behind(kind, number, at, "ide", &rest);
+        board.bootable.extend(bootable.into_iter().map(of));
+    }
+    Ok(())
 }
 
 fn console(board: &mut Board<'_>) -> Result<(), VmError> {
     match board.backends.console().cloned() {
-        Some(stream) => board.attach_virtio(Console::new("console0", stream)),
+        Some(stream) => board.attach_virtio(Console::new("console0", stream), slots::VIRTIO).map(drop),
         None => Ok(()),
     }
 }
 
 fn entropy(board: &mut Board<'_>) -> Result<(), VmError> {
     let device = Rng::new("rng", Arc::new(HostEntropy), &board.timers);
-    board.attach_virtio(device)
+    board.attach_virtio(device, slots::VIRTIO).map(drop)
 }

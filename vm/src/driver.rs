@@ -12,14 +12,16 @@
 //! A reset builds the machine anew from its configuration, with fresh memory, as power-cycling does; what stands
 //! behind the devices on the host stays. Messages of an earlier incarnation are told by its number and dropped.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use lodge_bus::SystemControl;
+use lodge_chipset::Rtc;
 use lodge_engine_api::{CrashReport, Engine, Statistics};
+use lodge_irq::Controllers;
 
 use crate::assembly::{Backends, Machine};
 use crate::report::peak_memory;
@@ -282,12 +284,28 @@ impl Driver {
     }
 }
 
+/// Why a processor cannot go on.
+pub(crate) enum Failure {
+    /// A triple fault.
+    Crash(Box<CrashReport>),
+    /// A part of lodge failed.
+    Lodge(VmError),
+}
+
 /// How devices act on the machine: they post, and the driver acts.
 pub(crate) struct Control {
     messages: Sender<Message>,
     incarnation: u64,
     /// A guest that writes in a loop shall not fill the queue.
     posted: AtomicU64,
+    restart: OnceLock<Restart>,
+}
+
+/// What decides whether processors that are reset go on where the guest wants them to, or the machine starts anew:
+/// firmware goes by the shutdown status in CMOS memory.
+struct Restart {
+    rtc: Arc<Rtc>,
+    interrupts: Arc<Controllers>,
 }
 
 /// How long the host may take to swallow what the guest wrote last.
@@ -298,7 +316,32 @@ const POSTS: u64 = 16;
 
 impl Control {
     pub(crate) fn new(messages: Sender<Message>, incarnation: u64) -> Arc<Self> {
-        Arc::new(Self { messages, incarnation, posted: AtomicU64::new(0) })
+        Arc::new(Self { messages, incarnation, posted: AtomicU64::new(0), restart: OnceLock::new() })
+    }
+
+    /// From now on firmware decides what a reset of the processors means.
+    pub(crate) fn connect(&self, rtc: Arc<Rtc>, interrupts: Arc<Controllers>) {
+        // There is one clock per machine.
+        let _ = self.restart.set(Restart { rtc, interrupts });
+    }
+
+    /// Resets the processors if the guest said before where they shall go on. Whether it did.
+    pub(crate) fn go_on_after_reset(&self) -> bool {
+        let restart = self.restart.get().filter(|restart| restart.rtc.shutdown_status() != 0);
+        if let Some(restart) = restart {
+            restart.interrupts.reset_processors();
+        }
+        restart.is_some()
+    }
+
+    /// A processor cannot go on.
+    pub(crate) fn failed(&self, failure: Failure) {
+        let message = match failure {
+            Failure::Crash(report) => Message::Crashed(self.incarnation, report),
+            Failure::Lodge(error) => Message::Failed(self.incarnation, error),
+        };
+        // The driver may be gone already; then nobody wants to know.
+        let _ = self.messages.send(message);
     }
 
     fn post(&self, message: Message) {
@@ -315,6 +358,12 @@ impl SystemControl for Control {
 
     fn reset(&self) {
         self.post(Message::Reset(self.incarnation));
+    }
+
+    fn reset_processors(&self) {
+        if !self.go_on_after_reset() {
+            self.reset();
+        }
     }
 
     fn exit(&self, status: u8) {

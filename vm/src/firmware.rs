@@ -16,7 +16,7 @@ use vm_memory::{Bytes, GuestAddress};
 
 use crate::assembly::PCI_WINDOW;
 use crate::devices::SERIAL_PORTS;
-use crate::{VmError, ram};
+use crate::{Firmware, VmError, ram};
 
 /// The MultiProcessor table lies where kernels look for it; the ACPI tables before it.
 const MP_TABLE: u64 = 0xf_0000;
@@ -77,7 +77,9 @@ pub struct Image {
 #[derive(Debug, thiserror::Error)]
 pub enum ImageError {
     /// It can't be read.
-    #[error("the firmware {path} can't be read: {source}; install the package `seabios`, or name the folder with --firmware-dir")]
+    #[error(
+        "the firmware {path} can't be read: {source}; install the package `seabios`, or name the folder with --firmware-dir"
+    )]
     Read {
         /// The file.
         path: PathBuf,
@@ -131,7 +133,7 @@ impl Image {
 }
 
 /// What firmware is told of a machine.
-pub fn items(memory: u64, vcpus: u32, serials: usize, profile: &Profile) -> Items {
+pub fn items(memory: u64, vcpus: u32, serials: usize, profile: &Profile, firmware: &Firmware) -> Items {
     let mut items = Items::new(vcpus);
     let tables = acpi::link(&description(vcpus, serials));
     items.file(acpi::TABLES_FILE, tables.tables);
@@ -149,6 +151,10 @@ pub fn items(memory: u64, vcpus: u32, serials: usize, profile: &Profile) -> Item
     items.file(smbios::TABLES_FILE, smbios.tables);
     items.file(smbios::ANCHOR_FILE, smbios.anchor);
     items.file("etc/e820", memory_ranges(below, above));
+    items.boot_menu(firmware.order.menu);
+    if firmware.serial_console && serials > 0 {
+        items.file("etc/sercon-port", SERIAL_PORTS[0].0.to_le_bytes().to_vec());
+    }
     items
 }
 

@@ -11,6 +11,7 @@
 //! Neighbours: front ends parse options into a [`Config`] and watch; engines and devices are used through their traits.
 
 mod assembly;
+mod boot_order;
 mod clock;
 mod config;
 mod devices;
@@ -23,12 +24,14 @@ mod memory;
 mod processors;
 mod ram;
 mod report;
+mod slots;
 mod tsc;
 
 #[cfg(test)]
 mod tests;
 
 pub use assembly::{Attached, Backends, Bus, host_profile};
+pub use boot_order::{BootDevice, BootOrder};
 pub use config::{Boot, Config, Firmware, Kernel, OnReboot};
 pub use driver::{Handle, Phase, Status, Vm};
 pub use error::VmError;

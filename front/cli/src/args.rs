@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use lodge_engine_api::Mirroring;
-use lodge_vm::Bus;
 use lodge_vm::engines::Choice;
+use lodge_vm::{BootDevice, BootOrder, Bus};
 
 use crate::values;
 
@@ -93,14 +93,19 @@ pub struct RunArgs {
     pub cdrom: Vec<String>,
     #[arg(long, hide = true)]
     floppy: Option<String>,
-    #[arg(long, hide = true)]
-    boot: Option<String>,
+    /// What is booted from, in order: disk, cdrom, floppy, network, separated by commas; `menu` among them lets one choose
+    /// [default: in this order]
+    #[arg(long, value_name = "LIST", conflicts_with = "kernel")]
+    pub boot: Option<String>,
     /// Firmware that boots from the disks, where no kernel is named: bios
     #[arg(long, value_name = "NAME", conflicts_with = "kernel")]
     pub firmware: Option<String>,
     /// Where firmware is looked for before the folders of distributions
     #[arg(long, value_name = "DIR")]
     pub firmware_dir: Option<PathBuf>,
+    /// Where what firmware says of its progress is written
+    #[arg(long, value_name = "F")]
+    pub firmware_log: Option<PathBuf>,
     #[arg(long, hide = true)]
     control: Option<String>,
 }
@@ -160,8 +165,8 @@ pub enum SerialPlan {
 pub enum BootPlan {
     /// This kernel.
     Kernel(PathBuf),
-    /// What a BIOS finds.
-    Bios,
+    /// What a BIOS finds, in this order.
+    Bios(BootOrder),
 }
 
 /// A `run` command line, understood.
@@ -236,7 +241,9 @@ impl RunArgs {
         let boot = match (&self.kernel, self.firmware.as_deref()) {
             (Some(kernel), _) => BootPlan::Kernel(kernel.clone()),
             (None, None) if disks.is_empty() && self.cdrom.is_empty() => return Err(UsageError::NothingToBoot),
-            (None, None | Some("bios")) => BootPlan::Bios,
+            (None, None | Some("bios")) => {
+                BootPlan::Bios(self.boot.as_deref().map(boot_order).transpose()?.unwrap_or_default())
+            }
             (None, Some("uefi")) => {
                 return Err(UsageError::NotYet { what: "--firmware uefi".into(), instead: "use --firmware bios" });
             }
@@ -253,11 +260,8 @@ impl RunArgs {
 
     fn refuse_what_is_not_there(&self) -> Result<(), UsageError> {
         const FIRMWARE: &str = "boot a kernel with --kernel";
-        let options = [
-            ("--floppy", &self.floppy, FIRMWARE),
-            ("--boot", &self.boot, FIRMWARE),
-            ("--control", &self.control, "use Ctrl-A C on the terminal"),
-        ];
+        let options =
+            [("--floppy", &self.floppy, FIRMWARE), ("--control", &self.control, "use Ctrl-A C on the terminal")];
         for (option, given, instead) in options {
             if given.is_some() {
                 return Err(UsageError::NotYet { what: option.into(), instead });
@@ -276,6 +280,30 @@ impl RunArgs {
 
 fn value(option: &'static str, problem: String) -> UsageError {
     UsageError::Value { option, problem }
+}
+
+fn boot_order(text: &str) -> Result<BootOrder, UsageError> {
+    let mut order = BootOrder::default();
+    for name in text.split(',') {
+        let device = match name {
+            "menu" => {
+                order.menu = true;
+                continue;
+            }
+            "disk" => BootDevice::Disk,
+            "cdrom" => BootDevice::Cdrom,
+            "floppy" => BootDevice::Floppy,
+            "network" => BootDevice::Network,
+            other => {
+                return Err(value("--boot", format!("'{other}' is not one of disk, cdrom, floppy, network, menu")));
+            }
+        };
+        if order.devices.contains(&device) {
+            return Err(value("--boot", format!("'{name}' is there twice")));
+        }
+        order.devices.push(device);
+    }
+    Ok(order)
 }
 
 fn serial(option: &'static str, text: &str) -> Result<SerialPlan, UsageError> {

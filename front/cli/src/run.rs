@@ -18,9 +18,9 @@ use signal_hook::iterator::Signals;
 
 use crate::args::{BootPlan, DiskPlan, Plan, RunArgs, SerialPlan, UsageError};
 use crate::console::{Action, Escapes, PromptCommand};
-use crate::{firmware, report};
 use crate::terminal::{self, Raw};
 use crate::translations;
+use crate::{firmware, report};
 
 /// Most bytes of generated code that an engine may keep: an eighth of the guest's memory, or a quarter of what it has beyond
 /// [`SMALL`], within these bounds. Compiling a kernel fills 190 MiB, and takes 1.6 times as long with 128 MiB.
@@ -107,9 +107,13 @@ pub fn run(args: &RunArgs) -> Result<u8, RunError> {
             initrd: args.initrd.clone(),
             command_line: args.append.clone().unwrap_or_else(|| DEFAULT_COMMAND_LINE.into()),
         }),
-        BootPlan::Bios => Boot::Firmware(Firmware { image: firmware::bios(args.firmware_dir.as_deref()) }),
+        BootPlan::Bios(order) => Boot::Firmware(Firmware {
+            image: firmware::bios(args.firmware_dir.as_deref()),
+            order,
+            serial_console: args.display == "none" && plan.serials.first() == Some(&SerialPlan::Stdio),
+        }),
     };
-    let (Boot::Kernel(Kernel { path: image, .. }) | Boot::Firmware(Firmware { image })) = &boot;
+    let (Boot::Kernel(Kernel { path: image, .. }) | Boot::Firmware(Firmware { image, .. })) = &boot;
     let kept_code = translations::kept_code(&plan.translations, image);
     let config = Config {
         memory: args.memory,
@@ -132,6 +136,10 @@ pub fn run(args: &RunArgs) -> Result<u8, RunError> {
     let mut backends = Backends::new(serials, disks).with_cds(cds);
     if plan.console != SerialPlan::None {
         backends = backends.with_console(open_serial(&plan.console, raw.is_some(), &handle)?);
+    }
+    if let Some(path) = &args.firmware_log {
+        let log = FdStream::file(path).map_err(|source| output("firmware's log", path, source))?;
+        backends = backends.with_firmware_log(Arc::new(log));
     }
     let vm = Vm::start(config, engine, backends)?;
     // Set once, here; the signal and console threads look for it.
@@ -186,13 +194,13 @@ fn create(what: &'static str, path: &Path) -> Result<File, RunError> {
 
 fn open_disk(plan: &DiskPlan) -> Result<Attached, RunError> {
     let raw = Arc::new(RawDisk::open(&plan.path, plan.readonly || plan.ephemeral)?);
-    let disk: Arc<dyn Disk> =
-        if plan.ephemeral { Arc::new(Overlay::new(raw, &std::env::temp_dir())?) } else { raw };
+    let disk: Arc<dyn Disk> = if plan.ephemeral { Arc::new(Overlay::new(raw, &std::env::temp_dir())?) } else { raw };
     Ok(Attached { bus: plan.bus, disk })
 }
 
 fn open_cd(file: &str) -> Result<Arc<Tray>, RunError> {
-    let medium = if file == "none" { None } else { Some(Arc::new(RawDisk::open(Path::new(file), true)?) as Arc<dyn Disk>) };
+    let medium =
+        if file == "none" { None } else { Some(Arc::new(RawDisk::open(Path::new(file), true)?) as Arc<dyn Disk>) };
     Ok(Tray::new(medium))
 }
 

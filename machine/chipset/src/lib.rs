@@ -19,7 +19,7 @@ pub mod rtc;
 mod testing;
 pub mod uart;
 
-pub use board::Board;
+pub use board::{Board, BoardConfig};
 pub use dma::{Dma, DmaChannel};
 pub use fw_cfg::{FwCfg, Items};
 pub use hpet::{Hpet, HpetWiring};

@@ -31,6 +31,9 @@ impl SystemControl for System {
     fn reset(&self) {
         self.0.lock().push("reset".into());
     }
+    fn reset_processors(&self) {
+        self.0.lock().push("reset processors".into());
+    }
     fn exit(&self, status: u8) {
         self.0.lock().push(format!("exit {status}"));
     }

@@ -12,7 +12,7 @@ use lodge_backend::{CharStream, Entropy, HostEntropy, RawDisk, Receiver};
 use lodge_bus::{
     Clock, Device, IrqLine, IrqSink, MmioBus, MockClock, MsiTarget, PortBus, PortDevice, SystemControl, Timers, Width,
 };
-use lodge_chipset::{Board, CmosConfig, Hpet, HpetWiring, I8042, Pit, Pm, Rtc, Uart, UartConfig};
+use lodge_chipset::{Board, BoardConfig, CmosConfig, Hpet, HpetWiring, I8042, Pit, Pm, Rtc, Uart, UartConfig};
 use lodge_engine_api::GuestMemory;
 use lodge_irq::{Controllers, GuestTsc, InterruptController, Waker};
 use lodge_pci::{Bridge, PciHost, PciWindow, Router};
@@ -60,6 +60,9 @@ impl SystemControl for Outside {
         self.0.fetch_add(1, Ordering::Relaxed);
     }
     fn reset(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+    fn reset_processors(&self) {
         self.0.fetch_add(1, Ordering::Relaxed);
     }
     fn exit(&self, _status: u8) {
@@ -172,7 +175,7 @@ impl Machine {
         machine.attach(pit);
         machine.attach(rtc);
         machine.attach(keyboard);
-        machine.attach(Board::new(true, outside.clone()));
+        machine.attach(Board::new(BoardConfig { debug_exit: true, log: None }, outside.clone()));
         let uart = Uart::new(UartConfig { name: "uart0".into(), base: 0x3f8 }, line(4), Arc::new(Stream::default()));
         machine.receivers.push(uart.clone());
         machine.attach(uart);

@@ -54,6 +54,11 @@ impl Items {
         self.plain.insert(key, bytes.to_vec());
     }
 
+    /// Whether firmware waits for a key that opens its menu.
+    pub fn boot_menu(&mut self, shown: bool) {
+        self.set(KEY_BOOT_MENU, &u16::from(shown).to_le_bytes());
+    }
+
     /// Sets a file. Names of more than 55 bytes are cut.
     pub fn file(&mut self, name: &str, bytes: Vec<u8>) {
         let most = (0..NAME).rev().find(|end| name.is_char_boundary(*end)).unwrap_or(0);

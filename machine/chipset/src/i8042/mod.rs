@@ -1,7 +1,7 @@
 //! The 8042 keyboard controller with a PS/2 keyboard and mouse.
 //!
 //! [`I8042`] has one output buffer, which is filled from its own replies, then the keyboard, then the mouse whenever it is
-//! empty; the interrupt line of whoever filled it is high until the byte is read. Command 0xfe resets the machine.
+//! empty; the interrupt line of whoever filled it is high until the byte is read. Command 0xfe resets the processors.
 //!
 //! ```text
 //!   replies --+
@@ -138,7 +138,7 @@ impl I8042 {
                 state.reply(0x03 | u8::from(keyboard) << 4 | u8::from(mouse) << 5, false);
             }
             // Pulses output lines; line 0 is the processor's reset.
-            0xf0..=0xff if value & 1 == 0 => self.system.reset(),
+            0xf0..=0xff if value & 1 == 0 => self.system.reset_processors(),
             // The rest does nothing on this controller.
             _ => {}
         }
@@ -154,7 +154,7 @@ impl I8042 {
             Some(0xd1) => {
                 // Output port. The A20 line is always open; line 0 low is a reset.
                 if value & 1 == 0 {
-                    self.system.reset();
+                    self.system.reset_processors();
                 }
             }
             Some(0xd2) => state.reply(value, false),

@@ -116,10 +116,10 @@ fn resets() {
     board.outb(0x64, 0xff);
     board.outb(0x64, 0xd1);
     board.outb(0x60, 0xdf);
-    assert_eq!(*board.system.0.lock(), ["reset"]);
+    assert_eq!(*board.system.0.lock(), ["reset processors"]);
     board.outb(0x64, 0xd1);
     board.outb(0x60, 0xfe);
-    assert_eq!(*board.system.0.lock(), ["reset", "reset"]);
+    assert_eq!(*board.system.0.lock(), ["reset processors", "reset processors"]);
 }
 
 #[test]

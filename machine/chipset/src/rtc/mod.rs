@@ -90,7 +90,12 @@ impl Rtc {
         self.update(&mut volatile);
     }
 
-    /// Sets a CMOS byte beyond the clock's registers (boot order for firmware, say).
+    /// What the guest left for firmware to do after a reset; zero for nothing.
+    pub fn shutdown_status(&self) -> u8 {
+        self.volatile.lock().memory[SHUTDOWN]
+    }
+
+    /// Sets a byte of CMOS memory, of those beyond the clock's registers.
     pub fn set_byte(&self, index: u8, value: u8) {
         if index > D && index < 128 {
             self.volatile.lock().memory[usize::from(index)] = value;

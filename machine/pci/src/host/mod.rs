@@ -9,6 +9,7 @@ mod state;
 mod tests;
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use lodge_bus::{
@@ -76,11 +77,24 @@ impl PciHost {
     /// # Errors
     /// Its place, or all places, are taken.
     pub fn add(&self, function: Arc<dyn PciFunction>) -> Result<PciAddress, PciError> {
+        self.add_among(function, 2..=31)
+    }
+
+    /// Puts a function where it wants to be, or at the first free device number of `places`, or of all from 31 down.
+    ///
+    /// # Errors
+    /// Its place, or all places, are taken.
+    pub fn add_among(
+        &self,
+        function: Arc<dyn PciFunction>,
+        places: RangeInclusive<u8>,
+    ) -> Result<PciAddress, PciError> {
         let mut functions = self.functions.write();
         let address = match function.pci_address() {
             Some(address) => address,
             None => {
-                let free = (2..32).find(|device| !functions.keys().any(|taken| taken.device == *device));
+                let all = places.chain((2..32).rev());
+                let free = all.into_iter().find(|device| !functions.keys().any(|taken| taken.device == *device));
                 PciAddress { device: free.ok_or(PciError::Full)?, function: 0 }
             }
         };
@@ -163,8 +177,10 @@ impl PciHost {
         let rising = value & !state.reset_control & RESET_CPU != 0;
         state.reset_control = value & (RESET_HARD | RESET_CPU);
         drop(state);
-        if rising {
-            self.system.reset();
+        match (rising, value & RESET_HARD != 0) {
+            (false, _) => {}
+            (true, false) => self.system.reset_processors(),
+            (true, true) => self.system.reset(),
         }
     }
 }
