@@ -1,6 +1,6 @@
 //! Building a machine: memory, time, buses, devices from one table, the kernel, and the engine's partition.
 
-use std::ops::RangeInclusive;
+use std::ops::{Range, RangeInclusive};
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant};
@@ -63,6 +63,7 @@ pub struct Backends {
     cds: Vec<Arc<Tray>>,
     console: Option<Arc<dyn CharStream>>,
     firmware_log: Option<Arc<dyn CharStream>>,
+    variables: Option<Arc<dyn Disk>>,
     first_output: Arc<OnceLock<Instant>>,
 }
 
@@ -70,8 +71,15 @@ impl Backends {
     /// Serial ports and disks, in order.
     pub fn new(serials: Vec<Arc<dyn CharStream>>, disks: Vec<Attached>) -> Self {
         let first_output = Arc::new(OnceLock::new());
-        let mut backends =
-            Self { serials: Vec::new(), disks, cds: Vec::new(), console: None, firmware_log: None, first_output };
+        let mut backends = Self {
+            serials: Vec::new(),
+            disks,
+            cds: Vec::new(),
+            console: None,
+            firmware_log: None,
+            variables: None,
+            first_output,
+        };
         backends.serials = serials.into_iter().map(|stream| backends.watched(stream)).collect();
         backends
     }
@@ -88,6 +96,18 @@ impl Backends {
     pub fn with_firmware_log(mut self, stream: Arc<dyn CharStream>) -> Self {
         self.firmware_log = Some(stream);
         self
+    }
+
+    /// With a disk that firmware keeps its variables on, of whole pages.
+    #[must_use]
+    pub fn with_variables(mut self, disk: Arc<dyn Disk>) -> Self {
+        self.variables = Some(disk);
+        self
+    }
+
+    /// Where firmware keeps its variables, if it has a place for them.
+    pub(crate) fn variables(&self) -> Option<&Arc<dyn Disk>> {
+        self.variables.as_ref()
     }
 
     /// Where what firmware logs goes, if anywhere.
@@ -175,6 +195,8 @@ pub(crate) struct Board<'a> {
     pub(crate) map: Arc<dyn MemoryControl>,
     /// What firmware is told, where there is any.
     pub(crate) items: Option<Items>,
+    /// Where it has its variables.
+    pub(crate) variables: Option<Range<u64>>,
     pub(crate) ports: PortBus,
     pub(crate) mmio: MmioBus,
     pub(crate) timers: Timers,
@@ -270,6 +292,7 @@ impl Machine {
             memory: memory.clone(),
             map: map.clone(),
             items: start.items,
+            variables: start.variables,
             ports: PortBus::new(),
             mmio: MmioBus::new(),
             pci: PciHost::new(control.clone()),
@@ -379,6 +402,8 @@ struct Start {
     protocol: &'static str,
     /// What firmware is told.
     items: Option<Items>,
+    /// Where it has its variables.
+    variables: Option<Range<u64>>,
 }
 
 impl Start {
@@ -395,15 +420,19 @@ impl Start {
                     command_line: &kernel.command_line,
                     rsdp: Some(rsdp),
                 })?;
-                Ok(Self { memory, state: loaded.state, protocol: loaded.protocol.name(), items: None })
+                Ok(Self { memory, state: loaded.state, protocol: loaded.protocol.name(), items: None, variables: None })
             }
             Boot::Firmware(named) => {
                 let image = Image::read(&named.image)?;
-                let memory = ram::create(config.memory, image.size())?;
+                let variables = backends.variables().map(|disk| image.variables(&**disk)).transpose()?;
+                let memory = ram::create(config.memory, image.size() + variables.as_ref().map_or(0, firmware::length))?;
                 image.place(&memory, map)?;
+                if let Some((range, disk)) = variables.iter().zip(backends.variables()).next() {
+                    firmware::place_variables(&memory, range, &**disk)?;
+                }
                 let items = firmware::items(config.memory, config.vcpus, serials, profile, named);
                 let state = CpuState::reset(SIGNATURE);
-                Ok(Self { memory, state, protocol: "firmware", items: Some(items) })
+                Ok(Self { memory, state, protocol: "firmware", items: Some(items), variables })
             }
         }
     }

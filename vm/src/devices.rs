@@ -8,7 +8,7 @@ use std::sync::Arc;
 use lodge_backend::HostEntropy;
 use lodge_bus::{IrqLine, IrqSink, PciAddress, PortDevice};
 use lodge_chipset::{
-    Board as Ports, BoardConfig, CmosConfig, Dma, FwCfg, Hpet, HpetWiring, I8042, Pit, Pm, Rtc, Uart, UartConfig,
+    Board as Ports, BoardConfig, CmosConfig, Dma, Flash, FwCfg, Hpet, HpetWiring, I8042, Pit, Pm, Rtc, Uart, UartConfig,
 };
 use lodge_pci::{Bridge, Router};
 use lodge_storage::{Drive, Ide, IdeWiring};
@@ -30,6 +30,7 @@ pub(crate) const DEVICES: &[Maker] = &[
     power_management,
     small_ports,
     dma,
+    flash,
     keyboard,
     serial_ports,
     ide,
@@ -102,6 +103,13 @@ fn small_ports(board: &mut Board<'_>) -> Result<(), VmError> {
 
 fn dma(board: &mut Board<'_>) -> Result<(), VmError> {
     board.attach(Dma::new(board.memory.clone()))
+}
+
+fn flash(board: &mut Board<'_>) -> Result<(), VmError> {
+    match board.variables.clone().zip(board.backends.variables().cloned()) {
+        Some((range, disk)) => board.attach(Flash::new(range, board.memory.clone(), board.map.clone(), disk)),
+        None => Ok(()),
+    }
 }
 
 fn firmware_configuration(board: &mut Board<'_>) -> Result<(), VmError> {

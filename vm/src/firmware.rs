@@ -1,8 +1,11 @@
 //! Firmware, and what it is told; or what it would leave in memory, where there is none.
 
 use std::fs;
+use std::io::IoSliceMut;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
+use lodge_backend::Disk;
 use lodge_boot::acpi::{self, Description};
 use lodge_boot::layout::{DEVICE_HOLE, FIRMWARE, HIGH};
 use lodge_boot::smbios;
@@ -24,6 +27,8 @@ const MP_TABLE: u64 = 0xf_0000;
 const MACHINE: &str = "pc-1";
 /// Sizes of images: 64 KiB, as much as lies below 1 MiB, to the 16 MiB that flash may take.
 const IMAGE_SIZES: std::ops::RangeInclusive<u64> = 64 << 10..=16 << 20;
+/// What memory is changed by.
+const PAGE: u64 = 4096;
 /// Bytes of the image that are found below 1 MiB, too.
 const BELOW_1M: usize = 128 << 10;
 
@@ -78,7 +83,7 @@ pub struct Image {
 pub enum ImageError {
     /// It can't be read.
     #[error(
-        "the firmware {path} can't be read: {source}; install the package `seabios`, or name the folder with --firmware-dir"
+        "the firmware {path} can't be read: {source}; install the package `seabios` or `ovmf`, or name the folder with --firmware-dir"
     )]
     Read {
         /// The file.
@@ -86,8 +91,19 @@ pub enum ImageError {
         /// The host's answer.
         source: std::io::Error,
     },
+    /// The variables have a size that no firmware gives them.
+    #[error(
+        "the file of the firmware's variables has {size} bytes; name a copy of the one that came with the firmware"
+    )]
+    Variables {
+        /// Their bytes.
+        size: u64,
+    },
+    /// The variables can't be read.
+    #[error("the file of the firmware's variables can't be read: {0}")]
+    ReadVariables(std::io::Error),
     /// It has a size that no firmware has.
-    #[error("the firmware {path} has {size} bytes; an image has a multiple of 64 KiB, at most 16 MiB")]
+    #[error("the firmware {path} has {size} bytes; an image has 64 KiB to 16 MiB, in whole pages")]
     Size {
         /// The file.
         path: PathBuf,
@@ -105,7 +121,7 @@ impl Image {
     pub fn read(path: &Path) -> Result<Self, ImageError> {
         let failed = |source| ImageError::Read { path: path.to_owned(), source };
         let size = fs::metadata(path).map_err(failed)?.len();
-        if !IMAGE_SIZES.contains(&size) || !size.is_multiple_of(*IMAGE_SIZES.start()) {
+        if !IMAGE_SIZES.contains(&size) || !size.is_multiple_of(PAGE) {
             return Err(ImageError::Size { path: path.to_owned(), size });
         }
         Ok(Self { bytes: fs::read(path).map_err(failed)? })
@@ -114,6 +130,20 @@ impl Image {
     /// Bytes that it takes below 4 GiB.
     pub fn size(&self) -> u64 {
         self.bytes.len() as u64
+    }
+
+    /// Where the variables on a disk are to be found: before the image.
+    ///
+    /// # Errors
+    ///
+    /// Their size is not one of whole pages, or too large.
+    pub fn variables(&self, disk: &dyn Disk) -> Result<Range<u64>, ImageError> {
+        let size = disk.size();
+        if !size.is_multiple_of(PAGE) || size > *IMAGE_SIZES.end() {
+            return Err(ImageError::Variables { size });
+        }
+        let end = DEVICE_HOLE.end - self.size();
+        Ok(end - size..end)
     }
 
     /// Puts it where the processor begins, and its end below 1 MiB, and has the map be as at power-on.
@@ -130,6 +160,22 @@ impl Image {
         map.change(MemoryChange::Reach { range: rom, reach: Reach::ReadOnly });
         Ok(())
     }
+}
+
+/// Bytes in a range.
+pub fn length(range: &Range<u64>) -> u64 {
+    range.end - range.start
+}
+
+/// Puts the variables on a disk where they are to be found.
+///
+/// # Errors
+///
+/// They can't be read, or there is no memory for them, which is a fault of lodge's.
+pub fn place_variables(memory: &GuestMemory, range: &Range<u64>, disk: &dyn Disk) -> Result<(), VmError> {
+    let mut bytes = vec![0; length(range) as usize];
+    disk.read_at(0, &mut [IoSliceMut::new(&mut bytes)]).map_err(ImageError::ReadVariables)?;
+    write(memory, range.start, &bytes)
 }
 
 /// What firmware is told of a machine.

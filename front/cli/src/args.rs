@@ -97,9 +97,12 @@ pub struct RunArgs {
     /// [default: in this order]
     #[arg(long, value_name = "LIST", conflicts_with = "kernel")]
     pub boot: Option<String>,
-    /// Firmware that boots from the disks, where no kernel is named: bios
+    /// Firmware that boots from the disks, where no kernel is named: bios or uefi  [default: bios]
     #[arg(long, value_name = "NAME", conflicts_with = "kernel")]
     pub firmware: Option<String>,
+    /// Where UEFI firmware keeps its variables, made if it is not there; without it they are forgotten
+    #[arg(long, value_name = "F", conflicts_with = "kernel")]
+    pub firmware_vars: Option<PathBuf>,
     /// Where firmware is looked for before the folders of distributions
     #[arg(long, value_name = "DIR")]
     pub firmware_dir: Option<PathBuf>,
@@ -167,6 +170,8 @@ pub enum BootPlan {
     Kernel(PathBuf),
     /// What a BIOS finds, in this order.
     Bios(BootOrder),
+    /// What UEFI firmware finds, in this order.
+    Uefi(BootOrder),
 }
 
 /// A `run` command line, understood.
@@ -238,17 +243,17 @@ impl RunArgs {
             return Err(value("--virtio-console", "a serial port has stdio already; say --serial none".into()));
         }
         let disks: Vec<_> = self.disk.iter().map(|text| disk(text)).collect::<Result<_, _>>()?;
+        let order = self.boot.as_deref().map(boot_order).transpose()?.unwrap_or_default();
         let boot = match (&self.kernel, self.firmware.as_deref()) {
             (Some(kernel), _) => BootPlan::Kernel(kernel.clone()),
             (None, None) if disks.is_empty() && self.cdrom.is_empty() => return Err(UsageError::NothingToBoot),
-            (None, None | Some("bios")) => {
-                BootPlan::Bios(self.boot.as_deref().map(boot_order).transpose()?.unwrap_or_default())
-            }
-            (None, Some("uefi")) => {
-                return Err(UsageError::NotYet { what: "--firmware uefi".into(), instead: "use --firmware bios" });
-            }
+            (None, None | Some("bios")) => BootPlan::Bios(order),
+            (None, Some("uefi")) => BootPlan::Uefi(order),
             (None, Some(other)) => return Err(value("--firmware", format!("'{other}' is not one of bios, uefi"))),
         };
+        if self.firmware_vars.is_some() && !matches!(boot, BootPlan::Uefi(_)) {
+            return Err(value("--firmware-vars", "only UEFI firmware has variables; say --firmware uefi".into()));
+        }
         let translations = match self.translations.as_str() {
             "auto" => TranslationsPlan::Auto,
             "off" => TranslationsPlan::Off,

@@ -42,6 +42,9 @@ pub enum RunError {
     /// A disk.
     #[error(transparent)]
     Disk(#[from] DiskError),
+    /// UEFI's variables.
+    #[error(transparent)]
+    Variables(#[from] firmware::VariablesError),
     /// A file or socket that would be made.
     #[error("the {what} '{path}' cannot be made: {source}{}", remedy(.source))]
     Output {
@@ -101,17 +104,22 @@ pub fn run(args: &RunArgs) -> Result<u8, RunError> {
     let disks = plan.disks.iter().map(open_disk).collect::<Result<_, _>>()?;
     let cds = args.cdrom.iter().map(|file| open_cd(file)).collect::<Result<_, _>>()?;
     let Chosen { engine, why } = engines::choose(&engines::all(), &plan.engine)?;
+    let folder = args.firmware_dir.as_deref();
+    let serial_console = args.display == "none" && plan.serials.first() == Some(&SerialPlan::Stdio);
+    let firmware = |image, order| Boot::Firmware(Firmware { image, order, serial_console });
+    let mut variables = None;
     let boot = match plan.boot {
         BootPlan::Kernel(path) => Boot::Kernel(Kernel {
             path,
             initrd: args.initrd.clone(),
             command_line: args.append.clone().unwrap_or_else(|| DEFAULT_COMMAND_LINE.into()),
         }),
-        BootPlan::Bios(order) => Boot::Firmware(Firmware {
-            image: firmware::bios(args.firmware_dir.as_deref()),
-            order,
-            serial_console: args.display == "none" && plan.serials.first() == Some(&SerialPlan::Stdio),
-        }),
+        BootPlan::Bios(order) => firmware(firmware::bios(folder), order),
+        BootPlan::Uefi(order) => {
+            let [code, empty] = firmware::uefi(folder);
+            variables = Some(firmware::variables(args.firmware_vars.as_deref(), &empty)?);
+            firmware(code, order)
+        }
     };
     let (Boot::Kernel(Kernel { path: image, .. }) | Boot::Firmware(Firmware { image, .. })) = &boot;
     let kept_code = translations::kept_code(&plan.translations, image);
@@ -136,6 +144,9 @@ pub fn run(args: &RunArgs) -> Result<u8, RunError> {
     let mut backends = Backends::new(serials, disks).with_cds(cds);
     if plan.console != SerialPlan::None {
         backends = backends.with_console(open_serial(&plan.console, raw.is_some(), &handle)?);
+    }
+    if let Some(disk) = variables {
+        backends = backends.with_variables(disk);
     }
     if let Some(path) = &args.firmware_log {
         let log = FdStream::file(path).map_err(|source| output("firmware's log", path, source))?;

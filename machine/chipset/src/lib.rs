@@ -9,6 +9,7 @@
 
 pub mod board;
 pub mod dma;
+pub mod flash;
 pub mod fw_cfg;
 pub mod hpet;
 pub mod i8042;
@@ -21,6 +22,7 @@ pub mod uart;
 
 pub use board::{Board, BoardConfig};
 pub use dma::{Dma, DmaChannel};
+pub use flash::Flash;
 pub use fw_cfg::{FwCfg, Items};
 pub use hpet::{Hpet, HpetWiring};
 pub use i8042::I8042;
