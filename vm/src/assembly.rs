@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 use lodge_backend::{CharStream, Disk, Receiver, Tray};
 use lodge_boot::layout::DEVICE_HOLE;
 use lodge_bus::{Device, HostClock, MemoryControl, MmioBus, PauseDevice, PciAddress, PortBus, Timers};
-use lodge_chipset::Items;
+use lodge_chipset::rtc::registers::{SHUTDOWN, SHUTDOWN_RESUME};
+use lodge_chipset::{Items, Pm, Rtc};
 use lodge_engine_api::{Engine, GuestMemory, Partition, PartitionSpec, Statistics};
 use lodge_irq::Controllers;
 use lodge_pci::{PciHost, PciWindow, Router};
@@ -205,6 +206,9 @@ pub(crate) struct Board<'a> {
     pub(crate) router: Arc<Router>,
     pub(crate) control: Arc<Control>,
     pub(crate) devices: Vec<Arc<dyn Device>>,
+    /// What acts on the machine as a whole, once it is there.
+    pub(crate) pm: Option<Arc<Pm>>,
+    pub(crate) rtc: Option<Arc<Rtc>>,
     /// What firmware can boot from.
     pub(crate) bootable: Vec<Bootable>,
 }
@@ -253,6 +257,10 @@ pub(crate) struct Machine {
     clock: Arc<HostClock>,
     time: Arc<TimeSource>,
     timers: Timers,
+    control: Arc<Control>,
+    interrupts: Arc<Controllers>,
+    pm: Option<Arc<Pm>>,
+    rtc: Option<Arc<Rtc>>,
     /// The buses hold the devices' facets only.
     devices: Vec<Arc<dyn Device>>,
 }
@@ -301,6 +309,8 @@ impl Machine {
             timers,
             control: control.clone(),
             devices: Vec::new(),
+            pm: None,
+            rtc: None,
             bootable: Vec::new(),
         };
         for make in DEVICES {
@@ -335,7 +345,18 @@ impl Machine {
         };
         let processors = Processors::start(&partition, &world, &bells, &start.state, &control)?;
         tracing::info!(protocol = start.protocol, tsc_hz, vcpus = config.vcpus, "machine built");
-        Ok(Self { processors: Some(processors), partition, clock, time, timers: board.timers, devices: board.devices })
+        Ok(Self {
+            processors: Some(processors),
+            partition,
+            clock,
+            time,
+            timers: board.timers,
+            control,
+            interrupts: board.interrupts,
+            pm: board.pm,
+            rtc: board.rtc,
+            devices: board.devices,
+        })
     }
 
     /// Lets guest time and the processors go on.
@@ -355,6 +376,34 @@ impl Machine {
             processors.pause();
         }
         self.stop_world();
+    }
+
+    /// Holds the processors, as they are without power. Guest time goes on.
+    pub(crate) fn suspend(&self) {
+        if let Some(processors) = &self.processors {
+            processors.pause();
+        }
+    }
+
+    /// Starts devices and processors over, with memory as it is, and has firmware bring the system back.
+    pub(crate) fn wake(&self) {
+        self.control.served();
+        self.devices.iter().filter_map(|device| device.clone().resettable()).for_each(|device| device.reset());
+        if let Some(rtc) = &self.rtc {
+            rtc.set_byte(SHUTDOWN, SHUTDOWN_RESUME);
+        }
+        self.interrupts.reset_processors();
+        if let Some(processors) = &self.processors {
+            processors.resume();
+        }
+    }
+
+    /// Presses the power button. Whether the guest listens to it.
+    pub(crate) fn press_power_button(&self) -> bool {
+        self.pm.as_ref().is_some_and(|pm| {
+            pm.press_power_button();
+            pm.power_button_heard()
+        })
     }
 
     /// Ends the processors for good. The engine's counters can still be read.

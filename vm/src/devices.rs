@@ -10,6 +10,7 @@ use lodge_bus::{IrqLine, IrqSink, PciAddress, PortDevice};
 use lodge_chipset::{
     Board as Ports, BoardConfig, CmosConfig, Dma, Flash, FwCfg, Hpet, HpetWiring, I8042, Pit, Pm, Rtc, Uart, UartConfig,
 };
+use lodge_irq::Controllers;
 use lodge_pci::{Bridge, Router};
 use lodge_storage::{Drive, Ide, IdeWiring};
 use lodge_virtio::{Block, BlockConfig, Console, Rng, VirtioDevice, VirtioPci, VirtioWiring};
@@ -26,8 +27,8 @@ pub(crate) const DEVICES: &[Maker] = &[
     interrupt_controllers,
     pci_host,
     bridges,
-    timers,
     power_management,
+    timers,
     small_ports,
     dma,
     flash,
@@ -65,11 +66,28 @@ fn bridges(board: &mut Board<'_>) -> Result<(), VmError> {
     board.attach(Bridge::piix3(router))
 }
 
+/// The clock's interrupt is an event of the power management, too.
+struct AlarmWire {
+    interrupts: Arc<Controllers>,
+    pm: Option<Arc<Pm>>,
+}
+
+impl IrqSink for AlarmWire {
+    fn set_level(&self, line: u32, high: bool) {
+        self.interrupts.set_level(line, high);
+        if let Some(pm) = self.pm.as_ref().filter(|_| high) {
+            pm.clock_alarm();
+        }
+    }
+}
+
 fn timers(board: &mut Board<'_>) -> Result<(), VmError> {
     let pit = Pit::new(&board.timers, board.irq(0));
     let (below, above) = crate::ram::sizes(board.config.memory);
     let cmos = CmosConfig { memory_below_4g: below, memory_above_4g: above, vcpus: board.config.vcpus };
-    let rtc = Rtc::new(cmos, &board.timers, board.irq(8));
+    let alarm = AlarmWire { interrupts: board.interrupts.clone(), pm: board.pm.clone() };
+    let rtc = Rtc::new(cmos, &board.timers, IrqLine::new(Arc::new(alarm), 8));
+    board.rtc = Some(rtc.clone());
     if board.items.is_some() {
         board.control.connect(rtc.clone(), board.interrupts.clone());
     }
@@ -92,6 +110,7 @@ fn power_management(board: &mut Board<'_>) -> Result<(), VmError> {
     let pm = Pm::new(board.items.is_none(), &board.timers, board.irq(9), board.control.clone());
     let face = pm.clone() as Arc<dyn PortDevice>;
     let block = board.ports.mapping(Arc::downgrade(&face), Pm::block());
+    board.pm = Some(pm.clone());
     board.attach(pm)?;
     board.attach(Bridge::piix4_pm(block))
 }

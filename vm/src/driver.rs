@@ -35,6 +35,10 @@ pub(crate) enum Message {
     PowerOff(u64),
     /// It reset the machine.
     Reset(u64),
+    /// It put the machine to sleep.
+    Suspend(u64),
+    /// Something wakes it up.
+    Wake(u64),
     /// It ended the machine with a status.
     Exit(u64, u8),
     /// One of its processors had a triple fault.
@@ -48,6 +52,8 @@ pub(crate) enum Request {
     Pause,
     Resume,
     Reset,
+    /// Press the power button; the answer is whether anyone listens to it.
+    PowerButton(SyncSender<bool>),
     Quit,
     Status(SyncSender<Status>),
 }
@@ -59,6 +65,8 @@ pub enum Phase {
     Running,
     /// They are held, and guest time stands still.
     Paused,
+    /// The guest sleeps (ACPI S3).
+    Suspended,
 }
 
 /// A machine's state at a moment.
@@ -96,6 +104,14 @@ impl Handle {
     /// Restarts the machine, as its reset button does.
     pub fn reset(&self) {
         self.request(Request::Reset);
+    }
+
+    /// Presses the power button, which wakes a guest that sleeps. Whether the guest listens to it; `None` if the machine
+    /// has ended.
+    pub fn press_power_button(&self) -> Option<bool> {
+        let (sender, receiver) = sync_channel(1);
+        self.request(Request::PowerButton(sender));
+        receiver.recv().ok()
     }
 
     /// Ends the machine at once.
@@ -142,6 +158,7 @@ impl Vm {
             machine,
             phase: Phase::Paused,
             incarnation: 0,
+            sleepy: false,
             times: Times::default(),
         };
         let serve = move || {
@@ -180,6 +197,8 @@ struct Driver {
     machine: Machine,
     phase: Phase,
     incarnation: u64,
+    /// The guest asked for sleep while the machine was paused.
+    sleepy: bool,
     times: Times,
 }
 
@@ -214,6 +233,15 @@ impl Driver {
         match message {
             Message::Request(request) => return self.request(request),
             Message::PowerOff(from) if from == now => return Some(Outcome::PoweredOff),
+            Message::Suspend(from) if from == now => match self.phase {
+                Phase::Running => self.suspend(),
+                Phase::Paused => self.sleepy = true,
+                Phase::Suspended => {}
+            },
+            Message::Wake(from) if from == now && self.phase == Phase::Suspended => {
+                self.machine.wake();
+                self.phase = Phase::Running;
+            }
             Message::Exit(from, status) if from == now => return Some(Outcome::Exited(status)),
             Message::Crashed(from, report) if from == now => return Some(Outcome::Crashed(report)),
             Message::Failed(from, error) if from == now => return Some(Outcome::Failed(error)),
@@ -236,6 +264,16 @@ impl Driver {
             (Request::Resume, Phase::Paused) => {
                 self.machine.resume();
                 self.phase = Phase::Running;
+                if std::mem::take(&mut self.sleepy) {
+                    self.suspend();
+                }
+            }
+            // As any key would.
+            (Request::Resume, Phase::Suspended) => _ = self.machine.press_power_button(),
+            (Request::PowerButton(reply), _) => {
+                let heard = self.machine.press_power_button();
+                // The one who asked may not wait any more.
+                let _ = reply.try_send(heard || self.phase == Phase::Suspended);
             }
             (Request::Pause | Request::Resume, _) => {}
             (Request::Reset, _) => return self.reset(),
@@ -255,10 +293,16 @@ impl Driver {
         None
     }
 
+    fn suspend(&mut self) {
+        self.machine.suspend();
+        self.phase = Phase::Suspended;
+    }
+
     /// Builds the machine anew and starts it.
     fn reset(&mut self) -> Option<Outcome> {
         self.machine.halt();
         self.incarnation += 1;
+        self.sleepy = false;
         match Machine::build(&self.config, &*self.engine, &self.backends, &self.messages, self.incarnation) {
             Ok(machine) => self.machine = machine,
             Err(error) => return Some(Outcome::Failed(error)),
@@ -311,7 +355,7 @@ struct Restart {
 /// How long the host may take to swallow what the guest wrote last.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
-/// Posts that one incarnation may make; the driver acts on the first.
+/// Posts that one incarnation may make before the driver has acted.
 const POSTS: u64 = 16;
 
 impl Control {
@@ -344,6 +388,11 @@ impl Control {
         let _ = self.messages.send(message);
     }
 
+    /// The driver has acted: the guest may ask for more.
+    pub(crate) fn served(&self) {
+        self.posted.store(0, Ordering::Relaxed);
+    }
+
     fn post(&self, message: Message) {
         if self.posted.fetch_add(1, Ordering::Relaxed) < POSTS {
             let _ = self.messages.send(message);
@@ -364,6 +413,14 @@ impl SystemControl for Control {
         if !self.go_on_after_reset() {
             self.reset();
         }
+    }
+
+    fn suspend(&self) {
+        self.post(Message::Suspend(self.incarnation));
+    }
+
+    fn wake(&self) {
+        self.post(Message::Wake(self.incarnation));
     }
 
     fn exit(&self, status: u8) {

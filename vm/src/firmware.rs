@@ -25,6 +25,8 @@ use crate::{Firmware, VmError, ram};
 const MP_TABLE: u64 = 0xf_0000;
 /// The machine type. What firmware and systems see of one never changes.
 const MACHINE: &str = "pc-1";
+/// What OVMF is told of sleep states 0 to 5: each one's sleep type, with bit 7 if there is the state (QEMU's etc/system-states).
+const SLEEP_STATES: [u8; 6] = [0x80, 0, 0, 0x81, 0, 0x80];
 /// Sizes of images: 64 KiB, as much as lies below 1 MiB, to the 16 MiB that flash may take.
 const IMAGE_SIZES: std::ops::RangeInclusive<u64> = 64 << 10..=16 << 20;
 /// What memory is changed by.
@@ -33,8 +35,9 @@ const PAGE: u64 = 4096;
 const BELOW_1M: usize = 128 << 10;
 
 /// What the tables are to say of the machine.
-fn description(vcpus: u32, serials: usize) -> Description {
+fn description(vcpus: u32, serials: usize, firmware: bool) -> Description {
     Description {
+        suspend: firmware,
         apic_ids: (0..vcpus).collect(),
         pci_window: PCI_WINDOW.memory_base..PCI_WINDOW.memory_end,
         pci_window_64: None,
@@ -53,7 +56,7 @@ fn description(vcpus: u32, serials: usize) -> Description {
 ///
 /// They do not fit, which is a fault of lodge's.
 pub fn write_tables(memory: &GuestMemory, vcpus: u32, serials: usize, profile: &Profile) -> Result<u64, VmError> {
-    let description = description(vcpus, serials);
+    let description = description(vcpus, serials, false);
     let fault = |cause: String| VmError::Device { device: "acpi".into(), cause };
     let tables = acpi::build(&description, FIRMWARE.start..MP_TABLE).map_err(|error| fault(error.to_string()))?;
     write(memory, tables.address, &tables.bytes)?;
@@ -181,7 +184,7 @@ pub fn place_variables(memory: &GuestMemory, range: &Range<u64>, disk: &dyn Disk
 /// What firmware is told of a machine.
 pub fn items(memory: u64, vcpus: u32, serials: usize, profile: &Profile, firmware: &Firmware) -> Items {
     let mut items = Items::new(vcpus);
-    let tables = acpi::link(&description(vcpus, serials));
+    let tables = acpi::link(&description(vcpus, serials, true));
     items.file(acpi::TABLES_FILE, tables.tables);
     items.file(acpi::RSDP_FILE, tables.rsdp);
     items.file(acpi::LOADER_FILE, tables.loader);
@@ -196,6 +199,7 @@ pub fn items(memory: u64, vcpus: u32, serials: usize, profile: &Profile, firmwar
     });
     items.file(smbios::TABLES_FILE, smbios.tables);
     items.file(smbios::ANCHOR_FILE, smbios.anchor);
+    items.file("etc/system-states", SLEEP_STATES.to_vec());
     items.file("etc/e820", memory_ranges(below, above));
     items.boot_menu(firmware.order.menu);
     if firmware.serial_console && serials > 0 {

@@ -11,6 +11,7 @@ use lodge_engine_api::Mirroring;
 use lodge_vm::engines::Choice;
 use lodge_vm::{BootDevice, BootOrder, Bus};
 
+use crate::ctl::CtlArgs;
 use crate::values;
 
 /// Runs guest operating systems, with or without hardware virtualization.
@@ -31,6 +32,8 @@ pub enum Command {
     Engines,
     /// Say what this host offers and lacks, with remedies
     Doctor,
+    /// Talk to a running VM
+    Ctl(CtlArgs),
 }
 
 /// Options of `run`.
@@ -109,8 +112,9 @@ pub struct RunArgs {
     /// Where what firmware says of its progress is written
     #[arg(long, value_name = "F")]
     pub firmware_log: Option<PathBuf>,
-    #[arg(long, hide = true)]
-    control: Option<String>,
+    /// Make a socket through which `lodge ctl` talks to the VM
+    #[arg(long, value_name = "SOCKET")]
+    pub control: Option<PathBuf>,
 }
 
 /// What is wrong with a command line.
@@ -264,13 +268,8 @@ impl RunArgs {
     }
 
     fn refuse_what_is_not_there(&self) -> Result<(), UsageError> {
-        const FIRMWARE: &str = "boot a kernel with --kernel";
-        let options =
-            [("--floppy", &self.floppy, FIRMWARE), ("--control", &self.control, "use Ctrl-A C on the terminal")];
-        for (option, given, instead) in options {
-            if given.is_some() {
-                return Err(UsageError::NotYet { what: option.into(), instead });
-            }
+        if self.floppy.is_some() {
+            return Err(UsageError::NotYet { what: "--floppy".into(), instead: "use --cdrom or --disk" });
         }
         if let Some(net) = self.net.iter().find(|net| *net != "none") {
             return Err(UsageError::NotYet { what: format!("--net {net}"), instead: "use --net none" });

@@ -1,11 +1,12 @@
 //! The `lodge` command: parses options, resolves files and engines, and leaves the rest to `lodge_vm`.
 //!
-//! [`args`] and [`values`] parse, without looking at the world; [`run`] resolves and runs; [`console`] and [`terminal`] are
+//! [`args`] and [`values`] parse, without looking at the world; [`run`] resolves and runs; [`ctl`] talks to what runs; [`console`] and [`terminal`] are
 //! the interactive serial console; [`translations`] says where those are kept; [`report`] and [`doctor`] print.
 #![forbid(unsafe_code)]
 
 mod args;
 mod console;
+mod ctl;
 mod doctor;
 mod firmware;
 mod report;
@@ -52,6 +53,16 @@ fn main() -> ExitCode {
             error.status()
         }),
         Command::Engines => show(run::list_engines()),
+        Command::Ctl(args) => match ctl::run(&args) {
+            Ok(text) => {
+                print!("{text}");
+                0
+            }
+            Err(error) => {
+                eprintln!("lodge: {}", without_numbers(&error.to_string()));
+                WRONG_USAGE
+            }
+        },
         Command::Doctor => show(doctor::examine()),
     };
     ExitCode::from(status)

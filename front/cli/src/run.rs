@@ -4,12 +4,14 @@ use std::fs::File;
 use std::io::{IsTerminal, Read, Write};
 use std::ops::RangeInclusive;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use lodge_backend::{CharStream, Disk, DiskError, FdStream, NullStream, Overlay, RawDisk, SocketStream, Tray};
+use lodge_control::{Drive, Server};
 use lodge_engine_api::Mirroring;
 use lodge_vm::engines::{self, Choice, Chosen, NoEngine};
 use lodge_vm::{Attached, Backends, Boot, Config, Firmware, Handle, Kernel, OnReboot, Outcome, Phase, Vm, VmError};
@@ -58,6 +60,9 @@ pub enum RunError {
     /// Standard input and output.
     #[error("standard input and output cannot be used: {0}")]
     Stdio(std::io::Error),
+    /// The control socket's thread.
+    #[error("the control socket can't be served: {0}")]
+    Control(std::io::Error),
     /// The machine.
     #[error(transparent)]
     Vm(#[from] VmError),
@@ -102,7 +107,8 @@ pub fn run(args: &RunArgs) -> Result<u8, RunError> {
     let report_file = args.report.as_deref().map(|path| create("report", path)).transpose()?;
     let handle = Arc::new(OnceLock::new());
     let disks = plan.disks.iter().map(open_disk).collect::<Result<_, _>>()?;
-    let cds = args.cdrom.iter().map(|file| open_cd(file)).collect::<Result<_, _>>()?;
+    let cds: Vec<_> = args.cdrom.iter().map(|file| open_cd(file)).collect::<Result<_, _>>()?;
+    let drives = (0..).zip(&cds).map(|(number, tray)| cd_drive(number, tray)).collect();
     let Chosen { engine, why } = engines::choose(&engines::all(), &plan.engine)?;
     let folder = args.firmware_dir.as_deref();
     let serial_console = args.display == "none" && plan.serials.first() == Some(&SerialPlan::Stdio);
@@ -152,7 +158,11 @@ pub fn run(args: &RunArgs) -> Result<u8, RunError> {
         let log = FdStream::file(path).map_err(|source| output("firmware's log", path, source))?;
         backends = backends.with_firmware_log(Arc::new(log));
     }
+    let control = args.control.as_deref().map(bind_control).transpose()?;
     let vm = Vm::start(config, engine, backends)?;
+    let machine = lodge_control::Machine { handle: vm.handle(), drives };
+    let control = control.map(|(listener, path)| Server::start(listener, path, machine).map_err(RunError::Control));
+    let _control = control.transpose()?;
     // Set once, here; the signal and console threads look for it.
     let _ = handle.set(vm.handle());
     if signal.load(Ordering::SeqCst) != 0 {
@@ -213,6 +223,20 @@ fn open_cd(file: &str) -> Result<Arc<Tray>, RunError> {
     let medium =
         if file == "none" { None } else { Some(Arc::new(RawDisk::open(Path::new(file), true)?) as Arc<dyn Disk>) };
     Ok(Tray::new(medium))
+}
+
+fn cd_drive(number: usize, tray: &Arc<Tray>) -> Drive {
+    let open = |path: &Path| match RawDisk::open(path, true) {
+        Ok(disk) => Ok(Arc::new(disk) as Arc<dyn Disk>),
+        Err(error) => Err(error.to_string()),
+    };
+    Drive { name: format!("cd{number}"), tray: tray.clone(), open: Box::new(open) }
+}
+
+/// Makes the control socket, before the machine: it is what is most likely to fail.
+fn bind_control(path: &Path) -> Result<(UnixListener, &Path), RunError> {
+    let listener = Server::bind(path).map_err(|source| output("control socket", path, source))?;
+    Ok((listener, path))
 }
 
 fn open_serial(plan: &SerialPlan, raw: bool, handle: &Arc<OnceLock<Handle>>) -> Result<Arc<dyn CharStream>, RunError> {
@@ -288,6 +312,7 @@ impl Keyboard {
                 let phase = match status.phase {
                     Phase::Running => "running",
                     Phase::Paused => "paused",
+                    Phase::Suspended => "asleep",
                 };
                 let seconds = Duration::as_secs(&status.uptime);
                 say(&format!("{phase} for {seconds} s on the {} engine, {} resets\r\n", status.engine, status.resets));

@@ -34,6 +34,12 @@ impl SystemControl for System {
     fn reset_processors(&self) {
         self.0.lock().push("reset processors".into());
     }
+    fn suspend(&self) {
+        self.0.lock().push("suspend".into());
+    }
+    fn wake(&self) {
+        self.0.lock().push("wake".into());
+    }
     fn exit(&self, status: u8) {
         self.0.lock().push(format!("exit {status}"));
     }

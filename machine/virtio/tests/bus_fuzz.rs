@@ -65,6 +65,12 @@ impl SystemControl for Outside {
     fn reset_processors(&self) {
         self.0.fetch_add(1, Ordering::Relaxed);
     }
+    fn suspend(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+    fn wake(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
     fn exit(&self, _status: u8) {
         self.0.fetch_add(1, Ordering::Relaxed);
     }

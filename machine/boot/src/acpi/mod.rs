@@ -37,6 +37,8 @@ pub struct Description {
     pub hpet: bool,
     /// The first port of the power-management block.
     pub pm_base: u16,
+    /// Whether the machine can be suspended to memory, from which firmware brings the system back.
+    pub suspend: bool,
     /// First port and interrupt of each serial port.
     pub uarts: Vec<(u16, u8)>,
     /// Whether there is a keyboard controller.

@@ -92,7 +92,7 @@ impl Rtc {
 
     /// What the guest left for firmware to do after a reset; zero for nothing.
     pub fn shutdown_status(&self) -> u8 {
-        self.volatile.lock().memory[SHUTDOWN]
+        self.volatile.lock().memory[usize::from(SHUTDOWN)]
     }
 
     /// Sets a byte of CMOS memory, of those beyond the clock's registers.

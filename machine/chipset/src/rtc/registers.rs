@@ -61,7 +61,9 @@ pub const D_VALID: u8 = 1 << 7;
 pub const ALARM_ANY: u8 = 0xc0;
 
 /// Shutdown status.
-pub const SHUTDOWN: usize = 0x0f;
+pub const SHUTDOWN: u8 = 0x0f;
+/// Shutdown status: the machine was suspended to memory.
+pub const SHUTDOWN_RESUME: u8 = 0xfe;
 /// Equipment: FPU and mouse.
 pub const EQUIPMENT: usize = 0x14;
 /// Base memory, KiB, two bytes.
