@@ -100,6 +100,12 @@ pub enum MemoryChange {
         /// What they reach from now on.
         reach: Reach,
     },
+    /// Bit 20 of all addresses that processors put out passes, or is zero, as it is for programs that count on addresses
+    /// wrapping at 1 MiB (SDM 3A 9.1.3, 22.34).
+    AddressLine20 {
+        /// It passes, as it does at the start.
+        open: bool,
+    },
     /// A region is found somewhere else.
     Move {
         /// The region's number in [`PartitionSpec::memory`].

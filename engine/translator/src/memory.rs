@@ -15,7 +15,7 @@
 use std::ops::Range;
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 
 use crate::alias::Alias;
 use crate::walk::View;
@@ -39,6 +39,9 @@ pub const HIDDEN: u8 = 16;
 
 /// Marks of pages that no TLB may let be written.
 pub const REFUSING: u8 = WATCHED | READ_ONLY | HIDDEN;
+
+/// The bit of addresses that [`Ram::line_20`] is about.
+pub const LINE_20: u64 = 1 << 20;
 
 /// Where a region begins that is nowhere.
 const NOWHERE: u64 = 1 << 63;
@@ -77,6 +80,8 @@ impl Region {
 
 /// All RAM of a guest.
 pub struct Ram {
+    /// Address line 20 passes.
+    line_20: AtomicBool,
     regions: Vec<Region>,
     /// Where the regions' host addresses are of, if not of `_memory`.
     _aliases: Vec<Alias>,
@@ -110,7 +115,7 @@ impl Ram {
                 pages: marks(region.len().div_ceil(PAGE) as usize),
             })
             .collect();
-        Self { regions, _aliases: aliases, _memory: memory }
+        Self { line_20: AtomicBool::new(true), regions, _aliases: aliases, _memory: memory }
     }
 
     fn region(&self, gpa: u64) -> Option<(&Region, u64)> {
@@ -144,6 +149,16 @@ impl Ram {
                 mark.fetch_or(marks, Ordering::SeqCst);
             }
         }
+    }
+
+    /// Lets address line 20 pass, or not. No vCPU runs, and none may rely on what it knew.
+    pub fn set_line_20(&self, open: bool) {
+        self.line_20.store(open, Ordering::SeqCst);
+    }
+
+    /// Whether address line 20 passes. What a walk leads to has the bit cleared otherwise.
+    pub fn line_20(&self) -> bool {
+        self.line_20.load(Ordering::Relaxed)
     }
 
     /// Moves a region; where it was before, and where it is now. No vCPU runs, and none may rely on what it knew.

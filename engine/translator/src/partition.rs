@@ -146,6 +146,10 @@ impl Shared {
                     self.ram.set_reach(range.clone(), reach);
                     [range, 0..0]
                 }
+                MemoryChange::AddressLine20 { open } => {
+                    self.ram.set_line_20(open);
+                    [0..0, 0..0]
+                }
                 MemoryChange::Move { region, to } => self.ram.move_region(region, to),
             };
             let mut code = self.code.lock();

@@ -149,6 +149,8 @@ impl TranslatorVcpu {
         }
         if self.mailbox().flush.swap(false, Ordering::SeqCst) {
             self.context.regions.flush_all();
+            let paging = self.context.paging;
+            self.cpu().renew_walk(&paging);
         }
         let pages = std::mem::take(&mut *self.mailbox().protect.lock());
         for page in pages {

@@ -58,10 +58,11 @@ const LARGE_ENTRY: u32 = 0x80;
 const GLOBAL_SHIFT: u8 = 8;
 
 impl Cpu {
-    /// To be called when control registers have changed.
+    /// To be called when control registers or address line 20 have changed.
     pub fn renew_walk(&mut self, paging: &PagingContext) {
         const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
-        let open = paging.mode == PagingMode::FourLevel && self.cr0 & cr0::WP != 0;
+        let line_20 = self.context().shared.ram.line_20();
+        let open = paging.mode == PagingMode::FourLevel && self.cr0 & cr0::WP != 0 && line_20;
         self.walk.root = if open { paging.root } else { 0 };
         self.walk.reserved = paging.reserved();
         self.walk.address = ADDRESS;
