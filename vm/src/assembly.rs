@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use lodge_backend::{CharStream, Disk, Receiver, Tray};
 use lodge_boot::layout::DEVICE_HOLE;
-use lodge_bus::{Device, HostClock, MemoryControl, MmioBus, PauseDevice, PciAddress, PortBus, Timers};
+use lodge_bus::{AddressLine20, Device, HostClock, MemoryControl, MmioBus, PauseDevice, PciAddress, PortBus, Timers};
 use lodge_chipset::rtc::registers::{SHUTDOWN, SHUTDOWN_RESUME};
 use lodge_chipset::{Items, Pm, Rtc};
 use lodge_engine_api::{Engine, GuestMemory, Partition, PartitionSpec, Statistics};
@@ -194,6 +194,7 @@ pub(crate) struct Board<'a> {
     pub(crate) backends: &'a Backends,
     pub(crate) memory: GuestMemory,
     pub(crate) map: Arc<dyn MemoryControl>,
+    pub(crate) line_20: Arc<AddressLine20>,
     /// What firmware is told, where there is any.
     pub(crate) items: Option<Items>,
     /// Where it has its variables.
@@ -299,6 +300,7 @@ impl Machine {
             backends,
             memory: memory.clone(),
             map: map.clone(),
+            line_20: AddressLine20::new(map.clone()),
             items: start.items,
             variables: start.variables,
             ports: PortBus::new(),

@@ -89,7 +89,7 @@ fn timers(board: &mut Board<'_>) -> Result<(), VmError> {
     let rtc = Rtc::new(cmos, &board.timers, IrqLine::new(Arc::new(alarm), 8));
     board.rtc = Some(rtc.clone());
     if board.items.is_some() {
-        board.control.connect(rtc.clone(), board.interrupts.clone());
+        board.control.connect(rtc.clone(), board.interrupts.clone(), board.line_20.clone());
     }
     let replace = {
         let (pit, rtc) = (pit.clone(), rtc.clone());
@@ -117,7 +117,7 @@ fn power_management(board: &mut Board<'_>) -> Result<(), VmError> {
 
 fn small_ports(board: &mut Board<'_>) -> Result<(), VmError> {
     let config = BoardConfig { debug_exit: board.config.debug_exit, log: board.backends.firmware_log().cloned() };
-    board.attach(Ports::new(config, board.control.clone()))
+    board.attach(Ports::new(config, board.control.clone(), board.line_20.clone()))
 }
 
 fn dma(board: &mut Board<'_>) -> Result<(), VmError> {
@@ -138,7 +138,7 @@ fn firmware_configuration(board: &mut Board<'_>) -> Result<(), VmError> {
 }
 
 fn keyboard(board: &mut Board<'_>) -> Result<(), VmError> {
-    board.attach(I8042::new(board.irq(1), board.irq(12), board.control.clone()))
+    board.attach(I8042::new(board.irq(1), board.irq(12), board.control.clone(), board.line_20.clone()))
 }
 
 fn serial_ports(board: &mut Board<'_>) -> Result<(), VmError> {

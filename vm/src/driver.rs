@@ -18,7 +18,7 @@ use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use lodge_bus::SystemControl;
+use lodge_bus::{AddressLine20, SystemControl};
 use lodge_chipset::Rtc;
 use lodge_engine_api::{CrashReport, Engine, Statistics};
 use lodge_irq::Controllers;
@@ -350,6 +350,7 @@ pub(crate) struct Control {
 struct Restart {
     rtc: Arc<Rtc>,
     interrupts: Arc<Controllers>,
+    line_20: Arc<AddressLine20>,
 }
 
 /// How long the host may take to swallow what the guest wrote last.
@@ -364,15 +365,17 @@ impl Control {
     }
 
     /// From now on firmware decides what a reset of the processors means.
-    pub(crate) fn connect(&self, rtc: Arc<Rtc>, interrupts: Arc<Controllers>) {
+    pub(crate) fn connect(&self, rtc: Arc<Rtc>, interrupts: Arc<Controllers>, line_20: Arc<AddressLine20>) {
         // There is one clock per machine.
-        let _ = self.restart.set(Restart { rtc, interrupts });
+        let _ = self.restart.set(Restart { rtc, interrupts, line_20 });
     }
 
     /// Resets the processors if the guest said before where they shall go on. Whether it did.
     pub(crate) fn go_on_after_reset(&self) -> bool {
         let restart = self.restart.get().filter(|restart| restart.rtc.shutdown_status() != 0);
         if let Some(restart) = restart {
+            // Or the processor would not find its first instruction.
+            restart.line_20.set(true);
             restart.interrupts.reset_processors();
         }
         restart.is_some()

@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 
 use lodge_backend::{CharStream, Entropy, HostEntropy, RawDisk, Receiver};
 use lodge_bus::{
-    Clock, Device, IrqLine, IrqSink, MmioBus, MockClock, MsiTarget, PortBus, PortDevice, SystemControl, Timers, Width,
+    AddressLine20, Clock, Device, FixedMemory, IrqLine, IrqSink, MmioBus, MockClock, MsiTarget, PortBus, PortDevice,
+    SystemControl, Timers, Width,
 };
 use lodge_chipset::{Board, BoardConfig, CmosConfig, Hpet, HpetWiring, I8042, Pit, Pm, Rtc, Uart, UartConfig};
 use lodge_engine_api::GuestMemory;
@@ -146,7 +147,8 @@ impl Machine {
         let image = directory.path().join("disk.img");
         std::fs::write(&image, vec![0x5a; 64 << 10]).unwrap();
         let line = |line: u32| IrqLine::new(irq.clone() as Arc<dyn IrqSink>, line);
-        let keyboard = I8042::new(line(1), line(12), outside.clone());
+        let line_20 = AddressLine20::new(Arc::new(FixedMemory));
+        let keyboard = I8042::new(line(1), line(12), outside.clone(), line_20.clone());
         let mut machine = Self {
             ports: PortBus::new(),
             mmio: MmioBus::new(),
@@ -181,7 +183,7 @@ impl Machine {
         machine.attach(pit);
         machine.attach(rtc);
         machine.attach(keyboard);
-        machine.attach(Board::new(BoardConfig { debug_exit: true, log: None }, outside.clone()));
+        machine.attach(Board::new(BoardConfig { debug_exit: true, log: None }, outside.clone(), line_20));
         let uart = Uart::new(UartConfig { name: "uart0".into(), base: 0x3f8 }, line(4), Arc::new(Stream::default()));
         machine.receivers.push(uart.clone());
         machine.attach(uart);

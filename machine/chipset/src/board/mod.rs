@@ -12,7 +12,8 @@ use std::sync::Arc;
 
 use lodge_backend::CharStream;
 use lodge_bus::{
-    AccessError, Device, PortDevice, PortRange, ResetDevice, SaveDevice, StateError, SystemControl, Width,
+    AccessError, AddressLine20, Device, PortDevice, PortRange, ResetDevice, SaveDevice, StateError, SystemControl,
+    Width,
 };
 use parking_lot::Mutex;
 use registers::*;
@@ -38,14 +39,15 @@ pub struct Board {
     config: BoardConfig,
     // wiring
     system: Arc<dyn SystemControl>,
+    line_20: Arc<AddressLine20>,
     // volatile
     state: Mutex<BoardState>,
 }
 
 impl Board {
     /// The ports.
-    pub fn new(config: BoardConfig, system: Arc<dyn SystemControl>) -> Arc<Self> {
-        Arc::new(Self { config, system, state: Mutex::default() })
+    pub fn new(config: BoardConfig, system: Arc<dyn SystemControl>, line_20: Arc<AddressLine20>) -> Arc<Self> {
+        Arc::new(Self { config, system, line_20, state: Mutex::default() })
     }
 
     /// The last progress code that was written to port 0x80.
@@ -87,7 +89,10 @@ impl PortDevice for Board {
     fn port_read(&self, region: u8, _offset: u16, _width: Width) -> Result<u32, AccessError> {
         let state = self.state.lock();
         match region {
-            REGION_PORT_A => Ok((state.port_a | PORT_A_A20).into()),
+            REGION_PORT_A => {
+                let line_20 = if self.line_20.is_open() { PORT_A_A20 } else { 0 };
+                Ok((state.port_a & !PORT_A_A20 | line_20).into())
+            }
             REGION_POST => Ok(state.post.into()),
             REGION_LOG => Ok(LOG_PRESENT.into()),
             // Write-only; zero shows that it is there.
@@ -102,6 +107,7 @@ impl PortDevice for Board {
                 let mut state = self.state.lock();
                 let rising = value & !state.port_a & PORT_A_RESET != 0;
                 state.port_a = value;
+                self.line_20.set(value & PORT_A_A20 != 0);
                 drop(state);
                 if rising {
                     self.system.reset_processors();
@@ -120,16 +126,20 @@ impl PortDevice for Board {
 impl ResetDevice for Board {
     fn reset(&self) {
         *self.state.lock() = BoardState::default();
+        self.line_20.set(true);
     }
 }
 
 impl SaveDevice for Board {
     fn save(&self) -> Vec<u8> {
-        lodge_savestate::to_record(&*self.state.lock())
+        let state = BoardState { line_20: self.line_20.is_open(), ..self.state.lock().clone() };
+        lodge_savestate::to_record(&state)
     }
 
     fn restore(&self, record: &[u8]) -> Result<(), StateError> {
-        *self.state.lock() = StateError::read("board", record)?;
+        let restored: BoardState = StateError::read("board", record)?;
+        self.line_20.set(restored.line_20);
+        *self.state.lock() = restored;
         Ok(())
     }
 }

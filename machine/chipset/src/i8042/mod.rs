@@ -18,7 +18,8 @@ mod tests;
 use std::sync::Arc;
 
 use lodge_bus::{
-    AccessError, Device, IrqLine, PortDevice, PortRange, ResetDevice, SaveDevice, StateError, SystemControl, Width,
+    AccessError, AddressLine20, Device, IrqLine, PortDevice, PortRange, ResetDevice, SaveDevice, StateError,
+    SystemControl, Width,
 };
 use parking_lot::Mutex;
 pub use ps2::{Keyboard, Mouse};
@@ -35,6 +36,7 @@ pub struct I8042 {
     keyboard_irq: IrqLine,
     mouse_irq: IrqLine,
     system: Arc<dyn SystemControl>,
+    line_20: Arc<AddressLine20>,
     // volatile
     state: Mutex<I8042State>,
 }
@@ -78,8 +80,13 @@ impl I8042State {
 
 impl I8042 {
     /// A controller that drives ISA interrupts 1 and 12.
-    pub fn new(keyboard_irq: IrqLine, mouse_irq: IrqLine, system: Arc<dyn SystemControl>) -> Arc<Self> {
-        Arc::new(Self { keyboard_irq, mouse_irq, system, state: Mutex::default() })
+    pub fn new(
+        keyboard_irq: IrqLine,
+        mouse_irq: IrqLine,
+        system: Arc<dyn SystemControl>,
+        line_20: Arc<AddressLine20>,
+    ) -> Arc<Self> {
+        Arc::new(Self { keyboard_irq, mouse_irq, system, line_20, state: Mutex::default() })
     }
 
     /// A key went down or up: its code in set 2. `false` if the keyboard is off or has no room.
@@ -132,11 +139,14 @@ impl I8042 {
             0xae => state.mode &= !MODE_KEYBOARD_OFF,
             // Input port: keyboard not locked.
             0xc0 => state.reply(0x80, false),
-            // Output port: not in reset, A20 open, and the interrupts.
+            // Output port: not in reset, address line 20, and the interrupts.
             0xd0 => {
                 let (keyboard, mouse) = (self.keyboard_irq.is_high(), self.mouse_irq.is_high());
-                state.reply(0x03 | u8::from(keyboard) << 4 | u8::from(mouse) << 5, false);
+                let line_20 = u8::from(self.line_20.is_open());
+                state.reply(0x01 | line_20 << 1 | u8::from(keyboard) << 4 | u8::from(mouse) << 5, false);
             }
+            // Address line 20 without the output port, as many controllers have it.
+            0xdd | 0xdf => self.line_20.set(value == 0xdf),
             // Pulses output lines; line 0 is the processor's reset.
             0xf0..=0xff if value & 1 == 0 => self.system.reset_processors(),
             // The rest does nothing on this controller.
@@ -152,7 +162,8 @@ impl I8042 {
             }
             Some(0x61..=0x7f) => {}
             Some(0xd1) => {
-                // Output port. The A20 line is always open; line 0 low is a reset.
+                // Output port: address line 20, and line 0 low is a reset.
+                self.line_20.set(value & 2 != 0);
                 if value & 1 == 0 {
                     self.system.reset_processors();
                 }

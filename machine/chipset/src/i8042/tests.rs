@@ -3,7 +3,7 @@ use crate::testing::Board;
 
 fn rig() -> (Board, Arc<I8042>) {
     let board = Board::new();
-    let device = I8042::new(board.line(1), board.line(12), board.system.clone());
+    let device = I8042::new(board.line(1), board.line(12), board.system.clone(), board.line_20.clone());
     board.attach(device.clone());
     (board, device)
 }
@@ -137,4 +137,18 @@ fn state_is_restored() {
     assert_eq!(device.save(), saved);
     assert!(board.level(1));
     assert_eq!(drain(&board), [(0x1c, false), (0x1d, false)]);
+}
+
+#[test]
+fn address_line_20_is_held_and_opened() {
+    let (board, _) = rig();
+    board.outb(0x64, 0xd1);
+    board.outb(0x60, 0xdd);
+    assert!(!board.line_20.is_open());
+    board.outb(0x64, 0xd0);
+    assert_eq!(board.inb(0x60) & 3, 1);
+    board.outb(0x64, 0xdf);
+    assert!(board.line_20.is_open());
+    board.outb(0x64, 0xdd);
+    assert!(!board.line_20.is_open());
 }

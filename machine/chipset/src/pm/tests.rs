@@ -100,7 +100,7 @@ fn suspend_and_what_wakes() {
     rig.pm.clock_alarm();
     assert_eq!(rig.board.system.0.lock().last().unwrap(), "wake");
     rig.pm.reset();
-    assert_eq!(rig.board.ports.read(0x600, Width::Word), WAKE | ALARM);
+    assert_eq!(rig.board.ports.read(0x600, Width::Word), u32::from(WAKE | ALARM));
     rig.pm.reset();
     assert_eq!(rig.board.ports.read(0x600, Width::Word), 0, "not after a reset of another kind");
     rig.pm.press_power_button();
