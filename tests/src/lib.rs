@@ -4,6 +4,7 @@
 //! a Debian root file system; `cargo xtask test` sets them. Every wait has a limit, and a test that fails shows what the guest said last.
 #![forbid(unsafe_code)]
 
+pub mod disks;
 mod kernels;
 
 use std::ffi::OsStr;

@@ -155,7 +155,8 @@ pub struct CrashReport {
 pub enum Exit {
     /// [`Notifier::stop`] was called. Calling `run` again goes on.
     Stopped,
-    /// A triple fault: the guest is beyond its own help.
+    /// A triple fault: the guest is beyond its own help. Calling `run` again says so again, until [`crate::Event::Init`] is
+    /// there to be taken.
     TripleFault(CrashReport),
 }
 

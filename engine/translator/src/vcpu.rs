@@ -569,6 +569,8 @@ impl TranslatorVcpu {
             After::Raise(exception) => self.raise(exception),
             After::Bounce => *how |= Mode::BOUNCE,
             After::Halt => self.context.activity = Activity::Halted,
+            // Only INIT ends it.
+            After::Shutdown if io.take_event(false, false) == Some(Event::Init) => self.event(Event::Init),
             After::Shutdown => {
                 self.context.after = After::Shutdown;
                 return Some(Exit::TripleFault(self.crash_report()));
