@@ -6,9 +6,7 @@ use std::sync::Arc;
 
 use lodge_backend::HostEntropy;
 use lodge_bus::{IrqLine, IrqSink, PortDevice};
-use lodge_chipset::{
-    Board as Ports, CmosConfig, Dma, FwCfg, Hpet, HpetWiring, I8042, Pit, Pm, Rtc, Uart, UartConfig,
-};
+use lodge_chipset::{Board as Ports, CmosConfig, Dma, FwCfg, Hpet, HpetWiring, I8042, Pit, Pm, Rtc, Uart, UartConfig};
 use lodge_pci::{Bridge, Router};
 use lodge_storage::{Drive, Ide, IdeWiring};
 use lodge_virtio::{Block, BlockConfig, Console, Rng, VirtioDevice, VirtioPci, VirtioWiring};

@@ -77,7 +77,9 @@ pub struct Image {
 #[derive(Debug, thiserror::Error)]
 pub enum ImageError {
     /// It can't be read.
-    #[error("the firmware {path} can't be read: {source}; install the package `seabios`, or name the folder with --firmware-dir")]
+    #[error(
+        "the firmware {path} can't be read: {source}; install the package `seabios`, or name the folder with --firmware-dir"
+    )]
     Read {
         /// The file.
         path: PathBuf,

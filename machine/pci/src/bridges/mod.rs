@@ -11,9 +11,7 @@ mod tests;
 
 use std::sync::Arc;
 
-use lodge_bus::{
-    Device, MemoryControl, PciAddress, PciFunction, PortMapping, ResetDevice, SaveDevice, StateError,
-};
+use lodge_bus::{Device, MemoryControl, PciAddress, PciFunction, PortMapping, ResetDevice, SaveDevice, StateError};
 use parking_lot::Mutex;
 use registers::*;
 pub use state::BridgeState;
