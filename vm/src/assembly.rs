@@ -8,6 +8,7 @@ use lodge_backend::{CharStream, Disk, Receiver, Tray};
 use lodge_boot::layout::DEVICE_HOLE;
 use lodge_bus::{Device, HostClock, MemoryControl, MmioBus, PauseDevice, PortBus, SystemControl, Timers};
 use lodge_chipset::Items;
+use lodge_display::Monitor;
 use lodge_engine_api::{Engine, GuestMemory, Partition, PartitionSpec, Statistics};
 use lodge_irq::Controllers;
 use lodge_pci::{PciHost, PciWindow, Router};
@@ -60,14 +61,14 @@ pub struct Backends {
     disks: Vec<Attached>,
     cds: Vec<Arc<Tray>>,
     console: Option<Arc<dyn CharStream>>,
+    monitor: Arc<Monitor>,
     first_output: Arc<OnceLock<Instant>>,
 }
 
 impl Backends {
     /// Serial ports and disks, in order.
     pub fn new(serials: Vec<Arc<dyn CharStream>>, disks: Vec<Attached>) -> Self {
-        let first_output = Arc::new(OnceLock::new());
-        let mut backends = Self { serials: Vec::new(), disks, cds: Vec::new(), console: None, first_output };
+        let mut backends = Self { disks, ..Self::default() };
         backends.serials = serials.into_iter().map(|stream| backends.watched(stream)).collect();
         backends
     }
@@ -84,6 +85,18 @@ impl Backends {
     pub fn with_cds(mut self, cds: Vec<Arc<Tray>>) -> Self {
         self.cds = cds;
         self
+    }
+
+    /// With a monitor that shows what the graphics card does, where there is one.
+    #[must_use]
+    pub fn with_monitor(mut self, monitor: Arc<Monitor>) -> Self {
+        self.monitor = monitor;
+        self
+    }
+
+    /// What the graphics card is plugged into.
+    pub(crate) fn monitor(&self) -> &Arc<Monitor> {
+        &self.monitor
     }
 
     /// The CD drives.
@@ -162,6 +175,7 @@ pub(crate) struct Board<'a> {
     pub(crate) ports: PortBus,
     pub(crate) mmio: MmioBus,
     pub(crate) timers: Timers,
+    pub(crate) clock: Arc<HostClock>,
     pub(crate) interrupts: Arc<Controllers>,
     pub(crate) pci: Arc<PciHost>,
     pub(crate) router: Arc<Router>,
@@ -250,6 +264,7 @@ impl Machine {
             router: Router::new(interrupts.clone()),
             interrupts,
             timers,
+            clock: clock.clone(),
             control,
             devices: Vec::new(),
         };
@@ -359,8 +374,8 @@ impl Start {
         let serials = backends.serials().len();
         match &config.boot {
             Boot::Kernel(kernel) => {
-                let memory = ram::create(config.memory, 0)?;
-                let rsdp = firmware::write_tables(&memory, config.vcpus, serials, profile)?;
+                let memory = ram::create(config.memory, 0, config.card_memory())?;
+                let rsdp = firmware::write_tables(&memory, &firmware::description(config, serials), profile)?;
                 let loaded = lodge_boot::load(&lodge_boot::Request {
                     memory: &memory,
                     kernel: &kernel.path,
@@ -372,9 +387,9 @@ impl Start {
             }
             Boot::Firmware(named) => {
                 let image = Image::read(&named.image)?;
-                let memory = ram::create(config.memory, image.size())?;
+                let memory = ram::create(config.memory, image.size(), config.card_memory())?;
                 image.place(&memory, map)?;
-                let items = firmware::items(config.memory, config.vcpus, serials, profile);
+                let items = firmware::items(config.memory, &firmware::description(config, serials), profile);
                 let state = CpuState::reset(SIGNATURE);
                 Ok(Self { memory, state, protocol: "firmware", items: Some(items) })
             }

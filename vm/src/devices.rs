@@ -5,8 +5,12 @@
 use std::sync::Arc;
 
 use lodge_backend::HostEntropy;
-use lodge_bus::{IrqLine, IrqSink, PortDevice};
-use lodge_chipset::{Board as Ports, CmosConfig, Dma, FwCfg, Hpet, HpetWiring, I8042, Pit, Pm, Rtc, Uart, UartConfig};
+use lodge_bus::{IrqLine, IrqSink, MemoryMapping, PortDevice};
+use lodge_chipset::{
+    Board as Ports, CmosConfig, Dma, FwCfg, Hpet, HpetWiring, I8042, Pit, Pm, Rtc, Uart, UartConfig,
+};
+use lodge_display::{Screen, Vga, VgaConfig, VgaWiring, VideoMemory};
+use lodge_engine_api::NOWHERE;
 use lodge_pci::{Bridge, Router};
 use lodge_storage::{Drive, Ide, IdeWiring};
 use lodge_virtio::{Block, BlockConfig, Console, Rng, VirtioDevice, VirtioPci, VirtioWiring};
@@ -22,6 +26,7 @@ pub(crate) const DEVICES: &[Maker] = &[
     interrupt_controllers,
     pci_host,
     bridges,
+    display,
     timers,
     power_management,
     small_ports,
@@ -57,6 +62,24 @@ fn bridges(board: &mut Board<'_>) -> Result<(), VmError> {
     let router: Arc<Router> = board.router.clone();
     board.attach(Bridge::i440fx(board.map.clone()))?;
     board.attach(Bridge::piix3(router))
+}
+
+fn display(board: &mut Board<'_>) -> Result<(), VmError> {
+    // Memory was made with it, or without.
+    let Some((region, taken)) = crate::ram::video(&board.memory) else { return Ok(()) };
+    let length = board.config.video_memory;
+    let memory = VideoMemory::new(board.memory.clone(), NOWHERE, length)
+        .map_err(|error| VmError::Device { device: "vga".into(), cause: error.to_string() })?;
+    let wiring = VgaWiring {
+        clock: board.clock.clone(),
+        mmio: board.mmio.clone(),
+        memory,
+        frame_buffer: MemoryMapping::new(board.map.clone(), region, length, taken),
+    };
+    let card = Vga::new(VgaConfig { rom: board.config.vga_bios.clone() }, wiring);
+    let screen: Arc<dyn Screen> = card.clone();
+    board.backends.monitor().connect(Arc::downgrade(&screen));
+    board.attach(card)
 }
 
 fn timers(board: &mut Board<'_>) -> Result<(), VmError> {

@@ -16,7 +16,7 @@ use vm_memory::{Bytes, GuestAddress};
 
 use crate::assembly::PCI_WINDOW;
 use crate::devices::SERIAL_PORTS;
-use crate::{VmError, ram};
+use crate::{Config, VmError, ram};
 
 /// The MultiProcessor table lies where kernels look for it; the ACPI tables before it.
 const MP_TABLE: u64 = 0xf_0000;
@@ -27,10 +27,10 @@ const IMAGE_SIZES: std::ops::RangeInclusive<u64> = 64 << 10..=16 << 20;
 /// Bytes of the image that are found below 1 MiB, too.
 const BELOW_1M: usize = 128 << 10;
 
-/// What the tables are to say of the machine.
-fn description(vcpus: u32, serials: usize) -> Description {
+/// What the tables are to say of a machine with so many serial ports.
+pub fn description(config: &Config, serials: usize) -> Description {
     Description {
-        apic_ids: (0..vcpus).collect(),
+        apic_ids: (0..config.vcpus).collect(),
         pci_window: PCI_WINDOW.memory_base..PCI_WINDOW.memory_end,
         pci_window_64: None,
         pci_routes: DEFAULT_ROUTES,
@@ -38,22 +38,21 @@ fn description(vcpus: u32, serials: usize) -> Description {
         pm_base: Pm::block().base,
         uarts: SERIAL_PORTS.into_iter().take(serials).collect(),
         keyboard: true,
-        vga: false,
+        vga: config.card_memory() > 0,
     }
 }
 
-/// Writes the tables of a machine with so many processors and serial ports. The ACPI root pointer's address.
+/// Writes the tables of a machine. The ACPI root pointer's address.
 ///
 /// # Errors
 ///
 /// They do not fit, which is a fault of lodge's.
-pub fn write_tables(memory: &GuestMemory, vcpus: u32, serials: usize, profile: &Profile) -> Result<u64, VmError> {
-    let description = description(vcpus, serials);
+pub fn write_tables(memory: &GuestMemory, description: &Description, profile: &Profile) -> Result<u64, VmError> {
     let fault = |cause: String| VmError::Device { device: "acpi".into(), cause };
-    let tables = acpi::build(&description, FIRMWARE.start..MP_TABLE).map_err(|error| fault(error.to_string()))?;
+    let tables = acpi::build(description, FIRMWARE.start..MP_TABLE).map_err(|error| fault(error.to_string()))?;
     write(memory, tables.address, &tables.bytes)?;
     let features = profile.bits(1, Register::Edx);
-    if let Some(table) = acpi::mp_table(&description, MP_TABLE as u32, SIGNATURE, features) {
+    if let Some(table) = acpi::mp_table(description, MP_TABLE as u32, SIGNATURE, features) {
         if MP_TABLE + table.len() as u64 > FIRMWARE.end {
             return Err(fault(format!("the MultiProcessor table of {} bytes has no room", table.len())));
         }
@@ -77,9 +76,7 @@ pub struct Image {
 #[derive(Debug, thiserror::Error)]
 pub enum ImageError {
     /// It can't be read.
-    #[error(
-        "the firmware {path} can't be read: {source}; install the package `seabios`, or name the folder with --firmware-dir"
-    )]
+    #[error("the firmware {path} can't be read: {source}; install the package `seabios`, or name the folder with --firmware-dir")]
     Read {
         /// The file.
         path: PathBuf,
@@ -133,9 +130,10 @@ impl Image {
 }
 
 /// What firmware is told of a machine.
-pub fn items(memory: u64, vcpus: u32, serials: usize, profile: &Profile) -> Items {
+pub fn items(memory: u64, description: &Description, profile: &Profile) -> Items {
+    let vcpus = description.apic_ids.len() as u32;
     let mut items = Items::new(vcpus);
-    let tables = acpi::link(&description(vcpus, serials));
+    let tables = acpi::link(description);
     items.file(acpi::TABLES_FILE, tables.tables);
     items.file(acpi::RSDP_FILE, tables.rsdp);
     items.file(acpi::LOADER_FILE, tables.loader);
@@ -183,7 +181,7 @@ mod tests {
         let bytes: Vec<u8> = (0..256u32 << 10).map(|n| (n >> 10) as u8).collect();
         file.write_all(&bytes).unwrap();
         let image = Image::read(file.path()).unwrap();
-        let memory = ram::create(4 << 20, image.size()).unwrap();
+        let memory = ram::create(4 << 20, image.size(), 0).unwrap();
         let changes = Changes::default();
         image.place(&memory, &changes).unwrap();
         let byte = |address| memory.read_obj::<u8>(GuestAddress(address)).unwrap();

@@ -11,7 +11,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use iced_x86::Mnemonic;
-use lodge_engine_api::{CpuidTable, EngineError, MemoryChange, Notifier, Partition, PartitionSpec, Statistics, Vcpu};
+use lodge_engine_api::{
+    CpuidTable, EngineError, MemoryChange, Notifier, Partition, PartitionSpec, Statistics, Vcpu,
+};
 use parking_lot::{Mutex, RwLock};
 use rustc_hash::FxHashMap;
 

@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 
 /// Where distributions have SeaBIOS.
-const BIOS_FOLDERS: [&str; 3] = ["/usr/share/seabios", "/usr/share/qemu", "/usr/local/share/qemu"];
+const BIOS_FOLDERS: [&str; 3] =
+    ["/usr/share/seabios", "/usr/share/qemu", "/usr/local/share/qemu"];
 /// Its image; smaller ones lack drivers.
 const BIOS: &str = "bios-256k.bin";
 

@@ -254,15 +254,7 @@ mod tests {
         let smbios = build(&description());
         let lengths: Vec<_> = parse(&smbios.tables).iter().map(|(kind, part, _)| (*kind, part.len())).collect();
         let expected = [
-            (1, 0x1b),
-            (3, 0x15),
-            (4, 0x2a),
-            (4, 0x2a),
-            (16, 0x17),
-            (17, 0x28),
-            (19, 0x1f),
-            (19, 0x1f),
-            (32, 0x0b),
+            (1, 0x1b), (3, 0x15), (4, 0x2a), (4, 0x2a), (16, 0x17), (17, 0x28), (19, 0x1f), (19, 0x1f), (32, 0x0b),
             (127, 4),
         ];
         assert_eq!(lengths, expected);

@@ -15,4 +15,4 @@ pub mod vga;
 pub use codepage::unicode;
 pub use monitor::{Monitor, Picture};
 pub use screen::{Frame, Look, Mode, Screen};
-pub use vga::{Vga, VgaConfig, VgaWiring, VideoMemory, VideoMemoryError};
+pub use vga::{VIDEO_MEMORY_SIZES, Vga, VgaConfig, VgaWiring, VideoMemory, VideoMemoryError};

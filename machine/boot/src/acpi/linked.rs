@@ -100,8 +100,8 @@ pub fn link(description: &Description) -> Linked {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::description;
     use super::*;
+    use super::super::tests::description;
 
     /// Carries the commands out as firmware does, with the tables at `base` and the root pointer at `root`.
     fn carry_out(linked: &Linked, base: u64) -> (Vec<u8>, Vec<u8>) {

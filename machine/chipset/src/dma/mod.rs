@@ -217,7 +217,11 @@ impl Device for Dma {
 impl PortDevice for Dma {
     fn port_ranges(&self) -> Vec<PortRange> {
         let range = |base, length, region| PortRange { base, length, region, widths: Width::Byte };
-        vec![range(FIRST, 16, REGION_FIRST), range(SECOND, 32, REGION_SECOND), range(PAGES, PAGES_LENGTH, REGION_PAGES)]
+        vec![
+            range(FIRST, 16, REGION_FIRST),
+            range(SECOND, 32, REGION_SECOND),
+            range(PAGES, PAGES_LENGTH, REGION_PAGES),
+        ]
     }
 
     fn port_read(&self, region: u8, offset: u16, _width: Width) -> Result<u32, AccessError> {

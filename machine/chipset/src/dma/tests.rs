@@ -90,9 +90,7 @@ fn channels_that_begin_anew_do_so() {
 fn words_have_addresses_of_words() {
     let bench = bench();
     // Channel 5: address 0x1234 words in page 0x03, of which the lowest bit does not count.
-    for (port, value) in
-        [(0xd8, 0), (0xd6, 0x45), (0xc4, 0x34), (0xc4, 0x12), (0xc6, 1), (0xc6, 0), (0x8b, 3), (0xd4, 1)]
-    {
+    for (port, value) in [(0xd8, 0), (0xd6, 0x45), (0xc4, 0x34), (0xc4, 0x12), (0xc6, 1), (0xc6, 0), (0x8b, 3), (0xd4, 1)] {
         bench.board.outb(port, value);
     }
     assert_eq!(bench.dma.channel(5).write(&[1, 2, 3, 4, 5]), Moved { bytes: 4, ended: true });

@@ -3,13 +3,13 @@
 //! Byte `a` of plane `p` is at `4 * a + p`, so that one aligned double word is what the latches hold. Chain 4 thereby
 //! leaves memory as it is; odd/even addresses leave no gaps in planes, as in QEMU.
 
+use std::ops::RangeInclusive;
+
 use lodge_engine_api::GuestMemory;
 use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend};
 
-/// Least bytes of video memory: what a VGA has, and what its window can reach beyond.
-pub const LEAST: u64 = 1 << 20;
-/// Most bytes of video memory.
-pub const MOST: u64 = 256 << 20;
+/// Bytes of video memory, which are a power of two: at least what a VGA's window can reach.
+pub const VIDEO_MEMORY_SIZES: RangeInclusive<u64> = 1 << 20..=256 << 20;
 
 /// Why a region will not do as video memory.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -45,7 +45,7 @@ impl VideoMemory {
     /// # Errors
     /// The length is no power of two from 1 MiB to 256 MiB, or there is no such region.
     pub fn new(memory: GuestMemory, base: u64, length: u64) -> Result<Self, VideoMemoryError> {
-        if !length.is_power_of_two() || !(LEAST..=MOST).contains(&length) {
+        if !length.is_power_of_two() || !VIDEO_MEMORY_SIZES.contains(&length) {
             return Err(VideoMemoryError::Size { length });
         }
         if !memory.check_range(GuestAddress(base), length as usize) {

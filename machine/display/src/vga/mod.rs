@@ -30,7 +30,7 @@ use lodge_bus::{
     PortRange, ResetDevice, SaveDevice, StateError, Width,
 };
 use lodge_pci::{BarTarget, ConfigSpace, ConfigSpec};
-pub use memory::{VideoMemory, VideoMemoryError};
+pub use memory::{VIDEO_MEMORY_SIZES, VideoMemory, VideoMemoryError};
 use parking_lot::Mutex;
 use registers::pci;
 pub use state::{Registers, VgaState};

@@ -11,7 +11,9 @@ mod tests;
 
 use std::sync::Arc;
 
-use lodge_bus::{Device, MemoryControl, PciAddress, PciFunction, PortMapping, ResetDevice, SaveDevice, StateError};
+use lodge_bus::{
+    Device, MemoryControl, PciAddress, PciFunction, PortMapping, ResetDevice, SaveDevice, StateError,
+};
 use parking_lot::Mutex;
 use registers::*;
 pub use state::BridgeState;
@@ -93,6 +95,7 @@ impl Bridge {
             config.set(PM_BASE, &[1]);
             config.allow(PM_MISC, &[1]);
             config.set(0x3c, &[SCI]);
+            config.set(APMC_SMI, &[APMC_SMI_ON]);
         }
         Arc::new(bridge)
     }

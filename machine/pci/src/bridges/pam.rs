@@ -76,7 +76,8 @@ mod tests {
         assert_eq!(changes([0; LENGTH], map), []);
         map[0] = 0x30;
         map[1] = 0x10;
-        let expected = [change(0xc_4000..0xc_8000, Reach::ReadOnly), change(0xf_0000..0x10_0000, Reach::Memory)];
+        let expected =
+            [change(0xc_4000..0xc_8000, Reach::ReadOnly), change(0xf_0000..0x10_0000, Reach::Memory)];
         assert_eq!(changes([0; LENGTH], map), expected);
         let mut locked = map;
         locked[0] = 0x10;

@@ -110,10 +110,7 @@ fn a_full_bus_refuses() {
         rig.host.add(Function::new(16)).unwrap();
     }
     assert_eq!(rig.host.add(Function::new(16)), Err(PciError::Full));
-    assert_eq!(
-        rig.host.add(Bridge::i440fx(Arc::new(lodge_bus::FixedMemory))),
-        Err(PciError::Taken { device: 0, function: 0 })
-    );
+    assert_eq!(rig.host.add(Bridge::i440fx(Arc::new(lodge_bus::FixedMemory))), Err(PciError::Taken { device: 0, function: 0 }));
 }
 
 #[test]

@@ -236,8 +236,7 @@ impl Floppy {
                 let lock = if state.locked { 0x80 } else { 0 };
                 let [s0, s1] = state.specified;
                 let [c0, c1] = state.configured;
-                let bytes =
-                    vec![first, second, 0, 0, s0, s1, state.last_sector, lock | state.perpendicular & 0x7f, c0, c1];
+                let bytes = vec![first, second, 0, 0, s0, s1, state.last_sector, lock | state.perpendicular & 0x7f, c0, c1];
                 state.result(bytes);
             }
             command::READ
@@ -397,14 +396,7 @@ impl Floppy {
         Err(Place { cylinder: place.cylinder.wrapping_add(1), head: if multi { 0 } else { place.head }, sector: 1 })
     }
 
-    fn transfer_by_dma(
-        &self,
-        state: &mut FloppyState,
-        drive: usize,
-        disk: &dyn Disk,
-        geometry: Geometry,
-        start: Place,
-    ) {
+    fn transfer_by_dma(&self, state: &mut FloppyState, drive: usize, disk: &dyn Disk, geometry: Geometry, start: Place) {
         let kind = state.bytes[0] & COMMAND;
         let mut place = start;
         let mut begun = false;
@@ -464,14 +456,7 @@ impl Floppy {
         }
     }
 
-    fn transfer_by_ports(
-        &self,
-        state: &mut FloppyState,
-        drive: usize,
-        disk: &dyn Disk,
-        geometry: Geometry,
-        start: Place,
-    ) {
+    fn transfer_by_ports(&self, state: &mut FloppyState, drive: usize, disk: &dyn Disk, geometry: Geometry, start: Place) {
         let kind = state.bytes[0] & COMMAND;
         let mut data = Vec::new();
         let mut place = start;
@@ -571,7 +556,9 @@ impl Floppy {
         let drive = usize::from(state.output & 3);
         let motor = state.output & MOTOR << drive != 0;
         let changed = match self.trays.get(drive) {
-            Some(Some(tray)) => tray.medium().is_none() || state.drives[drive].seen != tray.changes().saturating_add(1),
+            Some(Some(tray)) => {
+                tray.medium().is_none() || state.drives[drive].seen != tray.changes().saturating_add(1)
+            }
             _ => true,
         };
         if motor && changed { CHANGED } else { 0 }

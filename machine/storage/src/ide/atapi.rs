@@ -286,28 +286,7 @@ fn mode_sense(tray: &Tray, page: u8, long: bool) -> Result<Vec<u8>, Sense> {
     if matches!(page, CAPABILITIES | ALL) {
         let locked = if tray.is_locked() { 0x02 } else { 0 };
         // Reads CD-R, CD-RW and DVD; can lock, eject, has a tray; 50 times a CD's speed, as is set.
-        pages.extend([
-            CAPABILITIES,
-            18,
-            0x3f,
-            0,
-            0x70,
-            0x60,
-            0x29 | locked,
-            0,
-            0x22,
-            0x71,
-            0,
-            2,
-            2,
-            0,
-            0x22,
-            0x71,
-            0,
-            0,
-            0,
-            0,
-        ]);
+        pages.extend([CAPABILITIES, 18, 0x3f, 0, 0x70, 0x60, 0x29 | locked, 0, 0x22, 0x71, 0, 2, 2, 0, 0x22, 0x71, 0, 0, 0, 0]);
     }
     if pages.is_empty() {
         return Err(Sense::BAD_FIELD);
@@ -371,9 +350,7 @@ fn toc(medium: &dyn Disk, packet: &[u8]) -> Result<Vec<u8>, Sense> {
         1 => entry(1, 0),
         2 => {
             // First and last track, lead-out, the track itself, each with its point.
-            for (point, place) in
-                [(0xa0, [0, 1, 0, 0]), (0xa1, [0, 1, 0, 0]), (0xa2, address(end, true)), (1, address(0, true))]
-            {
+            for (point, place) in [(0xa0, [0, 1, 0, 0]), (0xa1, [0, 1, 0, 0]), (0xa2, address(end, true)), (1, address(0, true))] {
                 bytes.extend([1, DATA, 0, point, 0, 0, 0]);
                 bytes.extend(place);
             }

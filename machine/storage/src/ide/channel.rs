@@ -583,8 +583,7 @@ fn serve(channel: &Weak<Channel>, inbox: &Receiver<Request>) {
 fn carry_out(what: &What, disk: Option<&dyn Disk>, memory: &GuestMemory) -> Answer {
     let no_medium = || std::io::Error::new(std::io::ErrorKind::NotFound, "no medium");
     let disk = disk.ok_or_else(no_medium);
-    let read =
-        |from: u64, data: &mut [u8]| disk.as_ref().is_ok_and(|d| d.read_at(from, &mut [IoSliceMut::new(data)]).is_ok());
+    let read = |from: u64, data: &mut [u8]| disk.as_ref().is_ok_and(|d| d.read_at(from, &mut [IoSliceMut::new(data)]).is_ok());
     let write = |from: u64, data: &[u8]| disk.as_ref().is_ok_and(|d| d.write_at(from, &[IoSlice::new(data)]).is_ok());
     let failed = Answer::Failed { medium: true };
     let done = Answer::Done { exhausted: true };
@@ -593,20 +592,8 @@ fn carry_out(what: &What, disk: Option<&dyn Disk>, memory: &GuestMemory) -> Answ
             let mut data = vec![0; *length];
             if read(*from, &mut data) { Answer::Data(data) } else { failed }
         }
-        What::Write(from, data) => {
-            if write(*from, data) {
-                done
-            } else {
-                failed
-            }
-        }
-        What::Flush => {
-            if disk.as_ref().is_ok_and(|disk| disk.flush().is_ok()) {
-                done
-            } else {
-                failed
-            }
-        }
+        What::Write(from, data) => if write(*from, data) { done } else { failed },
+        What::Flush => if disk.as_ref().is_ok_and(|disk| disk.flush().is_ok()) { done } else { failed },
         What::Give(source, table) => {
             let Some(mut regions) = Regions::read(memory, *table) else { return Answer::Failed { medium: false } };
             match source {

@@ -15,8 +15,8 @@ enum Width {
 
 /// Begins a command: what there is to do, nothing more, or the error register.
 pub(super) fn command(state: &mut State, command: u8) -> Result<Option<Work>, u8> {
-    use super::registers::command as c;
     use Width::{Long, Short};
+    use super::registers::command as c;
     let block = SECTOR as usize;
     let multiple = usize::from(unit(state)?.settings.multiple) * block;
     let several = || if multiple == 0 { Err(ABRT) } else { Ok(By::Ports(multiple)) };

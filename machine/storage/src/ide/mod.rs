@@ -21,8 +21,8 @@ mod tests;
 
 use std::sync::{Arc, Weak};
 
-use channel::Channel;
 pub use channel::Drive;
+use channel::Channel;
 use lodge_bus::{
     AccessError, Device, IrqLine, PciAddress, PciFunction, PortBus, PortDevice, PortRange, ResetDevice, SaveDevice,
     StateError, Width,
@@ -65,8 +65,10 @@ impl Ide {
     pub fn new(drives: [Option<Drive>; 4], wiring: IdeWiring) -> std::io::Result<Arc<Self>> {
         let IdeWiring { ports, memory, interrupts: [first, second] } = wiring;
         let [a, b, c, d] = drives;
-        let channels =
-            [Channel::new("ide0", [a, b], first, memory.clone())?, Channel::new("ide1", [c, d], second, memory)?];
+        let channels = [
+            Channel::new("ide0", [a, b], first, memory.clone())?,
+            Channel::new("ide1", [c, d], second, memory)?,
+        ];
         Ok(Arc::new_cyclic(|this: &Weak<Self>| {
             let spec = ConfigSpec {
                 vendor: INTEL,

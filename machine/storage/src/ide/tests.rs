@@ -85,9 +85,7 @@ impl Bench {
     }
 
     fn read_words(&self, channel: usize, bytes: usize) -> Vec<u8> {
-        (0..bytes / 2)
-            .flat_map(|_| (self.ports.read(COMMAND_BLOCKS[channel], Width::Word) as u16).to_le_bytes())
-            .collect()
+        (0..bytes / 2).flat_map(|_| (self.ports.read(COMMAND_BLOCKS[channel], Width::Word) as u16).to_le_bytes()).collect()
     }
 
     fn write_words(&self, channel: usize, data: &[u8]) {
