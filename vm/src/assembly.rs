@@ -10,6 +10,7 @@ use lodge_boot::layout::DEVICE_HOLE;
 use lodge_bus::{AddressLine20, Device, HostClock, MemoryControl, MmioBus, PauseDevice, PciAddress, PortBus, Timers};
 use lodge_chipset::rtc::registers::{SHUTDOWN, SHUTDOWN_RESUME};
 use lodge_chipset::{Items, Pm, Rtc};
+use lodge_display::Monitor;
 use lodge_engine_api::{Engine, GuestMemory, Partition, PartitionSpec, Statistics};
 use lodge_irq::Controllers;
 use lodge_pci::{PciHost, PciWindow, Router};
@@ -65,22 +66,14 @@ pub struct Backends {
     console: Option<Arc<dyn CharStream>>,
     firmware_log: Option<Arc<dyn CharStream>>,
     variables: Option<Arc<dyn Disk>>,
+    monitor: Arc<Monitor>,
     first_output: Arc<OnceLock<Instant>>,
 }
 
 impl Backends {
     /// Serial ports and disks, in order.
     pub fn new(serials: Vec<Arc<dyn CharStream>>, disks: Vec<Attached>) -> Self {
-        let first_output = Arc::new(OnceLock::new());
-        let mut backends = Self {
-            serials: Vec::new(),
-            disks,
-            cds: Vec::new(),
-            console: None,
-            firmware_log: None,
-            variables: None,
-            first_output,
-        };
+        let mut backends = Self { disks, ..Self::default() };
         backends.serials = serials.into_iter().map(|stream| backends.watched(stream)).collect();
         backends
     }
@@ -121,6 +114,18 @@ impl Backends {
     pub fn with_cds(mut self, cds: Vec<Arc<Tray>>) -> Self {
         self.cds = cds;
         self
+    }
+
+    /// With a monitor that shows what the graphics card does, where there is one.
+    #[must_use]
+    pub fn with_monitor(mut self, monitor: Arc<Monitor>) -> Self {
+        self.monitor = monitor;
+        self
+    }
+
+    /// What the graphics card is plugged into.
+    pub(crate) fn monitor(&self) -> &Arc<Monitor> {
+        &self.monitor
     }
 
     /// The CD drives.
@@ -202,6 +207,7 @@ pub(crate) struct Board<'a> {
     pub(crate) ports: PortBus,
     pub(crate) mmio: MmioBus,
     pub(crate) timers: Timers,
+    pub(crate) clock: Arc<HostClock>,
     pub(crate) interrupts: Arc<Controllers>,
     pub(crate) pci: Arc<PciHost>,
     pub(crate) router: Arc<Router>,
@@ -309,6 +315,7 @@ impl Machine {
             router: Router::new(interrupts.clone()),
             interrupts,
             timers,
+            clock: clock.clone(),
             control: control.clone(),
             devices: Vec::new(),
             pm: None,
@@ -462,8 +469,8 @@ impl Start {
         let serials = backends.serials().len();
         match &config.boot {
             Boot::Kernel(kernel) => {
-                let memory = ram::create(config.memory, 0)?;
-                let rsdp = firmware::write_tables(&memory, config.vcpus, serials, profile)?;
+                let memory = ram::create(config.memory, 0, config.card_memory())?;
+                let rsdp = firmware::write_tables(&memory, &firmware::description(config, serials), profile)?;
                 let loaded = lodge_boot::load(&lodge_boot::Request {
                     memory: &memory,
                     kernel: &kernel.path,
@@ -476,12 +483,14 @@ impl Start {
             Boot::Firmware(named) => {
                 let image = Image::read(&named.image)?;
                 let variables = backends.variables().map(|disk| image.variables(&**disk)).transpose()?;
-                let memory = ram::create(config.memory, image.size() + variables.as_ref().map_or(0, firmware::length))?;
+                let rom = image.size() + variables.as_ref().map_or(0, firmware::length);
+                let memory = ram::create(config.memory, rom, config.card_memory())?;
                 image.place(&memory, map)?;
                 if let Some((range, disk)) = variables.iter().zip(backends.variables()).next() {
                     firmware::place_variables(&memory, range, &**disk)?;
                 }
-                let items = firmware::items(config.memory, config.vcpus, serials, profile, named);
+                let description = firmware::description(config, serials);
+                let items = firmware::items(config.memory, &description, profile, named);
                 let state = CpuState::reset(SIGNATURE);
                 Ok(Self { memory, state, protocol: "firmware", items: Some(items), variables })
             }

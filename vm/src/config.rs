@@ -16,6 +16,13 @@ pub struct Config {
     pub vcpus: u32,
     /// What is booted.
     pub boot: Boot,
+    /// A graphics card is there without firmware, too. With firmware there always is one.
+    pub display: bool,
+    /// The graphics card's own BIOS (`vgabios-stdvga.bin`); empty: none, which old systems and firmware cannot do without.
+    pub vga_bios: Vec<u8>,
+    /// Bytes of video memory, a power of two from 1 MiB to 256 MiB; [`crate::VIDEO_MEMORY`] is what most have. 0: there is no
+    /// card, whatever else is said.
+    pub video_memory: u64,
     /// The debug exit port is there.
     pub debug_exit: bool,
     /// What a reset by the guest does.
@@ -28,6 +35,13 @@ pub struct Config {
     pub mirroring: Mirroring,
     /// Where it keeps some from one run to the next.
     pub kept_code: Option<KeptCode>,
+}
+
+impl Config {
+    /// Bytes of the graphics card's memory; 0: there is no card.
+    pub(crate) fn card_memory(&self) -> u64 {
+        if self.display || matches!(self.boot, Boot::Firmware(_)) { self.video_memory } else { 0 }
+    }
 }
 
 /// What is booted.

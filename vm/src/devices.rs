@@ -6,10 +6,12 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use lodge_backend::HostEntropy;
-use lodge_bus::{IrqLine, IrqSink, PciAddress, PortDevice};
+use lodge_bus::{IrqLine, IrqSink, MemoryMapping, PciAddress, PortDevice};
 use lodge_chipset::{
     Board as Ports, BoardConfig, CmosConfig, Dma, Flash, FwCfg, Hpet, HpetWiring, I8042, Pit, Pm, Rtc, Uart, UartConfig,
 };
+use lodge_display::{Screen, Vga, VgaConfig, VgaWiring, VideoMemory};
+use lodge_engine_api::NOWHERE;
 use lodge_irq::Controllers;
 use lodge_pci::{Bridge, Router};
 use lodge_storage::{Drive, Ide, IdeWiring};
@@ -27,6 +29,7 @@ pub(crate) const DEVICES: &[Maker] = &[
     interrupt_controllers,
     pci_host,
     bridges,
+    display,
     power_management,
     timers,
     small_ports,
@@ -79,6 +82,24 @@ impl IrqSink for AlarmWire {
             pm.clock_alarm();
         }
     }
+}
+
+fn display(board: &mut Board<'_>) -> Result<(), VmError> {
+    // Memory was made with it, or without.
+    let Some((region, taken)) = crate::ram::video(&board.memory) else { return Ok(()) };
+    let length = board.config.video_memory;
+    let memory = VideoMemory::new(board.memory.clone(), NOWHERE, length)
+        .map_err(|error| VmError::Device { device: "vga".into(), cause: error.to_string() })?;
+    let wiring = VgaWiring {
+        clock: board.clock.clone(),
+        mmio: board.mmio.clone(),
+        memory,
+        frame_buffer: MemoryMapping::new(board.map.clone(), region, length, taken),
+    };
+    let card = Vga::new(VgaConfig { rom: board.config.vga_bios.clone() }, wiring);
+    let screen: Arc<dyn Screen> = card.clone();
+    board.backends.monitor().connect(Arc::downgrade(&screen));
+    board.attach_among(card, slots::DISPLAY).map(drop)
 }
 
 fn timers(board: &mut Board<'_>) -> Result<(), VmError> {

@@ -13,6 +13,12 @@ pub enum VmError {
         /// Bytes asked for.
         bytes: u64,
     },
+    /// There is no card with so much video memory.
+    #[error("a graphics card can have 1 MiB to 256 MiB of video memory, a power of two, not {}", size(*.bytes))]
+    VideoMemorySize {
+        /// Bytes asked for.
+        bytes: u64,
+    },
     /// The engine cannot run so many processors.
     #[error("a machine can have 1 to {most} processors here, not {asked}; say --cpus {most} or less")]
     ProcessorCount {
@@ -76,6 +82,7 @@ impl VmError {
         matches!(
             self,
             Self::MemorySize { .. }
+                | Self::VideoMemorySize { .. }
                 | Self::ProcessorCount { .. }
                 | Self::Load(_)
                 | Self::Firmware(_)

@@ -19,7 +19,7 @@ use vm_memory::{Bytes, GuestAddress};
 
 use crate::assembly::PCI_WINDOW;
 use crate::devices::SERIAL_PORTS;
-use crate::{Firmware, VmError, ram};
+use crate::{Config, Firmware, VmError, ram};
 
 /// The MultiProcessor table lies where kernels look for it; the ACPI tables before it.
 const MP_TABLE: u64 = 0xf_0000;
@@ -34,11 +34,11 @@ const PAGE: u64 = 4096;
 /// Bytes of the image that are found below 1 MiB, too.
 const BELOW_1M: usize = 128 << 10;
 
-/// What the tables are to say of the machine.
-fn description(vcpus: u32, serials: usize, firmware: bool) -> Description {
+/// What the tables are to say of a machine with so many serial ports.
+pub fn description(config: &Config, serials: usize) -> Description {
     Description {
-        suspend: firmware,
-        apic_ids: (0..vcpus).collect(),
+        suspend: config.boot.firmware().is_some(),
+        apic_ids: (0..config.vcpus).collect(),
         pci_window: PCI_WINDOW.memory_base..PCI_WINDOW.memory_end,
         pci_window_64: None,
         pci_routes: DEFAULT_ROUTES,
@@ -46,22 +46,21 @@ fn description(vcpus: u32, serials: usize, firmware: bool) -> Description {
         pm_base: Pm::block().base,
         uarts: SERIAL_PORTS.into_iter().take(serials).collect(),
         keyboard: true,
-        vga: false,
+        vga: config.card_memory() > 0,
     }
 }
 
-/// Writes the tables of a machine with so many processors and serial ports. The ACPI root pointer's address.
+/// Writes the tables of a machine. The ACPI root pointer's address.
 ///
 /// # Errors
 ///
 /// They do not fit, which is a fault of lodge's.
-pub fn write_tables(memory: &GuestMemory, vcpus: u32, serials: usize, profile: &Profile) -> Result<u64, VmError> {
-    let description = description(vcpus, serials, false);
+pub fn write_tables(memory: &GuestMemory, description: &Description, profile: &Profile) -> Result<u64, VmError> {
     let fault = |cause: String| VmError::Device { device: "acpi".into(), cause };
-    let tables = acpi::build(&description, FIRMWARE.start..MP_TABLE).map_err(|error| fault(error.to_string()))?;
+    let tables = acpi::build(description, FIRMWARE.start..MP_TABLE).map_err(|error| fault(error.to_string()))?;
     write(memory, tables.address, &tables.bytes)?;
     let features = profile.bits(1, Register::Edx);
-    if let Some(table) = acpi::mp_table(&description, MP_TABLE as u32, SIGNATURE, features) {
+    if let Some(table) = acpi::mp_table(description, MP_TABLE as u32, SIGNATURE, features) {
         if MP_TABLE + table.len() as u64 > FIRMWARE.end {
             return Err(fault(format!("the MultiProcessor table of {} bytes has no room", table.len())));
         }
@@ -182,9 +181,11 @@ pub fn place_variables(memory: &GuestMemory, range: &Range<u64>, disk: &dyn Disk
 }
 
 /// What firmware is told of a machine.
-pub fn items(memory: u64, vcpus: u32, serials: usize, profile: &Profile, firmware: &Firmware) -> Items {
+pub fn items(memory: u64, description: &Description, profile: &Profile, firmware: &Firmware) -> Items {
+    let vcpus = description.apic_ids.len() as u32;
+    let serials = description.uarts.len();
     let mut items = Items::new(vcpus);
-    let tables = acpi::link(&description(vcpus, serials, true));
+    let tables = acpi::link(description);
     items.file(acpi::TABLES_FILE, tables.tables);
     items.file(acpi::RSDP_FILE, tables.rsdp);
     items.file(acpi::LOADER_FILE, tables.loader);
@@ -237,7 +238,7 @@ mod tests {
         let bytes: Vec<u8> = (0..256u32 << 10).map(|n| (n >> 10) as u8).collect();
         file.write_all(&bytes).unwrap();
         let image = Image::read(file.path()).unwrap();
-        let memory = ram::create(4 << 20, image.size()).unwrap();
+        let memory = ram::create(4 << 20, image.size(), 0).unwrap();
         let changes = Changes::default();
         image.place(&memory, &changes).unwrap();
         let byte = |address| memory.read_obj::<u8>(GuestAddress(address)).unwrap();

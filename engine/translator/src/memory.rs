@@ -19,7 +19,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 
 use crate::alias::Alias;
 use crate::walk::View;
-use lodge_engine_api::{GuestMemory, Reach, WriteTracker};
+use lodge_engine_api::{GuestMemory, NOWHERE, Reach, WriteTracker};
 use lodge_x86::paging::PhysicalMemory;
 use vm_memory::{Address, FileOffset, GuestMemoryBackend, GuestMemoryRegion};
 
@@ -42,9 +42,6 @@ pub const REFUSING: u8 = WATCHED | READ_ONLY | HIDDEN;
 
 /// The bit of addresses that [`Ram::line_20`] is about.
 pub const LINE_20: u64 = 1 << 20;
-
-/// Where a region begins that is nowhere.
-const NOWHERE: u64 = 1 << 63;
 
 struct Region {
     /// Where it begins, or [`NOWHERE`]. Changed only while no vCPU runs.
@@ -84,7 +81,7 @@ pub struct Ram {
     line_20: AtomicBool,
     regions: Vec<Region>,
     /// Where the regions' host addresses are of, if not of `_memory`.
-    _aliases: Vec<Alias>,
+    _aliases: Vec<Option<Alias>>,
     /// Keeps the mappings alive.
     _memory: GuestMemory,
 }
@@ -109,7 +106,7 @@ impl Ram {
             .map(|(n, region)| Region {
                 start: Arc::new(AtomicU64::new(region.start_addr().raw_value())),
                 length: region.len() & !(PAGE - 1),
-                host: aliases.get(n).map_or(region.as_ptr(), Alias::host),
+                host: aliases.get(n).and_then(Option::as_ref).map_or(region.as_ptr(), Alias::host),
                 file: region.file_offset().cloned(),
                 tracker: region.bitmap_tracker(),
                 pages: marks(region.len().div_ceil(PAGE) as usize),
