@@ -12,6 +12,7 @@ use lodge_chipset::rtc::registers::{SHUTDOWN, SHUTDOWN_RESUME};
 use lodge_chipset::{Items, Pm, Rtc};
 use lodge_display::Monitor;
 use lodge_engine_api::{Engine, GuestMemory, Partition, PartitionSpec, Statistics};
+use lodge_input::Desk;
 use lodge_irq::Controllers;
 use lodge_pci::{PciHost, PciWindow, Router};
 use lodge_x86::CpuState;
@@ -67,6 +68,7 @@ pub struct Backends {
     firmware_log: Option<Arc<dyn CharStream>>,
     variables: Option<Arc<dyn Disk>>,
     monitor: Arc<Monitor>,
+    desk: Arc<Desk>,
     first_output: Arc<OnceLock<Instant>>,
 }
 
@@ -123,9 +125,14 @@ impl Backends {
         self
     }
 
-    /// What the graphics card is plugged into.
-    pub(crate) fn monitor(&self) -> &Arc<Monitor> {
+    /// What the graphics card is plugged into, and viewers look at.
+    pub fn monitor(&self) -> &Arc<Monitor> {
         &self.monitor
+    }
+
+    /// What keyboard and mouse are plugged into, and viewers use.
+    pub fn desk(&self) -> &Arc<Desk> {
+        &self.desk
     }
 
     /// The CD drives.

@@ -12,6 +12,7 @@ use lodge_chipset::{
 };
 use lodge_display::{Screen, Vga, VgaConfig, VgaWiring, VideoMemory};
 use lodge_engine_api::NOWHERE;
+use lodge_input::{Keyboard, Pointer};
 use lodge_irq::Controllers;
 use lodge_pci::{Bridge, Router};
 use lodge_storage::{Drive, Ide, IdeWiring};
@@ -159,7 +160,12 @@ fn firmware_configuration(board: &mut Board<'_>) -> Result<(), VmError> {
 }
 
 fn keyboard(board: &mut Board<'_>) -> Result<(), VmError> {
-    board.attach(I8042::new(board.irq(1), board.irq(12), board.control.clone(), board.line_20.clone()))
+    let (control, line_20) = (board.control.clone(), board.line_20.clone());
+    let device = I8042::new(board.irq(1), board.irq(12), control, line_20, &board.timers);
+    let (keyboard, mouse): (Arc<dyn Keyboard>, Arc<dyn Pointer>) = (device.clone(), device.clone());
+    board.backends.desk().connect_keyboard(Arc::downgrade(&keyboard));
+    board.backends.desk().connect_mouse(Arc::downgrade(&mouse));
+    board.attach(device)
 }
 
 fn serial_ports(board: &mut Board<'_>) -> Result<(), VmError> {

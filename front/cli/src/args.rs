@@ -10,6 +10,7 @@ use clap::{Args, Parser, Subcommand};
 use lodge_engine_api::Mirroring;
 use lodge_vm::engines::Choice;
 use lodge_vm::{BootDevice, BootOrder, Bus};
+use lodge_vnc::Address;
 
 use crate::ctl::CtlArgs;
 use crate::values;
@@ -76,7 +77,8 @@ pub struct RunArgs {
     /// Virtio console, which Linux calls hvc0: stdio, none, file=F or unix=F  [default: none]
     #[arg(long, value_name = "SPEC")]
     pub virtio_console: Option<String>,
-    /// Display: none
+    /// Who sees the screen: none (but `lodge ctl`) or vnc=ADDR[,password-file=F]; ADDR is HOST:PORT, or :N for port 5900 + N of this
+    /// host alone
     #[arg(long, value_name = "SPEC", default_value = "none")]
     pub display: String,
     /// Add a port at 0xf4 at which writing v ends the VM with status (v << 1) | 1
@@ -193,8 +195,24 @@ pub struct Plan {
     pub serials: Vec<SerialPlan>,
     /// The virtio console.
     pub console: SerialPlan,
+    /// Who sees the screen.
+    pub display: DisplayPlan,
     /// Where translations are kept.
     pub translations: TranslationsPlan,
+}
+
+/// Who sees the screen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DisplayPlan {
+    /// Whoever talks to the control socket.
+    None,
+    /// Viewers of a VNC server, too.
+    Vnc {
+        /// Where it listens.
+        address: Address,
+        /// The file whose first line is the password.
+        password: Option<PathBuf>,
+    },
 }
 
 /// Where translations are kept from one run to the next.
@@ -258,13 +276,14 @@ impl RunArgs {
         if self.firmware_vars.is_some() && !matches!(boot, BootPlan::Uefi(_)) {
             return Err(value("--firmware-vars", "only UEFI firmware has variables; say --firmware uefi".into()));
         }
+        let display = display(&self.display)?;
         let translations = match self.translations.as_str() {
             "auto" => TranslationsPlan::Auto,
             "off" => TranslationsPlan::Off,
             "" => return Err(value("--translations", "'' is not one of auto, off, DIR".into())),
             folder => TranslationsPlan::Folder(folder.into()),
         };
-        Ok(Plan { boot, engine, mirroring, disks, serials, console, translations })
+        Ok(Plan { boot, display, engine, mirroring, disks, serials, console, translations })
     }
 
     fn refuse_what_is_not_there(&self) -> Result<(), UsageError> {
@@ -274,16 +293,30 @@ impl RunArgs {
         if let Some(net) = self.net.iter().find(|net| *net != "none") {
             return Err(UsageError::NotYet { what: format!("--net {net}"), instead: "use --net none" });
         }
-        if self.display != "none" {
-            let what = format!("--display {}", self.display);
-            return Err(UsageError::NotYet { what, instead: "use --display none and the serial console" });
-        }
         Ok(())
     }
 }
 
 fn value(option: &'static str, problem: String) -> UsageError {
     UsageError::Value { option, problem }
+}
+
+fn display(text: &str) -> Result<DisplayPlan, UsageError> {
+    let (main, properties) = values::properties(text);
+    let wrong = || value("--display", format!("'{text}' is not one of none, vnc=ADDR[,password-file=F]"));
+    let address = match main.split_once('=') {
+        None if main == "none" && properties.is_empty() => return Ok(DisplayPlan::None),
+        Some(("vnc", address)) => address.parse().map_err(|error| value("--display", format!("{error}")))?,
+        _ => return Err(wrong()),
+    };
+    let mut password = None;
+    for (name, given) in properties {
+        match (name.as_str(), given) {
+            ("password-file", Some(file)) if !file.is_empty() => password = Some(file.into()),
+            _ => return Err(wrong()),
+        }
+    }
+    Ok(DisplayPlan::Vnc { address, password })
 }
 
 fn boot_order(text: &str) -> Result<BootOrder, UsageError> {

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use clap::{Args, Subcommand};
 use lodge_control::{AskError, Request, Response, StatusReport, ask};
 
@@ -34,6 +36,26 @@ pub enum CtlCommand {
     Powerdown,
     /// End it at once
     Quit,
+    /// Write what the screen shows to a file
+    Screenshot {
+        /// A file in the PNG format
+        #[arg(value_name = "FILE.png")]
+        file: PathBuf,
+    },
+    /// Print what can be read on the screen
+    Text,
+    /// Type text
+    Type {
+        /// The text, as on a US keyboard
+        #[arg(allow_hyphen_values = true)]
+        text: String,
+    },
+    /// Press keys, one after the other, those joined by `-` together: ctrl-alt-delete f12
+    Key {
+        /// Their names
+        #[arg(required = true, allow_hyphen_values = true)]
+        keys: Vec<String>,
+    },
     /// Change the medium in a drive: cd0, cd1, floppy0 and so on
     Media {
         /// The drive
@@ -50,6 +72,17 @@ pub enum CtlError {
     /// The machine did not do it.
     #[error(transparent)]
     Ask(#[from] AskError),
+    /// The picture is none.
+    #[error("what came is no picture; is the machine of another version?")]
+    Picture,
+    /// The picture's file.
+    #[error("the file '{file}' can't be written: {source}; name a place that you may write to")]
+    Write {
+        /// The file.
+        file: String,
+        /// The host's answer.
+        source: std::io::Error,
+    },
     /// Where the medium's file is.
     #[error("the file '{file}' can't be found: {source}")]
     File {
@@ -73,6 +106,10 @@ pub fn run(args: &CtlArgs) -> Result<String, CtlError> {
         CtlCommand::Reset => Request::Reset,
         CtlCommand::Powerdown => Request::Powerdown,
         CtlCommand::Quit => Request::Quit,
+        CtlCommand::Screenshot { .. } => Request::Screenshot,
+        CtlCommand::Text => Request::Text,
+        CtlCommand::Type { text } => Request::Type { text: text.clone() },
+        CtlCommand::Key { keys } => Request::Key { keys: keys.clone() },
         CtlCommand::Media { device, file } if file.as_os_str() == "eject" => {
             Request::Media { device: device.clone(), file: None }
         }
@@ -87,7 +124,13 @@ pub fn run(args: &CtlArgs) -> Result<String, CtlError> {
             serde_json::to_string_pretty(&report).map(|text| text + "\n").unwrap_or_default()
         }
         (Response::Status(report), _) => describe(&report),
-        (Response::Done | Response::Error(_), _) => String::new(),
+        (Response::Screenshot(picture), CtlCommand::Screenshot { file }) => {
+            let png = BASE64_STANDARD.decode(picture).map_err(|_| CtlError::Picture)?;
+            std::fs::write(file, png).map_err(|source| CtlError::Write { file: file.display().to_string(), source })?;
+            String::new()
+        }
+        (Response::Text(text), _) => text + "\n",
+        (Response::Done | Response::Error(_) | Response::Screenshot(_), _) => String::new(),
     })
 }
 

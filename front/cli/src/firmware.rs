@@ -12,6 +12,9 @@ const BIOS_FOLDERS: [&str; 3] = ["/usr/share/seabios", "/usr/share/qemu", "/usr/
 /// Its image; smaller ones lack drivers.
 const BIOS: &str = "bios-256k.bin";
 
+/// The graphics card's.
+const VGA_BIOS: &str = "vgabios-stdvga.bin";
+
 /// Where distributions have OVMF: Debian, Fedora, Arch, SUSE, NixOS and QEMU itself.
 const UEFI_FOLDERS: [&str; 7] = [
     "/usr/share/OVMF",
@@ -51,6 +54,15 @@ pub enum VariablesError {
 pub fn bios(folder: Option<&Path>) -> PathBuf {
     let [image] = find(folder, &BIOS_FOLDERS, &[[BIOS]]);
     image
+}
+
+/// The BIOS of the graphics card; none where there is none, without which UEFI and systems of today do.
+pub fn vga_bios(folder: Option<&Path>) -> Vec<u8> {
+    let [image] = find(folder, &BIOS_FOLDERS, &[[VGA_BIOS]]);
+    fs::read(&image).unwrap_or_else(|error| {
+        tracing::warn!("the graphics card has no BIOS: {}: {error}; the package `seabios` has it", image.display());
+        Vec::new()
+    })
 }
 
 /// The files of UEFI firmware and of its variables when nothing has been set, which need not be there.

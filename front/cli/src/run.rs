@@ -12,13 +12,16 @@ use std::time::Duration;
 
 use lodge_backend::{CharStream, Disk, DiskError, FdStream, NullStream, Overlay, RawDisk, SocketStream, Tray};
 use lodge_control::{Drive, Server};
+use lodge_display::Monitor;
 use lodge_engine_api::Mirroring;
+use lodge_input::Desk;
 use lodge_vm::engines::{self, Choice, Chosen, NoEngine};
 use lodge_vm::{Attached, Backends, Boot, Config, Firmware, Handle, Kernel, OnReboot, Outcome, Phase, Vm, VmError};
+use lodge_vnc::{Password, VncConfig, VncError, VncWiring};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::iterator::Signals;
 
-use crate::args::{BootPlan, DiskPlan, Plan, RunArgs, SerialPlan, UsageError};
+use crate::args::{BootPlan, DiskPlan, DisplayPlan, Plan, RunArgs, SerialPlan, UsageError};
 use crate::console::{Action, Escapes, PromptCommand};
 use crate::terminal::{self, Raw};
 use crate::translations;
@@ -60,6 +63,17 @@ pub enum RunError {
     /// Standard input and output.
     #[error("standard input and output cannot be used: {0}")]
     Stdio(std::io::Error),
+    /// The viewers' password.
+    #[error("the password in '{path}' can't be used: {problem}")]
+    Password {
+        /// The file.
+        path: String,
+        /// What is wrong.
+        problem: String,
+    },
+    /// The viewers' server.
+    #[error(transparent)]
+    Vnc(#[from] VncError),
     /// The control socket's thread.
     #[error("the control socket can't be served: {0}")]
     Control(std::io::Error),
@@ -133,8 +147,8 @@ pub fn run(args: &RunArgs) -> Result<u8, RunError> {
         memory: args.memory,
         vcpus: args.cpus,
         boot,
-        display: false,
-        vga_bios: Vec::new(),
+        display: plan.display != DisplayPlan::None,
+        vga_bios: firmware::vga_bios(folder),
         video_memory: lodge_vm::VIDEO_MEMORY,
         debug_exit: args.debug_exit,
         on_reboot: if args.no_reboot { OnReboot::End } else { OnReboot::Restart },
@@ -162,8 +176,10 @@ pub fn run(args: &RunArgs) -> Result<u8, RunError> {
         backends = backends.with_firmware_log(Arc::new(log));
     }
     let control = args.control.as_deref().map(bind_control).transpose()?;
+    let (monitor, desk) = (backends.monitor().clone(), backends.desk().clone());
+    let _viewers = serve_display(&plan.display, &monitor, &desk)?;
     let vm = Vm::start(config, engine, backends)?;
-    let machine = lodge_control::Machine { handle: vm.handle(), drives };
+    let machine = lodge_control::Machine { handle: vm.handle(), monitor, desk, drives };
     let control = control.map(|(listener, path)| Server::start(listener, path, machine).map_err(RunError::Control));
     let _control = control.transpose()?;
     // Set once, here; the signal and console threads look for it.
@@ -234,6 +250,29 @@ fn cd_drive(number: usize, tray: &Arc<Tray>) -> Drive {
         Err(error) => Err(error.to_string()),
     };
     Drive { name: format!("cd{number}"), tray: tray.clone(), open: Box::new(open) }
+}
+
+/// Lets viewers in, if any are to see the screen.
+fn serve_display(
+    plan: &DisplayPlan,
+    monitor: &Arc<Monitor>,
+    desk: &Arc<Desk>,
+) -> Result<Option<lodge_vnc::Server>, RunError> {
+    let DisplayPlan::Vnc { address, password } = plan else { return Ok(None) };
+    let password = password.as_deref().map(read_password).transpose()?;
+    let config = VncConfig { address: address.clone(), password, name: "lodge".into() };
+    let wiring = VncWiring { monitor: monitor.clone(), keyboard: desk.clone(), pointer: desk.clone() };
+    let server = lodge_vnc::Server::start(config, wiring)?;
+    eprintln!("lodge: the screen is at {} for VNC viewers", server.address());
+    Ok(Some(server))
+}
+
+/// The password in a file's first line.
+fn read_password(path: &Path) -> Result<Password, RunError> {
+    let failed = |problem: String| RunError::Password { path: path.display().to_string(), problem };
+    let text = std::fs::read_to_string(path).map_err(|error| failed(error.to_string()))?;
+    let line = text.lines().next().unwrap_or_default();
+    Password::new(line).ok_or_else(|| failed("its first line is empty".into()))
 }
 
 /// Makes the control socket, before the machine: it is what is most likely to fail.

@@ -18,6 +18,20 @@ pub enum Request {
     Powerdown,
     /// End it at once.
     Quit,
+    /// What the screen shows, as a picture.
+    Screenshot,
+    /// What can be read on the screen.
+    Text,
+    /// Type text on the keyboard, as if it were a US one.
+    Type {
+        /// The text.
+        text: String,
+    },
+    /// Press keys, one after the other.
+    Key {
+        /// Each a key or several that are held together: `f12`, `ctrl-alt-delete`.
+        keys: Vec<String>,
+    },
     /// Change the medium in a drive.
     Media {
         /// The drive: `cd0`, `floppy0` and so on.
@@ -35,6 +49,10 @@ pub enum Response {
     Done,
     /// What the machine is doing.
     Status(StatusReport),
+    /// A picture in the PNG format, in base 64.
+    Screenshot(String),
+    /// What can be read, in lines.
+    Text(String),
     /// It can't be done: why, and what to do, in a line.
     Error(String),
 }

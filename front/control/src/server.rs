@@ -8,8 +8,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use lodge_backend::{Disk, Tray};
+use lodge_display::Monitor;
+use lodge_input::{Desk, Key, Keyboard};
 use lodge_vm::{Handle, Phase, Status};
 use rustix::fs::{Mode, fchmod};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, listen, socket_with};
@@ -17,6 +22,8 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, 
 use crate::protocol::DriveReport;
 use crate::{Request, Response, StatusReport};
 
+/// Between two movements of a key.
+const STROKE: Duration = Duration::from_millis(15);
 /// Connections at a time.
 const CONNECTIONS: usize = 16;
 /// Longest request in bytes.
@@ -41,6 +48,10 @@ pub struct Drive {
 pub struct Machine {
     /// Where requests go.
     pub handle: Handle,
+    /// What it shows.
+    pub monitor: Arc<Monitor>,
+    /// What keys go to.
+    pub desk: Arc<Desk>,
     /// Drives whose media can be changed.
     pub drives: Vec<Drive>,
 }
@@ -63,8 +74,49 @@ impl Machine {
                 }
                 None => ended(),
             },
+            Request::Screenshot => self.screenshot(),
+            Request::Text => match (self.monitor.mode(), self.monitor.text()) {
+                (_, Some(text)) => Response::Text(text),
+                (None, None) => no_screen(),
+                (Some(_), None) => Response::Error(
+                    "the screen shows graphics, which have no text; `screenshot` has the picture".into(),
+                ),
+            },
+            Request::Type { text } => match lodge_input::text::strokes(&text) {
+                Ok(strokes) => self.strike(strokes),
+                Err(character) => Response::Error(format!("no key of a US keyboard types '{character}'")),
+            },
+            Request::Key { keys } => {
+                let chords: Result<Vec<_>, _> = keys.iter().map(|names| lodge_input::chord(names)).collect();
+                match chords {
+                    Ok(chords) => self.strike(chords.into_iter().flat_map(strokes)),
+                    Err(error) => Response::Error(error.to_string()),
+                }
+            }
             Request::Media { device, file } => self.change(&device, file.as_deref()),
         }
+    }
+
+    fn screenshot(&self) -> Response {
+        if self.monitor.mode().is_none() {
+            return no_screen();
+        }
+        match self.monitor.picture().frame.png() {
+            Ok(png) => Response::Screenshot(BASE64_STANDARD.encode(png)),
+            Err(error) => Response::Error(format!("the screen can't be made a picture: {error}")),
+        }
+    }
+
+    /// Has keys go down and up at the pace of a quick typist, which every guest keeps up with.
+    fn strike(&self, strokes: impl IntoIterator<Item = (Key, bool)>) -> Response {
+        if !self.desk.has_keyboard() {
+            return Response::Error("this machine has no keyboard".into());
+        }
+        for (key, down) in strokes {
+            self.desk.key(key, down);
+            std::thread::sleep(STROKE);
+        }
+        Response::Done
     }
 
     fn done(&self, ask: impl Fn(&Handle)) -> Response {
@@ -110,6 +162,16 @@ impl Machine {
         };
         result.map_or_else(Response::Error, |()| Response::Done)
     }
+}
+
+fn no_screen() -> Response {
+    Response::Error("this machine has no screen; start it with --display or boot firmware".into())
+}
+
+/// Keys that are held together go down in turn, and up the other way round.
+fn strokes(keys: Vec<Key>) -> Vec<(Key, bool)> {
+    let down = keys.iter().map(|key| (*key, true));
+    down.chain(keys.iter().rev().map(|key| (*key, false))).collect()
 }
 
 fn ended() -> Response {

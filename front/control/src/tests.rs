@@ -35,6 +35,9 @@ impl Rig {
         let config = Config {
             memory: 16 << 20,
             vcpus: 1,
+            display: true,
+            vga_bios: Vec::new(),
+            video_memory: lodge_vm::VIDEO_MEMORY,
             boot: Boot::Firmware(Firmware { image, order: lodge_vm::BootOrder::default(), serial_console: false }),
             debug_exit: false,
             on_reboot: OnReboot::Restart,
@@ -45,10 +48,12 @@ impl Rig {
         };
         let engine = engines::choose(&engines::all(), &Choice::Named("translator".into())).unwrap().engine;
         let tray = Tray::new(None);
-        let vm = Vm::start(config, engine, Backends::default().with_cds(vec![tray.clone()])).unwrap();
+        let backends = Backends::default().with_cds(vec![tray.clone()]);
+        let (monitor, desk) = (backends.monitor().clone(), backends.desk().clone());
+        let vm = Vm::start(config, engine, backends).unwrap();
         let path = folder.path().join("control");
         let drive = Drive { name: "cd0".into(), tray: tray.clone(), open: Box::new(open) };
-        let machine = Machine { handle: vm.handle(), drives: vec![drive] };
+        let machine = Machine { handle: vm.handle(), monitor, desk, drives: vec![drive] };
         let server = Server::start(Server::bind(&path).unwrap(), &path, machine).unwrap();
         Self { folder, tray, vm, server }
     }
@@ -90,6 +95,22 @@ fn a_machine_is_commanded() {
     assert!(!path.exists());
     let error = ask(&path, &Request::Status).unwrap_err().to_string();
     assert!(error.starts_with("no machine listens at") && error.contains("--control"), "{error}");
+}
+
+#[test]
+fn the_screen_is_seen_and_keys_are_pressed() {
+    let rig = Rig::new();
+    let Ok(Response::Screenshot(text)) = rig.ask(&Request::Screenshot) else { panic!() };
+    let png = base64::Engine::decode(&base64::prelude::BASE64_STANDARD, text).unwrap();
+    assert_eq!(png[1..4], *b"PNG");
+    assert!(matches!(rig.ask(&Request::Text), Ok(Response::Text(_))));
+    let keys = |names: &[&str]| rig.ask(&Request::Key { keys: names.iter().map(|name| (*name).into()).collect() });
+    assert_eq!(keys(&["ctrl-alt-delete", "f1"]), Ok(Response::Done));
+    assert!(keys(&["hyperspace"]).unwrap_err().contains("hyperspace"));
+    assert_eq!(rig.ask(&Request::Type { text: "Hello!\n".into() }), Ok(Response::Done));
+    assert!(rig.ask(&Request::Type { text: "\u{4e16}".into() }).unwrap_err().contains('\u{4e16}'));
+    rig.vm.handle().quit();
+    rig.vm.wait().unwrap();
 }
 
 #[test]

@@ -2,16 +2,18 @@
 //!
 //! * [`Key`] is a key of a PC keyboard; it has names, and codes in the scan sets of PS/2 ([`Key::set1`], [`Key::set2`]).
 //! * [`keysym`] knows which key an X11 key symbol is on, [`text`] which keys type a text, both on a US keyboard.
-//! * [`Keyboard`] and [`Pointer`] are the devices.
+//! * [`Keyboard`] and [`Pointer`] are the devices; a [`Desk`] is where a machine's are plugged in.
 //!
 //! Neighbours: `lodge-vnc` sends what its viewers do; the chipset's i8042 has the devices.
 #![forbid(unsafe_code)]
 
+mod desk;
 mod key;
 pub mod keysym;
 mod scan;
 pub mod text;
 
+pub use desk::Desk;
 pub use key::{Key, UnknownKey, chord};
 pub use scan::{Codes, Edge};
 

@@ -148,7 +148,7 @@ impl Machine {
         std::fs::write(&image, vec![0x5a; 64 << 10]).unwrap();
         let line = |line: u32| IrqLine::new(irq.clone() as Arc<dyn IrqSink>, line);
         let line_20 = AddressLine20::new(Arc::new(FixedMemory));
-        let keyboard = I8042::new(line(1), line(12), outside.clone(), line_20.clone());
+        let keyboard = I8042::new(line(1), line(12), outside.clone(), line_20.clone(), &timers);
         let mut machine = Self {
             ports: PortBus::new(),
             mmio: MmioBus::new(),

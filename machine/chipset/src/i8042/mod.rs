@@ -15,12 +15,13 @@ mod state;
 #[cfg(test)]
 mod tests;
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use lodge_bus::{
-    AccessError, AddressLine20, Device, IrqLine, PortDevice, PortRange, ResetDevice, SaveDevice, StateError,
-    SystemControl, Width,
+    AccessError, AddressLine20, Clock, Device, IrqLine, PortDevice, PortRange, ResetDevice, SaveDevice, StateError,
+    SystemControl, Timer, Timers, Width,
 };
+use lodge_input::{Button, Edge, Key, Pointer};
 use parking_lot::Mutex;
 pub use ps2::{Keyboard, Mouse};
 use registers::*;
@@ -37,8 +38,12 @@ pub struct I8042 {
     mouse_irq: IrqLine,
     system: Arc<dyn SystemControl>,
     line_20: Arc<AddressLine20>,
+    clock: Arc<dyn Clock>,
+    repeat: Timer,
     // volatile
     state: Mutex<I8042State>,
+    /// The key that went down last and is still held. Locked after `state`.
+    held: Mutex<Option<Key>>,
 }
 
 impl I8042State {
@@ -85,21 +90,59 @@ impl I8042 {
         mouse_irq: IrqLine,
         system: Arc<dyn SystemControl>,
         line_20: Arc<AddressLine20>,
+        timers: &Timers,
     ) -> Arc<Self> {
-        Arc::new(Self { keyboard_irq, mouse_irq, system, line_20, state: Mutex::default() })
+        Arc::new_cyclic(|this: &Weak<Self>| {
+            let this = this.clone();
+            let repeat = timers.timer(move || {
+                if let Some(this) = this.upgrade() {
+                    this.repeat();
+                }
+            });
+            let (state, held, clock) = (Mutex::default(), Mutex::default(), timers.clock().clone());
+            Self { keyboard_irq, mouse_irq, system, line_20, clock, repeat, state, held }
+        })
     }
 
-    /// A key went down or up: its code in set 2. `false` if the keyboard is off or has no room.
-    pub fn key(&self, code: &[u8]) -> bool {
+    /// A key went down or up. `false` if the keyboard is off or has no room.
+    pub fn press(&self, key: Key, down: bool) -> bool {
         let mut state = self.state.lock();
-        let taken = state.keyboard.key(code);
+        let taken = state.keyboard.key(key, if down { Edge::Make } else { Edge::Break });
         self.update(&mut state);
+        let mut held = self.held.lock();
+        if down && taken && key != Key::Pause {
+            *held = Some(key);
+            self.repeat.set(Some(self.clock.now_ns() + state.keyboard.repetition()[0]));
+        } else if *held == Some(key) {
+            *held = None;
+            self.repeat.set(None);
+        }
         taken
     }
 
-    /// The mouse moved right and up, its wheel towards the user; buttons left, right, middle in bits 0 to 2.
-    pub fn pointer(&self, right: i32, up: i32, wheel: i32, buttons: u8) {
+    /// The key that is held is sent again.
+    fn repeat(&self) {
         let mut state = self.state.lock();
+        let held = self.held.lock();
+        let Some(key) = *held else { return };
+        // One that finds no room is sent the next time.
+        state.keyboard.key(key, Edge::Make);
+        self.repeat.set(Some(self.clock.now_ns() + state.keyboard.repetition()[1]));
+        drop(held);
+        self.update(&mut state);
+    }
+
+    /// Nothing is held any more.
+    fn let_go(&self) {
+        *self.held.lock() = None;
+        self.repeat.set(None);
+    }
+
+    /// The mouse moved right and up, or its wheel towards the user; `change` makes of the buttons that are down, left,
+    /// right and middle in bits 0 to 2, those that are down now.
+    fn pointer(&self, right: i32, up: i32, wheel: i32, change: impl FnOnce(u8) -> u8) {
+        let mut state = self.state.lock();
+        let buttons = change(state.mouse.buttons());
         state.mouse.input(right, up, wheel, buttons);
         self.update(&mut state);
     }
@@ -180,6 +223,39 @@ impl I8042 {
     }
 }
 
+impl lodge_input::Keyboard for I8042 {
+    fn key(&self, key: Key, down: bool) {
+        self.press(key, down);
+    }
+}
+
+impl Pointer for I8042 {
+    fn is_absolute(&self) -> bool {
+        false
+    }
+
+    fn motion(&self, dx: i32, dy: i32) {
+        self.pointer(dx, dy.saturating_neg(), 0, |buttons| buttons);
+    }
+
+    fn position(&self, _x: u16, _y: u16) {}
+
+    fn wheel(&self, notches: i32) {
+        self.pointer(0, 0, notches, |buttons| buttons);
+    }
+
+    fn button(&self, button: Button, down: bool) {
+        let bit = match button {
+            Button::Left => 1,
+            Button::Right => 2,
+            Button::Middle => 4,
+            // It has three.
+            Button::Back | Button::Forward => return,
+        };
+        self.pointer(0, 0, 0, |buttons| if down { buttons | bit } else { buttons & !bit });
+    }
+}
+
 impl Device for I8042 {
     fn name(&self) -> &str {
         "i8042"
@@ -239,6 +315,7 @@ impl ResetDevice for I8042 {
     fn reset(&self) {
         let mut state = self.state.lock();
         *state = I8042State::default();
+        self.let_go();
         self.update(&mut state);
     }
 }
@@ -255,6 +332,7 @@ impl SaveDevice for I8042 {
         restored.mouse.queue.limit();
         let mut state = self.state.lock();
         *state = restored;
+        self.let_go();
         self.update(&mut state);
         Ok(())
     }
