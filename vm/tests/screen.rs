@@ -57,7 +57,12 @@ fn start(sector: Option<&[u8]>) -> (Vm, Arc<Monitor>) {
 fn wait(monitor: &Monitor, what: &str, shown: impl Fn(&Monitor) -> bool) {
     let until = Instant::now() + PATIENCE;
     while !shown(monitor) {
-        assert!(Instant::now() < until, "{what} is not shown: {:?} {}", monitor.mode(), monitor.text().unwrap_or_default());
+        assert!(
+            Instant::now() < until,
+            "{what} is not shown: {:?} {}",
+            monitor.mode(),
+            monitor.text().unwrap_or_default()
+        );
         std::thread::sleep(Duration::from_millis(20));
     }
 }
@@ -121,10 +126,13 @@ fn a_program_draws_in_256_colours() {
     });
     let (vm, monitor) = start(Some(&code));
     // The standard palette: 2 is green, 4 red, 15 white; 16 to 31 are greys.
-    let drawn = |frame: &Frame| [4, 8, 30, 62].map(|x| frame.pixel(x, 0)) == [0x00_aa00, 0xaa_0000, 0xff_ffff, 0xff_ffff];
+    let drawn =
+        |frame: &Frame| [4, 8, 30, 62].map(|x| frame.pixel(x, 0)) == [0x00_aa00, 0xaa_0000, 0xff_ffff, 0xff_ffff];
     wait(&monitor, "the picture", |monitor| {
         let picture = monitor.picture();
-        (picture.frame.width, picture.frame.height) == (640, 400) && drawn(&picture.frame) && picture.frame.pixel(3 * 2, 14) != 0
+        (picture.frame.width, picture.frame.height) == (640, 400)
+            && drawn(&picture.frame)
+            && picture.frame.pixel(3 * 2, 14) != 0
     });
     assert_eq!(monitor.mode(), Some(Mode::Graphics { width: 640, height: 400, depth: 8 }));
     assert_eq!(monitor.text(), None);
@@ -188,7 +196,7 @@ fn a_program_draws_into_the_linear_frame_buffer() {
     });
     assert_eq!(monitor.mode(), Some(Mode::Graphics { width: 1024, height: 768, depth: 32 }));
     let picture = monitor.picture();
-    let wrong = (0u32..).zip(&picture.frame.pixels).find(|(n, pixel)| **pixel != (n * 5 ^ 0x80_0000) & 0xff_ffff);
+    let wrong = (0u32..).zip(&picture.frame.pixels).find(|(n, pixel)| **pixel != ((n * 5) ^ 0x80_0000) & 0xff_ffff);
     assert_eq!((picture.frame.height, wrong), (768, None));
     end(vm);
 }
@@ -248,9 +256,8 @@ fn every_mode_of_the_cards_bios_is_shown() {
         let expected = Some(Mode::Graphics { width: shown.0, height: shown.1, depth });
         let (across, down) = (shown.0 / width, shown.1 / height);
         // The one pixel, and no other. While the mode is being set there may be others.
-        let drawn = |(at, pixel): (usize, &u32)| {
-            (*pixel != 0) == ((at % shown.0 / across, at / shown.0 / down) == (100, 50))
-        };
+        let drawn =
+            |(at, pixel): (usize, &u32)| (*pixel != 0) == ((at % shown.0 / across, at / shown.0 / down) == (100, 50));
         wait(&monitor, &format!("the pixel in mode {mode:#x}"), |monitor| {
             monitor.mode() == expected && monitor.picture().frame.pixels.iter().enumerate().all(drawn)
         });
