@@ -464,6 +464,17 @@ fn keys_and_pointers_reach_the_machine() {
     rig.devices.expect(&[
         "+shift", "-shift", "+slash", "+shift", "-slash", "-shift", "+shift", "+semicolon", "-shift", "-semicolon",
     ]);
+    // A program that sends capitals means capitals; Caps Lock makes them without Shift.
+    for (down, symbol) in [(true, 0x48), (false, 0x48), (true, 0xffe5), (false, 0xffe5), (true, 0x48), (false, 0x48)] {
+        viewer.send(&key(down, symbol));
+    }
+    rig.devices.expect(&["+shift", "+h", "-shift", "-h", "+caps_lock", "-caps_lock", "+h", "-h"]);
+    for (down, symbol) in
+        [(true, 0xffe5), (false, 0xffe5), (true, 0xffe3), (true, 0x43), (false, 0x43), (false, 0xffe3)]
+    {
+        viewer.send(&key(down, symbol));
+    }
+    rig.devices.expect(&["+caps_lock", "-caps_lock", "+ctrl", "+c", "-c", "-ctrl"]);
     // Keys by their places: what is on them does not matter.
     viewer.encodings(&[0, -258]);
     viewer.ask(false);

@@ -41,7 +41,7 @@ impl Registers {
                 crtc::FLIP_FLOP => u8::from(self.attr_data) << 7,
                 _ => 0,
             },
-            0x3ba | STATUS_1 => {
+            STATUS_1 | STATUS_1_MONOCHROME => {
                 self.attr_data = false;
                 status
             }
@@ -89,7 +89,7 @@ impl Registers {
                 return false;
             }
             0x3b5 | 0x3d5 => self.write_crtc(value),
-            0x3ba | STATUS_1 => self.feature = value,
+            STATUS_1 | STATUS_1_MONOCHROME => self.feature = value,
             _ => return false,
         }
         true
