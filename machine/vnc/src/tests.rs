@@ -434,6 +434,10 @@ fn the_screen_changes_its_size() {
         }
         third.ask(true);
     }
+    // Its pointer is on the screen that there is.
+    rig.devices.absolute.store(true, Ordering::SeqCst);
+    viewers[2].send(&pointer(0, 89, 199));
+    rig.devices.expect(&["at 0xffff 0xffff"]);
     // A viewer's wish is refused, with the reason.
     viewers[1].send(&[251, 0, 4, 0, 3, 0, 0, 0]);
     viewers[1].ask(true);

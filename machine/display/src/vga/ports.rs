@@ -119,8 +119,7 @@ impl Registers {
         }
         let index = usize::from(self.attr_index & attr::INDEX);
         let mask = match index {
-            // The palette can be written only while the screen does not use it.
-            0..16 if self.attr_index & attr::SHOWN != 0 => return false,
+            // Cards let the palette be written while the screen uses it, too, and programs do.
             0..16 | attr::PLANES => 0x3f,
             attr::MODE => 0xef,
             attr::OVERSCAN => 0xff,

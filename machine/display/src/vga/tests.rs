@@ -140,11 +140,16 @@ fn the_attribute_controller_takes_index_and_data_in_turn() {
     rig.inb(0x3da);
     rig.outb(0x3c0, 0x30);
     assert_eq!((rig.inb(0x3c0), rig.inb(0x3c1)), (0x30, 0xef));
-    // The palette is the screen's now.
+    // The palette can be written while it is shown.
     rig.inb(0x3da);
     rig.outb(0x3c0, 0x21);
-    rig.outb(0x3c0, 0x11);
     assert_eq!(rig.inb(0x3c1), 0x2a);
+    rig.outb(0x3c0, 0x11);
+    assert_eq!(rig.inb(0x3c1), 0x11);
+    // There are no more than 21 registers.
+    rig.outb(0x3c0, 0x3f);
+    rig.outb(0x3c0, 0xff);
+    assert_eq!(rig.inb(0x3c1), 0);
 }
 
 #[test]
