@@ -426,3 +426,49 @@ fn a_pause_is_no_time_for_the_guest() {
     next();
     assert!(matches!(vm.wait().unwrap().outcome, Outcome::Quit));
 }
+
+#[test]
+fn a_card_is_there_without_firmware_if_asked_for() {
+    let kernel = kernel();
+    let pci = |io: &dyn CpuIo, register: u32| {
+        io.port_write(0xcf8, Width::Dword, 1 << 31 | 2 << 11 | register);
+        io.port_read(0xcfc, Width::Dword)
+    };
+    let monitor = lodge_display::Monitor::new();
+    let seen = monitor.clone();
+    let script = move |_: u32, io: &dyn CpuIo, stop: &AtomicBool| {
+        assert_eq!(pci(io, 0), 0x1111_1234);
+        // Addresses for video memory, registers and ROM, all different, of which the ROM does not respond.
+        let places = [0x10, 0x18, 0x30].map(|register| pci(io, register));
+        assert_eq!((places[0], places[0] >= 0xc000_0000, places[2] & 1), (places[0] & 0xff00_0008 | 8, true, 0));
+        assert!(places[1] != 0 && places[2] != 0 && places[1] != places[2], "{places:x?}");
+        let mut id = [0; 2];
+        io.mmio_read(u64::from(places[1]) + 0x500, &mut id);
+        assert_eq!(id, [0xc5, 0xb0]);
+        for (index, value) in [(1, 800), (2, 600), (3, 32), (4, 0x41)] {
+            io.port_write(0x1ce, Width::Word, index);
+            io.port_write(0x1cf, Width::Word, value);
+        }
+        let mode = lodge_display::Mode::Graphics { width: 800, height: 600, depth: 32 };
+        assert_eq!(seen.mode(), Some(mode));
+        io.port_write(0xf4, Width::Byte, 0);
+        Ok(idle(io, stop))
+    };
+    let config = Config { display: true, vga_bios: vec![0x55; 2048], ..config(&kernel) };
+    let backends = Backends::default().with_monitor(monitor.clone());
+    let report = Vm::start(config.clone(), engine(script), backends).unwrap().wait().unwrap();
+    assert!(matches!(report.outcome, Outcome::Exited(1)), "{:?}", report.outcome);
+    assert_eq!(monitor.mode(), None, "the machine is gone, and its card with it");
+
+    for (config, there) in [(Config { display: false, ..config.clone() }, false), (config.clone(), true)] {
+        let report = outcome_of(config, move |io| {
+            assert_eq!(pci(io, 0) == 0x1111_1234, there);
+            io.port_write(0xf4, Width::Byte, 0);
+        });
+        assert!(matches!(report.outcome, Outcome::Exited(1)), "{:?}", report.outcome);
+    }
+    let odd = Config { video_memory: 3 << 20, ..config };
+    let error = Vm::start(odd, engine(|_, _, _| Ok(Exit::Stopped)), Backends::default()).map(|_| ()).unwrap_err();
+    assert!(matches!(error, VmError::VideoMemorySize { bytes: 0x30_0000 }) && error.is_users(), "{error}");
+    assert!(error.to_string().ends_with("not 3 MiB"), "{error}");
+}

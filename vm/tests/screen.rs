@@ -196,7 +196,7 @@ fn a_program_draws_into_the_linear_frame_buffer() {
     });
     assert_eq!(monitor.mode(), Some(Mode::Graphics { width: 1024, height: 768, depth: 32 }));
     let picture = monitor.picture();
-    let wrong = (0u32..).zip(&picture.frame.pixels).find(|(n, pixel)| **pixel != (n * 5 ^ 0x80_0000) & 0xff_ffff);
+    let wrong = (0u32..).zip(&picture.frame.pixels).find(|(n, pixel)| **pixel != ((n * 5) ^ 0x80_0000) & 0xff_ffff);
     assert_eq!((picture.frame.height, wrong), (768, None));
     end(vm);
 }

@@ -84,7 +84,7 @@ struct Paths {
     root: PathBuf,
 }
 
-/// Programs that the tests run, and the packages that bring them.
+/// Programs that the tests run, or other files that they need, and the packages that bring them.
 const NEEDED: &[(&str, &str)] = &[
     ("git", "git"),
     ("cc", "gcc"),
@@ -93,6 +93,7 @@ const NEEDED: &[(&str, &str)] = &[
     ("e2fsck", "e2fsprogs"),
     ("setsid", "util-linux"),
     ("setpriv", "util-linux"),
+    ("/usr/share/seabios/vgabios-stdvga.bin", "seabios"),
 ];
 
 /// Installs the programs that are missing, as root; otherwise says how.

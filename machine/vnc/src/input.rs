@@ -21,6 +21,8 @@ pub struct Hands {
     pointer: Arc<dyn Pointer>,
     /// Symbols and codes that are held, and the keys that they are on.
     held: BTreeMap<(u32, Option<u32>), Key>,
+    /// Caps Lock as far as this viewer has turned it.
+    caps: bool,
     buttons: u8,
     place: Option<(u16, u16)>,
 }
@@ -28,7 +30,7 @@ pub struct Hands {
 impl Hands {
     /// Hands that hold nothing.
     pub fn new(keyboard: Arc<dyn Keyboard>, pointer: Arc<dyn Pointer>) -> Self {
-        Self { keyboard, pointer, held: BTreeMap::new(), buttons: 0, place: None }
+        Self { keyboard, pointer, held: BTreeMap::new(), caps: false, buttons: 0, place: None }
     }
 
     fn holds(&self, keys: &[Key]) -> Vec<Key> {
@@ -53,6 +55,9 @@ impl Hands {
         }
         // The symbol may need Shift here where the viewer's keyboard needs none, or the other way round.
         let shift = if code.is_none() { self.shift_for(symbol) } else { None };
+        if key == Key::CapsLock && !self.held.contains_key(&name) {
+            self.caps = !self.caps;
+        }
         let shifts = self.holds(&[Key::ShiftLeft, Key::ShiftRight]);
         self.held.insert(name, key);
         match shift {
@@ -70,14 +75,15 @@ impl Hands {
         }
     }
 
-    /// Whether a sign is typed with Shift; `None` where it does not matter, or Caps Lock may have to do with it.
+    /// Whether a character is typed with Shift; `None` where it does not matter.
     fn shift_for(&self, symbol: u32) -> Option<bool> {
         let character = char::from_u32(symbol).filter(|character| character.is_ascii_graphic())?;
         let shortcut = [Key::ControlLeft, Key::ControlRight, Key::AltLeft, Key::MetaLeft, Key::MetaRight];
-        if character.is_ascii_alphabetic() || !self.holds(&shortcut).is_empty() {
+        if !self.holds(&shortcut).is_empty() {
             return None;
         }
-        stroke(character).map(|Stroke { shift, .. }| shift)
+        let caps = self.caps && character.is_ascii_alphabetic();
+        stroke(character).map(|Stroke { shift, .. }| shift != caps)
     }
 
     /// The pointer is at a place of a screen of `size`, or, if `relative`, has moved.

@@ -171,15 +171,15 @@ mod tests {
         assert_eq!(sent(high, 0xff_8000).0, 0xfc00u16.to_le_bytes());
         assert_eq!(sent(PixelFormat { big_endian: true, ..high }, 0xff_8000).0, 0xfc00u16.to_be_bytes());
         let low = PixelFormat { bytes: 1, depth: 8, max: [7, 7, 3], shift: [0, 3, 6], ..native };
-        assert_eq!(sent(low, 0xff_00ff).0, [0b11_000_111]);
+        assert_eq!(sent(low, 0xff_00ff).0, [0b1100_0111]);
     }
 
     #[test]
     fn maps_are_of_332() {
         let mapped = PixelFormat { bytes: 1, depth: 8, true_colour: false, ..PixelFormat::NATIVE };
-        assert_eq!(sent(mapped, 0xff_00ff).0, [0b111_000_11]);
+        assert_eq!(sent(mapped, 0xff_00ff).0, [0b1110_0011]);
         let map: Vec<_> = PixelFormat::map().collect();
-        assert_eq!((map.len(), map[0b111_000_11], map[0]), (256, [0xffff, 0, 0xffff], [0; 3]));
+        assert_eq!((map.len(), map[0b1110_0011], map[0]), (256, [0xffff, 0, 0xffff], [0; 3]));
     }
 
     #[test]

@@ -108,7 +108,7 @@ impl Server {
         let places: Vec<SocketAddr> =
             resolved.map_err(|source| VncError::Resolve { address: address.clone(), source })?.collect();
         // A port that is no display's has none to say.
-        let display = address.port.checked_sub(5900).unwrap_or(0);
+        let display = address.port.saturating_sub(5900);
         if password.is_none() && !places.iter().all(|place| place.ip().is_loopback()) {
             return Err(VncError::Open { address, display });
         }

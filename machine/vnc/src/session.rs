@@ -145,8 +145,8 @@ struct Wishes {
     refuse_size: bool,
     /// It sends motions.
     relative: bool,
-    /// The size that it has been told.
-    size: (usize, usize),
+    /// The size that the screen has.
+    screen: (usize, usize),
     closed: bool,
 }
 
@@ -183,14 +183,14 @@ pub fn serve(stream: &TcpStream, shared: &Shared) -> Result<(), ProtocolError> {
             tell_size: false,
             refuse_size: false,
             relative: false,
-            size,
+            screen: (picture.frame.width, picture.frame.height),
             closed: false,
         }),
         bell: Condvar::new(),
     };
     std::thread::scope(|scope| {
         let update = || {
-            let result = Updates::new(stream, shared, &viewer).run();
+            let result = Updates::new(stream, shared, &viewer, size).run();
             // Whatever it was: the other thread shall not wait for messages.
             let _ = stream.shutdown(Shutdown::Both);
             result
@@ -232,9 +232,9 @@ fn listen(stream: &TcpStream, shared: &Shared, viewer: &Viewer) -> Result<(), Pr
                 hands.key(down, symbol, code);
             }
             Message::Pointer { buttons, x, y } => {
-                let (size, relative) = (wishes.size, wishes.relative);
+                let (screen, relative) = (wishes.screen, wishes.relative);
                 drop(wishes);
-                hands.pointer(buttons, x, y, size, relative);
+                hands.pointer(buttons, x, y, screen, relative);
             }
             Message::Resize => wishes.refuse_size = true,
             Message::Nothing => {}
@@ -285,21 +285,21 @@ struct Task {
     zrle: bool,
     /// Whether the viewer can be told another size.
     resizable: bool,
+    extended_size: bool,
     /// Pseudo-rectangles to send: how many, and their bytes.
     notes: (u16, Vec<u8>),
     map: bool,
 }
 
 impl<'a> Updates<'a> {
-    fn new(stream: &'a TcpStream, shared: &'a Shared, viewer: &'a Viewer) -> Self {
-        let (width, height) = viewer.wishes.lock().size;
+    fn new(stream: &'a TcpStream, shared: &'a Shared, viewer: &'a Viewer, size: (usize, usize)) -> Self {
         let format = PixelFormat::NATIVE;
         Self {
             stream,
             shared,
             viewer,
             seen: None,
-            stale: Stale::all(width, height),
+            stale: Stale::all(size.0, size.1),
             converter: (format, Converter::new(format)),
             zrle: Zrle::default(),
         }
@@ -345,6 +345,7 @@ impl<'a> Updates<'a> {
             wanted,
             zrle: wishes.known.zrle,
             resizable: wishes.known.size || wishes.known.extended_size,
+            extended_size: wishes.known.extended_size,
             notes,
             map: std::mem::take(&mut wishes.map),
         })
@@ -385,15 +386,18 @@ impl<'a> Updates<'a> {
             None => {}
         }
         self.seen = Some(picture.clone());
+        self.viewer.wishes.lock().screen = (frame.width, frame.height);
+        let mut stream = self.stream;
+        if task.map {
+            stream.write_all(&colour_map())?;
+        }
         let (mut count, mut out) = task.notes.clone();
         let bounds = self.stale.bounds();
         let size = (frame.width.min(0xffff), frame.height.min(0xffff));
         let mut rects = Vec::new();
         if task.resizable && size != (bounds.width, bounds.height) {
-            let mut wishes = self.viewer.wishes.lock();
-            wishes.size = size;
             let whole = Rect { x: 0, y: 0, width: size.0, height: size.1 };
-            if wishes.known.extended_size {
+            if task.extended_size {
                 put_size(&whole, 0, 0, &mut out);
             } else {
                 put_head(&whole, number::DESKTOP_SIZE, &mut out);
@@ -406,10 +410,6 @@ impl<'a> Updates<'a> {
         }
         if count == 0 && rects.is_empty() {
             return Ok(false);
-        }
-        let mut stream = self.stream;
-        if task.map {
-            stream.write_all(&colour_map())?;
         }
         let rectangles = usize::from(count) + rects.len();
         let mut head = vec![0, 0];

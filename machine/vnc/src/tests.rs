@@ -434,6 +434,10 @@ fn the_screen_changes_its_size() {
         }
         third.ask(true);
     }
+    // Its pointer is on the screen that there is.
+    rig.devices.absolute.store(true, Ordering::SeqCst);
+    viewers[2].send(&pointer(0, 89, 199));
+    rig.devices.expect(&["at 0xffff 0xffff"]);
     // A viewer's wish is refused, with the reason.
     viewers[1].send(&[251, 0, 4, 0, 3, 0, 0, 0]);
     viewers[1].ask(true);
@@ -464,6 +468,17 @@ fn keys_and_pointers_reach_the_machine() {
     rig.devices.expect(&[
         "+shift", "-shift", "+slash", "+shift", "-slash", "-shift", "+shift", "+semicolon", "-shift", "-semicolon",
     ]);
+    // A program that sends capitals means capitals; Caps Lock makes them without Shift.
+    for (down, symbol) in [(true, 0x48), (false, 0x48), (true, 0xffe5), (false, 0xffe5), (true, 0x48), (false, 0x48)] {
+        viewer.send(&key(down, symbol));
+    }
+    rig.devices.expect(&["+shift", "+h", "-shift", "-h", "+caps_lock", "-caps_lock", "+h", "-h"]);
+    for (down, symbol) in
+        [(true, 0xffe5), (false, 0xffe5), (true, 0xffe3), (true, 0x43), (false, 0x43), (false, 0xffe3)]
+    {
+        viewer.send(&key(down, symbol));
+    }
+    rig.devices.expect(&["+caps_lock", "-caps_lock", "+ctrl", "+c", "-c", "-ctrl"]);
     // Keys by their places: what is on them does not matter.
     viewer.encodings(&[0, -258]);
     viewer.ask(false);

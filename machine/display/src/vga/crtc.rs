@@ -176,7 +176,8 @@ impl Registers {
         let (row, column) = (dot / timing.row, dot % timing.row);
         let blank = row >= timing.shown_rows || column >= timing.shown;
         let retrace = timing.retrace.contains(&row);
-        u8::from(blank) * STATUS_1_BLANK | u8::from(retrace) * STATUS_1_RETRACE
+        let bit = |set, bit| if set { bit } else { 0 };
+        bit(blank, STATUS_1_BLANK) | bit(retrace, STATUS_1_RETRACE)
     }
 
     /// Pictures since power-on, about: what blinks counts them.

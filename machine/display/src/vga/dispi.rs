@@ -56,11 +56,8 @@ impl Registers {
     /// Writes register `index`.
     pub(super) fn write_dispi(&mut self, index: u16, value: u16, memory: &VideoMemory) {
         match usize::from(index) {
-            dispi::ID => {
-                if (dispi::ID_FIRST..=dispi::ID_LAST).contains(&value) {
-                    self.dispi[dispi::ID] = value;
-                }
-            }
+            dispi::ID if !(dispi::ID_FIRST..=dispi::ID_LAST).contains(&value) => {}
+            dispi::ID => self.dispi[dispi::ID] = value,
             dispi::BANK => {
                 // In four planes, an address reaches four bytes.
                 let window = if self.dispi[dispi::DEPTH] == 4 { 18 } else { 16 };

@@ -115,9 +115,9 @@ impl Vga {
     }
 
     fn read_port(&self, port: u16) -> Option<u8> {
-        let now = self.clock.now_ns();
         let registers = &mut self.state.lock().registers;
-        let status = registers.status_1(now);
+        let timed = matches!(port, registers::STATUS_1 | registers::STATUS_1_MONOCHROME);
+        let status = if timed { registers.status_1(self.clock.now_ns()) } else { 0 };
         registers.read_port(port, status)
     }
 

@@ -41,7 +41,7 @@ impl Registers {
                 crtc::FLIP_FLOP => u8::from(self.attr_data) << 7,
                 _ => 0,
             },
-            0x3ba | STATUS_1 => {
+            STATUS_1 | STATUS_1_MONOCHROME => {
                 self.attr_data = false;
                 status
             }
@@ -89,7 +89,7 @@ impl Registers {
                 return false;
             }
             0x3b5 | 0x3d5 => self.write_crtc(value),
-            0x3ba | STATUS_1 => self.feature = value,
+            STATUS_1 | STATUS_1_MONOCHROME => self.feature = value,
             _ => return false,
         }
         true
@@ -119,8 +119,7 @@ impl Registers {
         }
         let index = usize::from(self.attr_index & attr::INDEX);
         let mask = match index {
-            // The palette can be written only while the screen does not use it.
-            0..16 if self.attr_index & attr::SHOWN != 0 => return false,
+            // Cards let the palette be written while the screen uses it, too, and programs do.
             0..16 | attr::PLANES => 0x3f,
             attr::MODE => 0xef,
             attr::OVERSCAN => 0xff,

@@ -31,8 +31,8 @@ pub const GRAPHICS: u16 = 0x3ce;
 pub const CRTC: u16 = 0x3d4;
 /// Input status 1 when read, feature control when written, where a colour card has it.
 pub const STATUS_1: u16 = 0x3da;
-/// Added to the last two where a monochrome card has them.
-pub const MONOCHROME: u16 = 0x20;
+/// The same where a monochrome card has it.
+pub const STATUS_1_MONOCHROME: u16 = 0x3ba;
 
 /// Miscellaneous output: ports are where a colour card has them.
 pub const MISC_COLOUR: u8 = 1 << 0;

@@ -140,11 +140,16 @@ fn the_attribute_controller_takes_index_and_data_in_turn() {
     rig.inb(0x3da);
     rig.outb(0x3c0, 0x30);
     assert_eq!((rig.inb(0x3c0), rig.inb(0x3c1)), (0x30, 0xef));
-    // The palette is the screen's now.
+    // The palette can be written while it is shown.
     rig.inb(0x3da);
     rig.outb(0x3c0, 0x21);
-    rig.outb(0x3c0, 0x11);
     assert_eq!(rig.inb(0x3c1), 0x2a);
+    rig.outb(0x3c0, 0x11);
+    assert_eq!(rig.inb(0x3c1), 0x11);
+    // There are no more than 21 registers.
+    rig.outb(0x3c0, 0x3f);
+    rig.outb(0x3c0, 0xff);
+    assert_eq!(rig.inb(0x3c1), 0);
 }
 
 #[test]
@@ -201,15 +206,19 @@ fn planes_are_written_in_four_modes_and_read_in_two() {
     rig.write(at, &[0x81]);
     assert_eq!(rig.planes(0x10), [0x81, 0, 0x81, 0]);
     rig.set(0x3c4, 2, 0x0f);
-    (graphics(0, 0b0010), graphics(1, 0b0011));
+    graphics(0, 0b0010);
+    graphics(1, 0b0011);
     graphics(3, 1);
     rig.write(at, &[0x81]);
     assert_eq!(rig.planes(0x10), [0, 0xff, 0xc0, 0xc0]);
-    (graphics(1, 0), graphics(3, 0x10), graphics(8, 0x0f));
+    graphics(1, 0);
+    graphics(3, 0x10);
+    graphics(8, 0x0f);
     assert_eq!(rig.read(at), 0, "which loads the latches");
     rig.write(at + 1, &[0x35]);
     assert_eq!(rig.planes(0x11), [0x05, 0xff, 0xc5, 0xc5], "or, in the lower bits");
-    (graphics(3, 0x18), graphics(8, 0xff));
+    graphics(3, 0x18);
+    graphics(8, 0xff);
     rig.write(at + 1, &[0xf0]);
     assert_eq!(rig.planes(0x11), [0xf0, 0x0f, 0x30, 0x30], "exclusive or");
     graphics(3, 0x08);
@@ -220,11 +229,15 @@ fn planes_are_written_in_four_modes_and_read_in_two() {
     rig.write(at + 2, &[0x77]);
     assert_eq!(rig.planes(0x12), [0, 0xff, 0xc0, 0xc0]);
     // Mode 2: a colour.
-    (graphics(5, 2), graphics(3, 0), graphics(8, 0x3c));
+    graphics(5, 2);
+    graphics(3, 0);
+    graphics(8, 0x3c);
     rig.write(at + 3, &[0b1001]);
     assert_eq!(rig.planes(0x13), [0x3c, 0xc3, 0xc0, 0xfc]);
     // Mode 3: set/reset where both the mask and what is written have ones.
-    (graphics(5, 3), graphics(0, 0b0101), graphics(3, 4));
+    graphics(5, 3);
+    graphics(0, 0b0101);
+    graphics(3, 4);
     rig.write(at + 4, &[0xf0]);
     assert_eq!(rig.planes(0x14), [0x0c, 0xf3, 0xcc, 0xc0]);
     // Read mode 0 selects a plane, read mode 1 compares those that matter.
@@ -235,7 +248,9 @@ fn planes_are_written_in_four_modes_and_read_in_two() {
     assert_eq!(rig.get(0x3d4, 0x22), 0xff, "nobody is there on a monochrome card's ports");
     rig.outb(0x3c2, 1);
     assert_eq!(rig.get(0x3d4, 0x22), 0xfc);
-    (graphics(5, 8), graphics(2, 0b1001), graphics(7, 0b1111));
+    graphics(5, 8);
+    graphics(2, 0b1001);
+    graphics(7, 0b1111);
     assert_eq!(rig.read(at + 3), 0x3c);
     graphics(7, 0b1000);
     assert_eq!(rig.read(at + 3), 0xfc);
@@ -249,12 +264,18 @@ fn addresses_are_chained_over_planes() {
     rig.set(0x3ce, 8, 0xff);
     rig.set(0x3c4, 2, 0x0f);
     // Odd and even: characters and attributes.
-    (rig.set(0x3c4, 4, 0x02), rig.set(0x3ce, 5, 0x10), rig.set(0x3ce, 6, 0x0e), rig.set(0x3c4, 2, 0x03));
+    rig.set(0x3c4, 4, 0x02);
+    rig.set(0x3ce, 5, 0x10);
+    rig.set(0x3ce, 6, 0x0e);
+    rig.set(0x3c4, 2, 0x03);
     rig.write(0xb_8000, &[b'A', 0x1f, b'B', 0x2e]);
     assert_eq!((rig.planes(0), rig.planes(1)), ([b'A', 0x1f, 0, 0], [b'B', 0x2e, 0, 0]));
     assert_eq!([rig.read(0xb_8002), rig.read(0xb_8003)], [b'B', 0x2e]);
     // All four: memory as it is.
-    (rig.set(0x3c4, 4, 0x0e), rig.set(0x3ce, 5, 0x40), rig.set(0x3ce, 6, 0x05), rig.set(0x3c4, 2, 0x0f));
+    rig.set(0x3c4, 4, 0x0e);
+    rig.set(0x3ce, 5, 0x40);
+    rig.set(0x3ce, 6, 0x05);
+    rig.set(0x3c4, 2, 0x0f);
     rig.write(0xa_0100, &[1, 2, 3, 4, 5, 6, 7, 8]);
     rig.write(0xa_0103, &[9]);
     assert_eq!((rig.planes(0x40), rig.planes(0x41)), ([1, 2, 3, 9], [5, 6, 7, 8]));

@@ -5,11 +5,17 @@ use super::*;
 
 /// Puts a glyph of a font into plane 2, as a program does.
 fn glyph(rig: &Rig, map: u64, character: u8, rows: &[u8]) {
-    (rig.set(0x3c4, 2, 0x04), rig.set(0x3c4, 4, 0x07));
-    (rig.set(0x3ce, 4, 0x02), rig.set(0x3ce, 5, 0x00), rig.set(0x3ce, 6, 0x00));
+    rig.set(0x3c4, 2, 0x04);
+    rig.set(0x3c4, 4, 0x07);
+    rig.set(0x3ce, 4, 0x02);
+    rig.set(0x3ce, 5, 0x00);
+    rig.set(0x3ce, 6, 0x00);
     rig.write(0xa_0000 + map + u64::from(character) * 32, rows);
-    (rig.set(0x3c4, 2, 0x03), rig.set(0x3c4, 4, 0x02));
-    (rig.set(0x3ce, 4, 0x00), rig.set(0x3ce, 5, 0x10), rig.set(0x3ce, 6, 0x0e));
+    rig.set(0x3c4, 2, 0x03);
+    rig.set(0x3c4, 4, 0x02);
+    rig.set(0x3ce, 4, 0x00);
+    rig.set(0x3ce, 5, 0x10);
+    rig.set(0x3ce, 6, 0x0e);
 }
 
 fn say(rig: &Rig, row: u64, text: &str, attribute: u8) {
@@ -52,7 +58,8 @@ fn text_with_fonts_cursor_and_blinking() {
     rig.set(0x3c4, 3, 0x04);
     assert_eq!((rig.vga.frame().pixel(1, 1), rig.vga.frame().pixel(19, 1)), (yellow, shade(0x39)));
     // The cursor, at character 81: rows 13 and 14.
-    (rig.set(0x3d4, 0x0e, 0), rig.set(0x3d4, 0x0f, 81));
+    rig.set(0x3d4, 0x0e, 0);
+    rig.set(0x3d4, 0x0f, 81);
     rig.write(0xb_8000 + 81 * 2, b" \x0c");
     let at = |frame: &Frame| [28, 29, 30, 31].map(|y| frame.pixel(9, y));
     rig.clock.set(0);
@@ -86,7 +93,9 @@ fn text_can_be_read() {
     rig.set(0x3d4, 0x0d, 160);
     assert!(rig.vga.text().unwrap().starts_with("┌─┐\n"));
     // Split at row 24: below, memory begins anew.
-    (rig.set(0x3d4, 0x18, 383u16 as u8), rig.set(0x3d4, 0x07, 0x1f), rig.set(0x3d4, 0x09, 0x0f));
+    rig.set(0x3d4, 0x18, 383u16 as u8);
+    rig.set(0x3d4, 0x07, 0x1f);
+    rig.set(0x3d4, 0x09, 0x0f);
     assert!(rig.vga.text().unwrap().ends_with("\nSeaBIOS (version 1.16.2)"));
     // 50 rows of 8 dots.
     set(&rig, &TEXT_80X25);
@@ -109,14 +118,19 @@ fn panning_and_splitting() {
     let frame = rig.vga.frame();
     assert_eq!([0, 1, 7, 8].map(|x| frame.pixel(x, 0)), [shade(0x3f), shade(0), shade(0x3f), shade(0)]);
     // Split after row 99: what is below begins at address 0, and pans or not.
-    (rig.set(0x3d4, 0x0c, 0x40), rig.set(0x3d4, 0x18, 99), rig.set(0x3d4, 0x07, 0x2e), rig.set(0x3d4, 0x09, 0x00));
+    rig.set(0x3d4, 0x0c, 0x40);
+    rig.set(0x3d4, 0x18, 99);
+    rig.set(0x3d4, 0x07, 0x2e);
+    rig.set(0x3d4, 0x09, 0x00);
     let frame = rig.vga.frame();
     assert_eq!([99, 100, 101].map(|y| frame.pixel(0, y)), [shade(0), shade(0x3f), shade(0)]);
     assert_eq!(frame.pixel(1, 100), shade(0));
     rig.attribute(0x10, 0x21);
     assert_eq!(rig.vga.frame().pixel(1, 100), shade(0x3f));
     // A byte further.
-    (rig.set(0x3d4, 0x0c, 0), rig.attribute(0x13, 0), rig.set(0x3d4, 8, 0x20));
+    rig.set(0x3d4, 0x0c, 0);
+    rig.attribute(0x13, 0);
+    rig.set(0x3d4, 8, 0x20);
     assert_eq!([0, 1].map(|x| rig.vga.frame().pixel(x, 0)), [shade(0x3f), shade(0)]);
 }
 
@@ -125,7 +139,9 @@ fn sixteen_colours_in_planes() {
     let rig = rig();
     set(&rig, &EGA_320X200);
     // Colour 14 at pixel (5, 3), by set/reset.
-    (rig.set(0x3ce, 0, 14), rig.set(0x3ce, 1, 15), rig.set(0x3ce, 8, 0x80 >> 5));
+    rig.set(0x3ce, 0, 14);
+    rig.set(0x3ce, 1, 15);
+    rig.set(0x3ce, 8, 0x80 >> 5);
     rig.write(0xa_0000 + 3 * 40, &[0]);
     let frame = rig.vga.frame();
     assert_eq!((frame.width, frame.height), (640, 400));
@@ -142,7 +158,9 @@ fn sixteen_colours_in_planes() {
     rig.attribute(0x12, 0x03);
     assert_eq!(rig.vga.frame().pixel(10, 6), shade(0xd0 | 0x02));
     // Dots blink between the lower and the upper colours.
-    (rig.attribute(0x12, 0x0f), rig.attribute(0x14, 0), rig.attribute(0x10, 0x09));
+    rig.attribute(0x12, 0x0f);
+    rig.attribute(0x14, 0);
+    rig.attribute(0x10, 0x09);
     assert_eq!(rig.vga.frame().pixel(10, 6), shade(0x16));
     rig.clock.set(17 * 16_666_667);
     assert_eq!(rig.vga.frame().pixel(10, 6), shade(0x06));
@@ -187,9 +205,11 @@ fn two_hundred_and_fifty_six_colours() {
     assert_eq!(rig.vga.frame().pixel(8, 0), shade(200 & 15));
     rig.outb(0x3c6, 0xff);
     // Pages are scrolled by four pixels, and by fewer.
-    (rig.set(0x3d4, 0x0d, 1), rig.attribute(0x13, 0));
+    rig.set(0x3d4, 0x0d, 1);
+    rig.attribute(0x13, 0);
     assert_eq!(rig.vga.frame().pixel(0, 0), shade(200));
-    (rig.set(0x3d4, 0x0d, 0), rig.attribute(0x13, 2));
+    rig.set(0x3d4, 0x0d, 0);
+    rig.attribute(0x13, 2);
     assert_eq!([0, 2].map(|x| rig.vga.frame().pixel(x, 0)), [2, 3].map(shade));
     rig.attribute(0x13, 0);
 
@@ -236,21 +256,27 @@ fn modes_of_the_extension() {
     rig.memory.write(64, &[5, 6]);
     assert_eq!((pixel(0, 1), pixel(1, 1)), (shade(5), shade(6)));
     mode(4);
-    (rig.set(0x3ce, 0, 9), rig.set(0x3ce, 1, 15), rig.set(0x3ce, 8, 0x40), rig.set(0x3ce, 5, 0), rig.set(0x3c4, 2, 15));
+    rig.set(0x3ce, 0, 9);
+    rig.set(0x3ce, 1, 15);
+    rig.set(0x3ce, 8, 0x40);
+    rig.set(0x3ce, 5, 0);
+    rig.set(0x3c4, 2, 15);
     rig.write(0xa_0008 + 1, &[0]);
     assert_eq!((pixel(9, 1), pixel(8, 1)), (shade(0x39), shade(0)));
     // A window on a larger picture.
     mode(32);
     rig.dispi(dispi::VIRTUAL_WIDTH, 128);
     rig.memory.write((10 * 128 + 70) * 4, &[1, 2, 3, 0]);
-    (rig.dispi(dispi::X_OFFSET, 70), rig.dispi(dispi::Y_OFFSET, 9));
+    rig.dispi(dispi::X_OFFSET, 70);
+    rig.dispi(dispi::Y_OFFSET, 9);
     assert_eq!((pixel(0, 1), pixel(0, 0)), (0x03_0201, 0));
     // Bytes in the other order; the screen can be off.
     mode(32);
     rig.memory.write(0, &[0, 0xaa, 0xbb, 0xcc]);
     rig.vga.write_register(pci::ENDIAN, 4, pci::ENDIAN_BIG.into());
     assert_eq!(pixel(0, 0), 0xaa_bbcc);
-    (rig.inb(0x3da), rig.outb(0x3c0, 0));
+    rig.inb(0x3da);
+    rig.outb(0x3c0, 0);
     assert_eq!(pixel(0, 0), 0);
 }
 
@@ -269,7 +295,9 @@ fn nothing_is_drawn_where_nothing_has_changed() {
     rig.write(0xb_8000, &[b'x', 7]);
     assert!(rig.vga.look(&mut look).is_some());
     // The frame buffer is written at full speed, and tells nobody.
-    (rig.dispi(dispi::X_RESOLUTION, 1920), rig.dispi(dispi::Y_RESOLUTION, 1080), rig.dispi(dispi::DEPTH, 32));
+    rig.dispi(dispi::X_RESOLUTION, 1920);
+    rig.dispi(dispi::Y_RESOLUTION, 1080);
+    rig.dispi(dispi::DEPTH, 32);
     rig.dispi(dispi::ENABLE, 0x41);
     assert!(rig.vga.look(&mut look).is_some());
     rig.memory.write(1920 * 1080 * 4, &[1; 4]);
