@@ -100,7 +100,7 @@ const NEEDED: &[(&str, &str)] = &[
 pub fn install_what_is_needed() -> Result<()> {
     let ours = if shell::is_root() { guests::ROOT_PROGRAMS } else { &[] };
     let missing: Vec<_> =
-        NEEDED.iter().chain(ours).filter(|(program, _)| !shell::has(program)).map(|(_, package)| *package).collect();
+        NEEDED.iter().chain(guests::MEDIA_PROGRAMS).chain(ours).filter(|(program, _)| !shell::has(program)).map(|(_, package)| *package).collect();
     if missing.is_empty() {
         return Ok(());
     }

@@ -451,7 +451,7 @@ mod tests {
             (&["--disk", "a,bus=nvme"], "--disk with bus=nvme is not available yet; use bus=virtio or bus=ide"),
             (&["--disk", ",readonly"], "--disk: the file's name is missing"),
             (&["--net", "user"], "--net user is not available yet; use --net none"),
-            (&["--floppy", "x.img"], "--floppy is not available yet; boot a kernel with --kernel"),
+            (&["--floppy", "x.img"], "--floppy is not available yet; use --cdrom or --disk"),
             (&["--serial", "tcp=1"], "--serial: 'tcp=1' is not one of stdio, none, file=F, unix=F"),
             (&["--virtio-console", "tty"], "--virtio-console: 'tty' is not one of stdio, none, file=F, unix=F"),
             (
