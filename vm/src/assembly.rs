@@ -14,7 +14,7 @@ use lodge_display::Monitor;
 use lodge_engine_api::{Engine, GuestMemory, Partition, PartitionSpec, Statistics};
 use lodge_input::Desk;
 use lodge_irq::Controllers;
-use lodge_pci::{PciHost, PciWindow, Router};
+use lodge_pci::{Bridge, PciHost, PciWindow, Router};
 use lodge_x86::CpuState;
 use lodge_x86::cpuid::{Missing, Profile, SIGNATURE, Shape};
 
@@ -222,6 +222,7 @@ pub(crate) struct Board<'a> {
     pub(crate) devices: Vec<Arc<dyn Device>>,
     /// What acts on the machine as a whole, once it is there.
     pub(crate) pm: Option<Arc<Pm>>,
+    pub(crate) pm_function: Option<Arc<Bridge>>,
     pub(crate) rtc: Option<Arc<Rtc>>,
     /// What firmware can boot from.
     pub(crate) bootable: Vec<Bootable>,
@@ -326,6 +327,7 @@ impl Machine {
             control: control.clone(),
             devices: Vec::new(),
             pm: None,
+            pm_function: None,
             rtc: None,
             bootable: Vec::new(),
         };

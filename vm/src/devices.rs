@@ -6,6 +6,7 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use lodge_backend::HostEntropy;
+use lodge_boot::acpi;
 use lodge_bus::{IrqLine, IrqSink, MemoryMapping, PciAddress, PortDevice};
 use lodge_chipset::{
     Board as Ports, BoardConfig, CmosConfig, Dma, Flash, FwCfg, Hpet, HpetWiring, I8042, Pit, Pm, Rtc, Uart, UartConfig,
@@ -20,6 +21,7 @@ use lodge_virtio::{Block, BlockConfig, Console, Rng, VirtioDevice, VirtioPci, Vi
 
 use crate::assembly::{Board, Bus};
 use crate::boot_order::{self, BootDevice, Bootable};
+use crate::firmware;
 use crate::{VmError, slots};
 
 /// Makes a device, or several that belong together, and attaches them.
@@ -134,7 +136,9 @@ fn power_management(board: &mut Board<'_>) -> Result<(), VmError> {
     let block = board.ports.mapping(Arc::downgrade(&face), Pm::block());
     board.pm = Some(pm.clone());
     board.attach(pm)?;
-    board.attach(Bridge::piix4_pm(block))
+    let function = Bridge::piix4_pm(block);
+    board.pm_function = Some(function.clone());
+    board.attach(function)
 }
 
 fn small_ports(board: &mut Board<'_>) -> Result<(), VmError> {
@@ -155,6 +159,14 @@ fn flash(board: &mut Board<'_>) -> Result<(), VmError> {
 
 fn firmware_configuration(board: &mut Board<'_>) -> Result<(), VmError> {
     let Some((mut items, firmware)) = board.items.take().zip(board.config.boot.firmware()) else { return Ok(()) };
+    // Firmware moves the power-management block, and the tables have to say where to.
+    let (function, description) =
+        (board.pm_function.clone(), firmware::description(board.config, board.backends.serials().len()));
+    items.made_file(acpi::TABLES_FILE, move || {
+        let moved = function.as_ref().and_then(|function| function.pm_base());
+        let description = acpi::Description { pm_base: moved.unwrap_or(description.pm_base), ..description.clone() };
+        acpi::link(&description).tables
+    });
     items.file(boot_order::FILE, boot_order::list(&firmware.order, &board.bootable));
     board.attach(FwCfg::new(items, board.memory.clone()))
 }

@@ -186,7 +186,6 @@ pub fn items(memory: u64, description: &Description, profile: &Profile, firmware
     let serials = description.uarts.len();
     let mut items = Items::new(vcpus);
     let tables = acpi::link(description);
-    items.file(acpi::TABLES_FILE, tables.tables);
     items.file(acpi::RSDP_FILE, tables.rsdp);
     items.file(acpi::LOADER_FILE, tables.loader);
     let (below, above) = ram::sizes(memory);

@@ -89,7 +89,8 @@ pub fn build(apt: &Apt, folder: &Path, root: bool) -> Result<()> {
     for (taken, folder) in [(FIRMWARE, &firmware), (MEDIA, &media)] {
         fs::create_dir_all(folder)?;
         for (package, file, name) in taken {
-            let bytes = fs::read(apt.unpacked(package, "amd64")?.join(file)).with_context(|| format!("{package}: {file}"))?;
+            let bytes =
+                fs::read(apt.unpacked(package, "amd64")?.join(file)).with_context(|| format!("{package}: {file}"))?;
             replace(&folder.join(name), &bytes)?;
         }
     }

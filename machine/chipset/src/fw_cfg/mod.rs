@@ -30,11 +30,30 @@ const REGION_DMA: u8 = 1;
 /// Bytes that are copied at a time.
 const PIECE: usize = 4096;
 
+/// Makes an item's bytes, of which there are always as many.
+type Maker = Arc<dyn Fn() -> Vec<u8> + Send + Sync>;
+
+#[derive(Clone)]
+enum Item {
+    Bytes(Vec<u8>),
+    /// Made anew whenever it is selected; so many bytes.
+    Made(Maker, usize),
+}
+
+impl Item {
+    fn length(&self) -> usize {
+        match self {
+            Self::Bytes(bytes) => bytes.len(),
+            Self::Made(_, length) => *length,
+        }
+    }
+}
+
 /// What firmware is told.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Items {
-    plain: BTreeMap<u16, Vec<u8>>,
-    files: BTreeMap<String, Vec<u8>>,
+    plain: BTreeMap<u16, Item>,
+    files: BTreeMap<String, Item>,
 }
 
 impl Items {
@@ -51,7 +70,7 @@ impl Items {
 
     /// Sets an item that is known by number.
     pub fn set(&mut self, key: u16, bytes: &[u8]) {
-        self.plain.insert(key, bytes.to_vec());
+        self.plain.insert(key, Item::Bytes(bytes.to_vec()));
     }
 
     /// Whether firmware waits for a key that opens its menu.
@@ -61,24 +80,35 @@ impl Items {
 
     /// Sets a file. Names of more than 55 bytes are cut.
     pub fn file(&mut self, name: &str, bytes: Vec<u8>) {
+        self.put(name, Item::Bytes(bytes));
+    }
+
+    /// Sets a file that is made anew whenever it is selected, because it tells what firmware itself changes. `make` gives
+    /// as many bytes each time.
+    pub fn made_file(&mut self, name: &str, make: impl Fn() -> Vec<u8> + Send + Sync + 'static) {
+        let length = make().len();
+        self.put(name, Item::Made(Arc::new(make), length));
+    }
+
+    fn put(&mut self, name: &str, item: Item) {
         let most = (0..NAME).rev().find(|end| name.is_char_boundary(*end)).unwrap_or(0);
-        self.files.insert(name[..most].to_owned(), bytes);
+        self.files.insert(name[..most].to_owned(), item);
     }
 
     /// All items by key, the list of files among them; files are numbered in the order of their names.
-    fn numbered(self) -> BTreeMap<u16, Vec<u8>> {
+    fn numbered(self) -> BTreeMap<u16, Item> {
         let Self { plain: mut items, files } = self;
         let mut directory = (files.len() as u32).to_be_bytes().to_vec();
-        for (key, (name, bytes)) in (KEY_FIRST_FILE..KEY_WRITE).zip(files) {
+        for (key, (name, item)) in (KEY_FIRST_FILE..KEY_WRITE).zip(files) {
             let start = directory.len();
-            directory.extend((bytes.len() as u32).to_be_bytes());
+            directory.extend((item.length() as u32).to_be_bytes());
             directory.extend(key.to_be_bytes());
             directory.extend([0, 0]);
             directory.extend(name.as_bytes());
             directory.resize(start + ENTRY, 0);
-            items.insert(key, bytes);
+            items.insert(key, item);
         }
-        items.insert(KEY_DIRECTORY, directory);
+        items.insert(KEY_DIRECTORY, Item::Bytes(directory));
         items
     }
 }
@@ -86,11 +116,31 @@ impl Items {
 /// The device.
 pub struct FwCfg {
     // configuration
-    items: BTreeMap<u16, Vec<u8>>,
+    items: BTreeMap<u16, Item>,
     // wiring
     memory: GuestMemory,
     // volatile
-    state: Mutex<FwCfgState>,
+    state: Mutex<Volatile>,
+}
+
+#[derive(Default)]
+struct Volatile {
+    saved: FwCfgState,
+    /// The selected item, if it is one that is made.
+    made: Vec<u8>,
+}
+
+impl std::ops::Deref for Volatile {
+    type Target = FwCfgState;
+    fn deref(&self) -> &FwCfgState {
+        &self.saved
+    }
+}
+
+impl std::ops::DerefMut for Volatile {
+    fn deref_mut(&mut self) -> &mut FwCfgState {
+        &mut self.saved
+    }
 }
 
 impl FwCfg {
@@ -100,9 +150,30 @@ impl FwCfg {
     }
 
     /// What is left of the selected item.
-    fn rest(&self, state: &FwCfgState) -> &[u8] {
-        let item = self.items.get(&state.key).map_or(&[][..], Vec::as_slice);
+    fn rest<'a>(&'a self, state: &'a Volatile) -> &'a [u8] {
+        let item = match self.items.get(&state.key) {
+            Some(Item::Bytes(bytes)) => bytes,
+            Some(Item::Made(..)) => &state.made,
+            None => return &[],
+        };
         item.get(state.offset as usize..).unwrap_or_default()
+    }
+
+    fn select(&self, state: &mut Volatile, key: u16) {
+        (state.key, state.offset) = (key, 0);
+        self.make(state);
+    }
+
+    /// Makes the selected item if it is one that is made.
+    fn make(&self, state: &mut Volatile) {
+        state.made = match self.items.get(&state.key) {
+            Some(Item::Made(make, length)) => {
+                let mut bytes = make();
+                bytes.resize(*length, 0);
+                bytes
+            }
+            _ => Vec::new(),
+        };
     }
 
     fn next_byte(&self) -> u8 {
@@ -113,7 +184,7 @@ impl FwCfg {
     }
 
     /// Copies what is left of the selected item to `address`, and zeroes behind its end; whether all of that is memory.
-    fn copy_out(&self, state: &FwCfgState, address: u64, length: u32) -> bool {
+    fn copy_out(&self, state: &Volatile, address: u64, length: u32) -> bool {
         let rest = self.rest(state);
         let length = length as usize;
         let mut done = 0;
@@ -133,7 +204,7 @@ impl FwCfg {
     }
 
     /// Carries out the request at `address`.
-    fn request(&self, state: &mut FwCfgState, address: u64) {
+    fn request(&self, state: &mut Volatile, address: u64) {
         let mut request = [0; REQUEST];
         if self.memory.read_slice(&mut request, GuestAddress(address)).is_err() {
             return;
@@ -143,7 +214,7 @@ impl FwCfg {
         let length = u32::from_be_bytes([l0, l1, l2, l3]);
         let target = u64::from_be_bytes([a0, a1, a2, a3, a4, a5, a6, a7]);
         if control & CONTROL_SELECT != 0 {
-            (state.key, state.offset) = ((control >> 16) as u16, 0);
+            self.select(state, (control >> 16) as u16);
         }
         let done = if control & CONTROL_READ != 0 {
             self.copy_out(state, target, length)
@@ -197,7 +268,7 @@ impl PortDevice for FwCfg {
     fn port_write(&self, region: u8, offset: u16, width: Width, value: u32) -> Result<(), AccessError> {
         let mut state = self.state.lock();
         match (region, offset, width) {
-            (REGION_PORTS, 0, Width::Word) => (state.key, state.offset) = (value as u16, 0),
+            (REGION_PORTS, 0, Width::Word) => self.select(&mut state, value as u16),
             (REGION_DMA, 0, Width::Dword) => state.dma_high = value.swap_bytes(),
             (REGION_DMA, DMA_LOW_OFFSET, Width::Dword) => {
                 let high = std::mem::take(&mut state.dma_high);
@@ -211,17 +282,19 @@ impl PortDevice for FwCfg {
 
 impl ResetDevice for FwCfg {
     fn reset(&self) {
-        *self.state.lock() = FwCfgState::default();
+        *self.state.lock() = Volatile::default();
     }
 }
 
 impl SaveDevice for FwCfg {
     fn save(&self) -> Vec<u8> {
-        lodge_savestate::to_record(&*self.state.lock())
+        lodge_savestate::to_record(&self.state.lock().saved)
     }
 
     fn restore(&self, record: &[u8]) -> Result<(), StateError> {
-        *self.state.lock() = StateError::read("fw-cfg", record)?;
+        let mut restored = Volatile { saved: StateError::read("fw-cfg", record)?, made: Vec::new() };
+        self.make(&mut restored);
+        *self.state.lock() = restored;
         Ok(())
     }
 }

@@ -123,3 +123,31 @@ fn state_is_restored() {
     bench.device.restore(&saved).unwrap();
     assert_eq!(bench.read::<2>(), [7, 8]);
 }
+
+#[test]
+fn a_file_that_is_made_is_made_when_it_is_selected() {
+    use std::sync::atomic::{AtomicU8, Ordering};
+    let board = testing::Board::new();
+    let value = Arc::new(AtomicU8::new(1));
+    let mut items = Items::new(1);
+    let seen = value.clone();
+    items.made_file("it", move || vec![seen.load(Ordering::SeqCst); 2]);
+    let memory = GuestMemory::from_ranges(&[(GuestAddress(0), 0x1000)]).unwrap();
+    let device = FwCfg::new(items, memory);
+    board.attach(device.clone());
+    let select = |key: u16| board.ports.write(SELECTOR, Width::Word, key.into());
+    let byte = || board.inb(SELECTOR + DATA_OFFSET);
+    select(KEY_DIRECTORY);
+    let directory: Vec<u8> = (0..12).map(|_| byte()).collect();
+    assert_eq!(directory[4..8], [0, 0, 0, 2], "two bytes");
+    let key = u16::from_be_bytes([directory[8], directory[9]]);
+    value.store(7, Ordering::SeqCst);
+    select(key);
+    value.store(8, Ordering::SeqCst);
+    assert_eq!((byte(), byte(), byte()), (7, 7, 0), "as it was when it was selected");
+    let saved = device.save();
+    device.restore(&saved).unwrap();
+    assert_eq!(byte(), 0);
+    select(key);
+    assert_eq!(byte(), 8);
+}

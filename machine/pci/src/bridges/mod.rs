@@ -98,6 +98,11 @@ impl Bridge {
         Arc::new(bridge)
     }
 
+    /// Where the power-management block is, if it is switched on.
+    pub fn pm_base(&self) -> Option<u16> {
+        pm_base(&self.config.lock())
+    }
+
     fn act(&self, config: &ConfigSpace) {
         match &self.action {
             Action::Memory(memory, told) => {
@@ -114,12 +119,15 @@ impl Bridge {
                 }
             }
             Action::PowerManagement(block) => {
-                let base = config.read16(PM_BASE) & 0xffc0;
-                let on = config.read16(PM_MISC) & 1 != 0;
-                block.set(Some(base).filter(|base| on && *base != 0));
+                block.set(pm_base(config));
             }
         }
     }
+}
+
+fn pm_base(config: &ConfigSpace) -> Option<u16> {
+    let base = config.read16(PM_BASE) & 0xffc0;
+    (config.read16(PM_MISC) & 1 != 0 && base != 0).then_some(base)
 }
 
 impl Device for Bridge {
