@@ -28,6 +28,9 @@ const USED: u64 = 100;
 const DENIED: u64 = 200;
 /// Most buffers in one call (UIO_MAXIOV).
 const MOST_BUFFERS: usize = 1024;
+/// How often, and how long each time, another's lock is waited for.
+const PATIENCE: u32 = 10;
+const PAUSE: std::time::Duration = std::time::Duration::from_millis(20);
 
 /// An image's file.
 #[derive(Debug)]
@@ -56,8 +59,19 @@ impl HostFile {
         Ok(Self { file, path: path.to_owned(), writable, identity: (metadata.dev(), metadata.ino()) })
     }
 
-    /// Locks it: for itself alone if it is writable, and shared with other readers if not.
+    /// Locks it: for itself alone if it is writable, and shared with other readers if not. A process that is about to end, or
+    /// one that is about to become another program, may hold a lock for a moment longer: that is waited for.
     pub fn lock(&self) -> Result<(), DiskError> {
+        for _ in 0..PATIENCE {
+            match self.try_lock() {
+                Err(DiskError::File(FileError::InUse { .. })) => std::thread::sleep(PAUSE),
+                done => return done,
+            }
+        }
+        self.try_lock()
+    }
+
+    fn try_lock(&self) -> Result<(), DiskError> {
         let in_use = || DiskError::from(FileError::InUse { path: self.path.clone() });
         let how = if self.writable {
             FlockOperation::NonBlockingLockExclusive

@@ -30,8 +30,6 @@ pub(crate) mod header;
 mod maintain;
 mod refcounts;
 mod tables;
-#[cfg(test)]
-mod tests;
 mod write;
 
 use std::collections::{BTreeSet, VecDeque};

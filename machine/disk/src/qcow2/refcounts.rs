@@ -96,11 +96,6 @@ impl Refcounts {
         self.metadata.insert(cluster);
     }
 
-    /// Notes that a cluster holds no table any more.
-    pub fn unprotect(&mut self, cluster: u64) {
-        self.metadata.remove(&cluster);
-    }
-
     /// Whether a cluster holds a table.
     pub fn is_metadata(&self, cluster: u64) -> bool {
         self.metadata.contains(&cluster)

@@ -16,8 +16,8 @@ const MODE: u32 = 0o666;
 pub(super) struct Output {
     temporary: NamedTempFile,
     path: PathBuf,
-    /// The file that it replaces, locked.
-    replaced: Option<HostFile>,
+    /// The file that it replaces, kept locked until then.
+    _replaced: Option<HostFile>,
 }
 
 impl Output {
@@ -52,7 +52,7 @@ impl Output {
             .permissions(std::fs::Permissions::from_mode(MODE))
             .tempfile_in(folder)
             .map_err(DiskError::io(&path, "made"))?;
-        Ok(Self { temporary, path, replaced })
+        Ok(Self { temporary, path, _replaced: replaced })
     }
 
     /// The file as it is now, for writing.
@@ -68,11 +68,6 @@ impl Output {
     /// Where it will be.
     pub fn target(&self) -> &Path {
         &self.path
-    }
-
-    /// Whether a file is the one that is replaced.
-    pub fn replaces(&self, identity: (u64, u64)) -> bool {
-        self.replaced.as_ref().is_some_and(|replaced| replaced.identity() == identity)
     }
 
     /// Gives it the permissions, and as far as we may the owner, of another file.
