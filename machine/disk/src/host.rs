@@ -162,21 +162,37 @@ impl HostFile {
     }
 
     /// Fills buffers; what lies beyond the end of the file is zero.
-    pub fn readv_padded(&self, offset: u64, mut buffers: &mut [IoSliceMut<'_>]) -> std::io::Result<()> {
-        let mut offset = offset;
+    pub fn readv_padded(&self, offset: u64, buffers: &mut [IoSliceMut<'_>]) -> std::io::Result<()> {
+        self.readv_from(offset, buffers).map(|_| ())
+    }
+
+    /// Fills buffers with data that has to be there: at least its beginning. A file that ends before it was cut short, and
+    /// its data must not read as zeroes.
+    pub fn readv_data(&self, offset: u64, buffers: &mut [IoSliceMut<'_>]) -> std::io::Result<()> {
+        if self.readv_from(offset, buffers)? {
+            return Ok(());
+        }
+        let problem = format!("{} ends before its data: it was cut short", self.path.display());
+        Err(std::io::Error::new(std::io::ErrorKind::UnexpectedEof, problem))
+    }
+
+    /// Fills buffers, with zeroes beyond the end of the file. Whether any of it was there.
+    fn readv_from(&self, mut offset: u64, mut buffers: &mut [IoSliceMut<'_>]) -> std::io::Result<bool> {
+        let mut any = buffers.iter().all(|buffer| buffer.is_empty());
         IoSliceMut::advance_slices(&mut buffers, 0);
         while !buffers.is_empty() {
             if i64::try_from(offset).is_err() {
                 buffers.iter_mut().for_each(|buffer| buffer.fill(0));
-                return Ok(());
+                return Ok(any);
             }
             let now = buffers.len().min(MOST_BUFFERS);
             match rustix::io::preadv(&self.file, &mut buffers[..now], offset) {
                 Ok(0) => {
                     buffers.iter_mut().for_each(|buffer| buffer.fill(0));
-                    return Ok(());
+                    return Ok(any);
                 }
                 Ok(count) => {
+                    any = true;
                     offset += count as u64;
                     IoSliceMut::advance_slices(&mut buffers, count);
                 }
@@ -184,7 +200,7 @@ impl HostFile {
                 Err(error) => return Err(error.into()),
             }
         }
-        Ok(())
+        Ok(any)
     }
 
     /// Writes a buffer.

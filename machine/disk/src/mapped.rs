@@ -63,7 +63,7 @@ impl<L: Layout> Disk for Mapped<L> {
             let here = here.clamp(1, end - at);
             match place {
                 Place::Zero => sink.zero(here as usize),
-                Place::File { file, offset } => file.readv_padded(offset, &mut sink.take(here as usize))?,
+                Place::File { file, offset } => file.readv_data(offset, &mut sink.take(here as usize))?,
                 Place::Unpacked { data, from } => {
                     let slice = data.get(from..).unwrap_or_default();
                     let known = slice.len().min(here as usize);

@@ -68,6 +68,10 @@ impl Vdi {
         if map < 512 || map + blocks * 4 > length || data < map + blocks * 4 {
             return Err(damaged("its map of blocks lies outside of the file".into()));
         }
+        let allocated = u64::from(at::le32(&head, 388));
+        if allocated > 0 && data.saturating_add((allocated - 1) * block) >= length {
+            return Err(damaged(format!("it is too short for the {allocated} blocks that it should have")));
+        }
         let file = Arc::new(host);
         let map = PagedTable::new(file.clone(), map, blocks, 4, false);
         Ok(Self { file, size: size.next_multiple_of(512), block, data, blocks: size.div_ceil(block), map })

@@ -217,7 +217,7 @@ impl Qcow2 {
             match run {
                 Run::Zero { .. } => sink.zero(count),
                 Run::Below => self.read_below(next, here, sink)?,
-                Run::Data { host, .. } => self.host.readv_padded(host, &mut sink.take(count))?,
+                Run::Data { host, .. } => self.host.readv_data(host, &mut sink.take(count))?,
                 Run::Compressed { host, length } => {
                     let data = self.unpack(host, length)?;
                     let from = (next % self.cluster()) as usize;

@@ -54,7 +54,7 @@ pub fn create(path: &Path, wanted: &Create) -> Result<(), DiskError> {
     }
     let Some(size) = size else { return refuse("it needs a size; add `--size`") };
     if size == 0 || size % SECTOR != 0 || size > i64::MAX as u64 - (1 << 30) {
-        return refuse("its size has to be a multiple of 512 bytes, and less than 8 EiB");
+        return refuse("a disk has a multiple of 512 bytes, and less than 8 EiB; give another size");
     }
     let output = Output::new(path, wanted.force)?;
     let host = output.host()?;

@@ -16,7 +16,7 @@ use crate::{DiskError, Format};
 pub fn resize(path: &Path, format: Option<Format>, size: u64, shrink: bool) -> Result<(), DiskError> {
     let refuse = |problem: String| Err(DiskError::Refused(format!("{} can't be resized: {problem}", path.display())));
     if size == 0 || size % SECTOR != 0 || size > i64::MAX as u64 - (1 << 30) {
-        return refuse("a size has to be a multiple of 512 bytes, and less than 8 EiB".into());
+        return refuse("a disk has a multiple of 512 bytes, and less than 8 EiB; give another size".into());
     }
     let shrinks = |now: u64| {
         format!("it has {now} bytes, and those beyond {size} would be lost; add `--shrink` if nothing needs them")
