@@ -87,6 +87,10 @@ struct Walk<'a> {
     active: Vec<(usize, u64)>,
     /// Whether entries that lead nowhere are taken away.
     mend: bool,
+    /// A snapshot can't be followed: without it its clusters would be given away.
+    has_lost_snapshot: bool,
+    /// The bitmaps can't be followed: they are of no use.
+    has_lost_bitmaps: bool,
 }
 
 impl<'a> Walk<'a> {
@@ -101,6 +105,8 @@ impl<'a> Walk<'a> {
             tables: HashSet::new(),
             active: Vec::new(),
             mend,
+            has_lost_snapshot: false,
+            has_lost_bitmaps: false,
         })
     }
 
@@ -146,11 +152,15 @@ impl<'a> Walk<'a> {
                             self.count_table(offset, bytes);
                             tables.push((offset, entries));
                         } else {
+                            self.has_lost_snapshot = true;
                             self.report.error(|| format!("a snapshot's L1 table is said to be at {offset:#x}"));
                         }
                     }
                 }
-                Err(error) => self.report.error(|| format!("the table of snapshots can't be read: {error}")),
+                Err(error) => {
+                    self.has_lost_snapshot = true;
+                    self.report.error(|| format!("the table of snapshots can't be read: {error}"));
+                }
             }
         }
         // All tables first: what is found to overlap with one is data, whatever the order.
@@ -248,6 +258,7 @@ impl<'a> Walk<'a> {
     fn bitmaps(&mut self, offset: u64, length: u64) -> std::io::Result<()> {
         const MOST: u64 = 16 << 20;
         if length > MOST || !self.is_sound(offset, length) {
+            self.has_lost_bitmaps = true;
             self.report.error(|| format!("the directory of bitmaps is said to be at {offset:#x}"));
             return Ok(());
         }
@@ -261,6 +272,7 @@ impl<'a> Walk<'a> {
             let name = usize::from(crate::pieces::at::be16(&directory, at + 18));
             let extra = crate::pieces::at::be32(&directory, at + 20) as usize;
             if entries * 8 > MOST || !self.is_sound(table, entries * 8) {
+                self.has_lost_bitmaps = true;
                 self.report.error(|| format!("a table of a bitmap is said to be at {table:#x}"));
                 return Ok(());
             }
@@ -270,6 +282,7 @@ impl<'a> Walk<'a> {
                 if place != 0 && self.is_sound(place, self.header.cluster()) {
                     self.count_table(place, self.header.cluster());
                 } else if place != 0 {
+                    self.has_lost_bitmaps = true;
                     self.report.error(|| format!("a bitmap is said to be at {place:#x}"));
                 }
             }
@@ -364,6 +377,10 @@ impl<'a> Walk<'a> {
 
 /// Compares an image's refcounts and flags with its references.
 pub(crate) fn examine(host: &HostFile, header: &Header) -> std::io::Result<Report> {
+    Ok(walk_through(host, header)?.report)
+}
+
+fn walk_through<'a>(host: &'a HostFile, header: &'a Header) -> std::io::Result<Walk<'a>> {
     let mut walk = Walk::new(host, header, false)?;
     let blocks = walk.blocks()?;
     walk.run()?;
@@ -373,18 +390,31 @@ pub(crate) fn examine(host: &HostFile, header: &Header) -> std::io::Result<Repor
         walk.report.error(|| "it is marked as corrupt".into());
     }
     walk.report.end = walk.census.referred().last().map_or(0, |last| (last + 1) << header.cluster_bits);
-    Ok(walk.report)
+    Ok(walk)
 }
 
 /// Makes refcounts and flags right, and takes away what leads nowhere. What was found before that.
 pub(crate) fn repair(host: &HostFile) -> Result<Report, DiskError> {
     let fault = DiskError::io(host.path(), "repaired");
-    let header = Header::read(host)?;
+    let mut header = Header::read(host)?;
     header.refuse_unknown(host.path())?;
-    let mut found = examine(host, &header).map_err(&fault)?;
+    let walk = walk_through(host, &header).map_err(&fault)?;
+    let (lost_snapshot, lost_bitmaps) = (walk.has_lost_snapshot, walk.has_lost_bitmaps);
+    let mut found = walk.report;
     let marked = header.incompatible & (CORRUPT | DIRTY) != 0;
     if found.is_clean() && !marked {
         return Ok(found);
+    }
+    if lost_snapshot {
+        return Err(DiskError::Refused(format!(
+            "{} can't be repaired without losing its snapshots: {}; save the disk as it is now with `lodge disk convert`",
+            host.path().display(),
+            found.messages.first().map_or("their tables can't be read", |first| first)
+        )));
+    }
+    if lost_bitmaps {
+        header.bitmaps = None;
+        host.write(place::AUTOCLEAR, &[0; 8]).map_err(&fault)?;
     }
     mend(host, &header).map_err(&fault)?.map_err(|problem| DiskError::damaged(host.path(), Format::Qcow2, problem))?;
     found.repaired = true;

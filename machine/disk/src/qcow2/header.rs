@@ -171,7 +171,7 @@ impl Header {
         if self.refcount_order > 6 {
             return Err(format!("refcounts of 2^{} bits are not possible", self.refcount_order));
         }
-        if self.size > i64::MAX as u64 - (1 << 30) {
+        if self.size == 0 || self.size % 512 != 0 || self.size > i64::MAX as u64 - (1 << 30) {
             return Err(format!("a disk of {} bytes is not possible", self.size));
         }
         let end = length.next_multiple_of(self.cluster());
