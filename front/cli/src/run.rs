@@ -9,7 +9,8 @@ use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use lodge_backend::{CharStream, Disk, DiskError, FdStream, NullStream, Overlay, RawDisk, SocketStream, Tray};
+use lodge_backend::{CharStream, FdStream, NullStream, SocketStream, Tray};
+use lodge_disk::{DiskError, Format, Options};
 use lodge_engine_api::Mirroring;
 use lodge_vm::engines::{self, Choice, Chosen, NoEngine};
 use lodge_vm::{Attached, Backends, Boot, Config, Firmware, Handle, Kernel, OnReboot, Outcome, Phase, Vm, VmError};
@@ -18,9 +19,9 @@ use signal_hook::iterator::Signals;
 
 use crate::args::{BootPlan, DiskPlan, Plan, RunArgs, SerialPlan, UsageError};
 use crate::console::{Action, Escapes, PromptCommand};
-use crate::{firmware, report};
 use crate::terminal::{self, Raw};
 use crate::translations;
+use crate::{firmware, report};
 
 /// Most bytes of generated code that an engine may keep: an eighth of the guest's memory, or a quarter of what it has beyond
 /// [`SMALL`], within these bounds. Compiling a kernel fills 190 MiB, and takes 1.6 times as long with 128 MiB.
@@ -185,14 +186,14 @@ fn create(what: &'static str, path: &Path) -> Result<File, RunError> {
 }
 
 fn open_disk(plan: &DiskPlan) -> Result<Attached, RunError> {
-    let raw = Arc::new(RawDisk::open(&plan.path, plan.readonly || plan.ephemeral)?);
-    let disk: Arc<dyn Disk> =
-        if plan.ephemeral { Arc::new(Overlay::new(raw, &std::env::temp_dir())?) } else { raw };
-    Ok(Attached { bus: plan.bus, disk })
+    let options = Options { format: plan.format, readonly: plan.readonly, ephemeral: plan.ephemeral };
+    Ok(Attached { bus: plan.bus, disk: lodge_disk::open(&plan.path, options)? })
 }
 
+/// A CD is always its image's bytes.
 fn open_cd(file: &str) -> Result<Arc<Tray>, RunError> {
-    let medium = if file == "none" { None } else { Some(Arc::new(RawDisk::open(Path::new(file), true)?) as Arc<dyn Disk>) };
+    let options = Options { format: Some(Format::Raw), readonly: true, ephemeral: false };
+    let medium = if file == "none" { None } else { Some(lodge_disk::open(Path::new(file), options)?) };
     Ok(Tray::new(medium))
 }
 

@@ -39,6 +39,21 @@ pub(crate) struct HostFile {
     path: PathBuf,
     writable: bool,
     identity: (u64, u64),
+    /// What is done to the file, for tests that cut the power.
+    #[cfg(test)]
+    journal: Option<std::sync::Arc<parking_lot::Mutex<Vec<Event>>>>,
+}
+
+/// Something that was done to a file.
+#[cfg(test)]
+#[derive(Clone, Debug)]
+pub(crate) enum Event {
+    /// Bytes were written at an offset.
+    Write(u64, Vec<u8>),
+    /// A range was given back.
+    Punch(u64, u64),
+    /// All that was done is on stable storage.
+    Sync,
 }
 
 impl HostFile {
@@ -56,7 +71,27 @@ impl HostFile {
         if !kind.is_file() && !kind.is_block_device() {
             return Err(FileError::Kind { path: path.to_owned() }.into());
         }
-        Ok(Self { file, path: path.to_owned(), writable, identity: (metadata.dev(), metadata.ino()) })
+        Ok(Self {
+            file,
+            path: path.to_owned(),
+            writable,
+            identity: (metadata.dev(), metadata.ino()),
+            #[cfg(test)]
+            journal: None,
+        })
+    }
+
+    /// Notes from now on what is done to the file.
+    #[cfg(test)]
+    pub fn record(&mut self) -> std::sync::Arc<parking_lot::Mutex<Vec<Event>>> {
+        self.journal.insert(std::sync::Arc::default()).clone()
+    }
+
+    #[cfg(test)]
+    fn note(&self, event: impl FnOnce() -> Event) {
+        if let Some(journal) = &self.journal {
+            journal.lock().push(event());
+        }
     }
 
     /// Locks it: for itself alone if it is writable, and shared with other readers if not. A process that is about to end, or
@@ -210,6 +245,8 @@ impl HostFile {
 
     /// Writes buffers.
     pub fn writev(&self, mut offset: u64, mut buffers: &mut [IoSlice<'_>]) -> std::io::Result<()> {
+        #[cfg(test)]
+        self.note(|| Event::Write(offset, buffers.iter().flat_map(|buffer| buffer.to_vec()).collect()));
         IoSlice::advance_slices(&mut buffers, 0);
         while !buffers.is_empty() {
             let now = buffers.len().min(MOST_BUFFERS);
@@ -228,7 +265,10 @@ impl HostFile {
 
     /// Returns when all that was written is on stable storage.
     pub fn sync(&self) -> std::io::Result<()> {
-        self.file.sync_data()
+        self.file.sync_data()?;
+        #[cfg(test)]
+        self.note(|| Event::Sync);
+        Ok(())
     }
 
     /// Gives back a range's space; it reads as zeroes then, if the file system knows how.
@@ -236,6 +276,8 @@ impl HostFile {
         if length == 0 {
             return Ok(());
         }
+        #[cfg(test)]
+        self.note(|| Event::Punch(offset, length));
         match rustix::fs::fallocate(&self.file, FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE, offset, length)
         {
             Ok(()) | Err(Errno::OPNOTSUPP) => Ok(()),

@@ -28,6 +28,8 @@ mod compress;
 mod entry;
 pub(crate) mod header;
 mod maintain;
+#[cfg(test)]
+mod outage;
 mod refcounts;
 mod tables;
 mod write;
