@@ -93,6 +93,7 @@ const NEEDED: &[(&str, &str)] = &[
     ("e2fsck", "e2fsprogs"),
     ("setsid", "util-linux"),
     ("setpriv", "util-linux"),
+    ("qemu-img", "qemu-utils"),
 ];
 
 /// Installs the programs that are missing, as root; otherwise says how.

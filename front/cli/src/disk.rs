@@ -6,12 +6,15 @@
 //! 3 a check found nothing but leaks.
 
 use std::io::{IsTerminal, Write};
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::{Args, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
-use lodge_disk::{Backing, Convert, Create, DiskError, Format, Info};
+use lodge_disk::{Backing, Convert, Create, DiskError, Format, Info, Progress};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use crate::values;
 
@@ -270,18 +273,22 @@ fn check(args: &CheckArgs) -> Result<u8, DiskError> {
     })
 }
 
-/// Shows progress on a terminal.
-fn with_progress<T>(work: impl FnOnce(&mut dyn FnMut(u64, u64)) -> T) -> T {
-    if !std::io::stderr().is_terminal() {
-        return work(&mut |_, _| {});
+/// Shows progress on a terminal, and calls the work off at a signal, so that it leaves nothing behind.
+fn with_progress<T>(work: impl FnOnce(Progress<'_>) -> T) -> T {
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM, SIGHUP] {
+        // Without a handler the signal ends lodge as it always would.
+        if let Err(error) = signal_hook::flag::register(signal, stop.clone()) {
+            tracing::debug!(%error, "a signal can't be caught");
+        }
     }
-    let bar = ProgressBar::new(0);
+    let bar = if std::io::stderr().is_terminal() { ProgressBar::new(0) } else { ProgressBar::hidden() };
     let style = ProgressStyle::with_template("{bar:40} {percent}% {binary_bytes_per_sec} {eta}");
     bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-    bar.enable_steady_tick(Duration::from_millis(200));
     let done = work(&mut |done, all| {
         bar.set_length(all);
         bar.set_position(done);
+        if stop.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     });
     bar.finish_and_clear();
     done

@@ -99,7 +99,11 @@ impl Chain {
             None => None,
             Some(format) => match Format::from_name(format) {
                 Some(format) => Some(format),
-                None => return Err(wrap(format!("lodge does not know its format, {format}"))),
+                None => {
+                    return Err(wrap(format!(
+                        "lodge does not know its format, {format:?}; convert it with a program that does"
+                    )));
+                }
             },
         };
         let not_said = format.is_none();

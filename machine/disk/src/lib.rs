@@ -39,8 +39,11 @@ pub use error::DiskError;
 pub use format::Format;
 pub use image::{Extent, Image, Info, Kind, Snapshot};
 pub use tools::{
-    Backing, Compacted, Convert, Create, check, compact, convert, create, info, info_chain, repair, resize,
+    Backing, Compacted, Convert, Create, Progress, check, compact, convert, create, info, info_chain, repair, resize,
 };
+
+/// The largest disk under an overlay, which has a bit in memory for each 64 KiB.
+const MOST_EPHEMERAL: u64 = 256 << 40;
 
 /// How to open a disk.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -60,6 +63,12 @@ pub struct Options {
 pub fn open(path: &Path, options: Options) -> Result<Arc<dyn Disk>, DiskError> {
     let image = open_image(path, options.format, !options.readonly && !options.ephemeral)?;
     if options.ephemeral {
+        if image.size() > MOST_EPHEMERAL {
+            return Err(DiskError::Refused(format!(
+                "the disk {} is too large to be `ephemeral`; use a qcow2 image that stands on it",
+                path.display()
+            )));
+        }
         return Ok(Arc::new(Overlay::new(image, &std::env::temp_dir())?));
     }
     Ok(image)

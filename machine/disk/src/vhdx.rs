@@ -109,7 +109,7 @@ impl Vhdx {
         if !block.is_power_of_two() || !(MEGABYTE..=256 * MEGABYTE).contains(&block) {
             return Err(damaged(format!("blocks of {block} bytes are not possible")));
         }
-        if sector != 512 && sector != 4096 || size == 0 || size % sector != 0 || size > 64 << 40 {
+        if sector != 512 && sector != 4096 || size == 0 || !size.is_multiple_of(sector) || size > 64 << 40 {
             return Err(damaged(format!("{size} bytes in sectors of {sector} bytes are not possible")));
         }
         let ratio = (sector << 23) / block;
@@ -124,7 +124,6 @@ impl Vhdx {
     }
 
     /// Identifier, offset and length of each region, from the first table that is whole.
-    #[expect(clippy::type_complexity, reason = "used once, right above")]
     fn regions(host: &HostFile, damaged: &dyn Fn(String) -> DiskError) -> Result<Vec<([u8; 16], u64, u64)>, DiskError> {
         for place in REGION_TABLES {
             let mut bytes = vec![0; REGION_TABLE];

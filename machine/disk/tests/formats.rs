@@ -5,7 +5,7 @@ mod common;
 use std::io::IoSlice;
 use std::path::{Path, PathBuf};
 
-use common::{Folder, contents, exercise, name, qemu_contents, qemu_img, qemu_io, read, rng};
+use common::{Folder, contents, exercise, go_on, name, qemu_contents, qemu_img, qemu_io, read, rng};
 use lodge_disk::{Backing, Convert, Create, DiskError, Format, Options};
 use rand::RngCore;
 
@@ -74,7 +74,7 @@ fn every_format_is_read_and_converted_as_qemu_does() {
             for (to, extension) in [(Format::Qcow2, "q.qcow2"), (Format::Raw, "r.img")] {
                 let target = folder.file(extension);
                 let how = Convert { from: None, format: to, compress: false, force: true };
-                lodge_disk::convert(&path, &target, how, &mut |_, _| {}).unwrap();
+                lodge_disk::convert(&path, &target, how, &mut go_on).unwrap();
                 qemu_img(&["compare", "-f", qemu, "-F", to.name(), name(&path), name(&target)]);
                 assert!(lodge_disk::check(&target, None).unwrap().is_clean());
             }
@@ -100,7 +100,7 @@ fn a_disk_of_several_extents_is_read_behind_two_gigabytes() {
         assert_eq!(read(&*disk, 3 << 30, 512).unwrap(), [0; 512]);
         let target = folder.file("copy.qcow2");
         let how = Convert { from: None, format: Format::Qcow2, compress: false, force: true };
-        lodge_disk::convert(&path, &target, how, &mut |_, _| {}).unwrap();
+        lodge_disk::convert(&path, &target, how, &mut go_on).unwrap();
         qemu_img(&["compare", "-f", "vmdk", "-F", "qcow2", name(&path), name(&target)]);
         assert!(std::fs::metadata(&target).unwrap().len() < 4 << 20);
     }
@@ -294,7 +294,7 @@ fn one_writer_or_many_readers() {
         for error in [
             lodge_disk::resize(&path, Some(format), 2 << 20, false).unwrap_err(),
             lodge_disk::repair(&path, Some(format)).unwrap_err(),
-            lodge_disk::compact(&path, Some(format), &mut |_, _| {}).unwrap_err(),
+            lodge_disk::compact(&path, Some(format), &mut go_on).unwrap_err(),
             lodge_disk::create(&path, &Create { force: true, ..wanted.clone() }).unwrap_err(),
         ] {
             assert!(matches!(error, DiskError::File(lodge_backend::DiskError::InUse { .. })), "{error}");
@@ -349,17 +349,20 @@ fn what_fails_leaves_nothing_behind_and_what_is_there_is_kept() {
         lodge_disk::create(&there, &Create { size: Some(1000), ..wanted.clone() }).unwrap_err(),
         lodge_disk::create(&there, &Create { format: Format::Vdi, ..wanted.clone() }).unwrap_err(),
         lodge_disk::create(&folder.file("no/where"), &wanted).unwrap_err(),
-        lodge_disk::convert(&raw, &there, how, &mut |_, _| {}).unwrap_err(),
-        lodge_disk::convert(&there, &folder.file("new"), how, &mut |_, _| {}).unwrap_err(),
-        lodge_disk::convert(&raw, &raw, Convert { force: true, ..how }, &mut |_, _| {}).unwrap_err(),
+        lodge_disk::convert(&raw, &there, how, &mut go_on).unwrap_err(),
+        lodge_disk::convert(&there, &folder.file("new"), how, &mut go_on).unwrap_err(),
+        lodge_disk::convert(&raw, &raw, Convert { force: true, ..how }, &mut go_on).unwrap_err(),
         lodge_disk::convert(
             &raw,
             &folder.file("x"),
             Convert { format: Format::Raw, compress: true, ..how },
-            &mut |_, _| {},
+            &mut go_on,
         )
         .unwrap_err(),
     ];
+    let mut stop = |_, _| std::ops::ControlFlow::Break(());
+    let stopped = lodge_disk::convert(&raw, &folder.file("x.qcow2"), how, &mut stop).unwrap_err().to_string();
+    assert!(stopped.contains("it was called off"), "{stopped}");
     for error in errors {
         let text = error.to_string();
         assert!(text.contains(';') && !text.contains('\n'), "{text}");
@@ -377,7 +380,7 @@ fn raw_images_are_compacted_and_resized_in_place() {
     let path = folder.file("a.img");
     let data = sample(8 * MIB);
     std::fs::write(&path, &data).unwrap();
-    let done = lodge_disk::compact(&path, None, &mut |_, _| {}).unwrap();
+    let done = lodge_disk::compact(&path, None, &mut go_on).unwrap();
     assert!(done.before >= 8 * MIB as u64 && done.after < 4 * MIB as u64, "{done:?}");
     assert!(std::fs::read(&path).unwrap() == data);
     lodge_disk::resize(&path, None, 9 << 20, false).unwrap();

@@ -3,10 +3,11 @@
 mod common;
 
 use std::io::IoSlice;
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 
-use common::{Folder, contents, exercise, name, qemu_contents, qemu_img, qemu_io, read, rng};
+use common::{Folder, contents, exercise, go_on, name, qemu_contents, qemu_img, qemu_io, read, rng};
 use lodge_backend::Disk;
 use lodge_disk::{Backing, Convert, Create, Format, Options};
 use rand::{Rng, RngCore};
@@ -104,7 +105,7 @@ fn snapshots_within_keep_what_they_were_made_of() {
     assert_eq!(info.snapshots.iter().map(|one| one.name.as_str()).collect::<Vec<_>>(), ["one"]);
     // What has snapshots is neither resized nor rewritten.
     assert!(lodge_disk::resize(&path, None, 16 << 20, false).unwrap_err().to_string().contains("has snapshots"));
-    assert!(lodge_disk::compact(&path, None, &mut |_, _| {}).unwrap_err().to_string().contains("snapshots"));
+    assert!(lodge_disk::compact(&path, None, &mut go_on).unwrap_err().to_string().contains("snapshots"));
     qemu_img(&["snapshot", "-a", "one", name(&path)]);
     assert!(contents(&*open(&path)) == at_snapshot, "the snapshot was changed");
     qemu_img(&["snapshot", "-d", "one", name(&path)]);
@@ -199,7 +200,11 @@ fn compressed_copies_are_read_by_qemu_and_can_be_written() {
     std::fs::write(&raw, &model).unwrap();
     let how = Convert { from: None, format: Format::Qcow2, compress: true, force: false };
     let mut told = Vec::new();
-    lodge_disk::convert(&raw, &path, how, &mut |done, all| told.push((done, all))).unwrap();
+    lodge_disk::convert(&raw, &path, how, &mut |done, all| {
+        told.push((done, all));
+        ControlFlow::Continue(())
+    })
+    .unwrap();
     assert_eq!(told.last(), Some(&(model.len() as u64, model.len() as u64)));
     assert!(std::fs::metadata(&path).unwrap().len() < 3 * MIB, "it is not compressed");
     sound(&path);
@@ -221,7 +226,7 @@ fn compacting_drops_zeroes_and_what_is_unused_and_keeps_the_rest() {
         qemu_img(&arguments);
         qemu_io(&path, &["write -P 1 0 8M", "write -P 0 1M 6M", "write -c -P 6 9M 256k", "write -z 12M 1M"]);
         let model = qemu_contents(&path, "qcow2");
-        let done = lodge_disk::compact(&path, None, &mut |_, _| {}).unwrap();
+        let done = lodge_disk::compact(&path, None, &mut go_on).unwrap();
         assert!(done.before > 7 * MIB && done.after < 3 * MIB, "{done:?}");
         sound(&path);
         assert!(qemu_contents(&path, "qcow2") == model);

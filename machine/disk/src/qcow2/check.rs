@@ -122,7 +122,7 @@ impl<'a> Walk<'a> {
 
     /// Whether a range is in the file and begins with a cluster.
     fn is_sound(&self, offset: u64, length: u64) -> bool {
-        offset % self.header.cluster() == 0
+        offset.is_multiple_of(self.header.cluster())
             && offset.checked_add(length).is_some_and(|end| end <= self.length)
             && offset != 0
     }

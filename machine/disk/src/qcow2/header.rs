@@ -89,7 +89,7 @@ impl Header {
 
     /// Refcounts in a block.
     pub fn block_entries(&self) -> u64 {
-        self.cluster() * 8 >> self.refcount_order
+        (self.cluster() * 8) >> self.refcount_order
     }
 
     /// The largest refcount.
@@ -171,12 +171,12 @@ impl Header {
         if self.refcount_order > 6 {
             return Err(format!("refcounts of 2^{} bits are not possible", self.refcount_order));
         }
-        if self.size == 0 || self.size % 512 != 0 || self.size > i64::MAX as u64 - (1 << 30) {
+        if self.size == 0 || !self.size.is_multiple_of(512) || self.size > i64::MAX as u64 - (1 << 30) {
             return Err(format!("a disk of {} bytes is not possible", self.size));
         }
         let end = length.next_multiple_of(self.cluster());
         let table = |what: &str, offset: u64, bytes: u64, most: u64| {
-            if offset % self.cluster() != 0 {
+            if !offset.is_multiple_of(self.cluster()) {
                 Err(format!("its {what} is not at a multiple of the cluster size"))
             } else if bytes > most {
                 Err(format!("its {what} has {bytes} bytes, more than any image needs"))
@@ -239,7 +239,7 @@ impl Header {
         let mut name = vec![0; length as usize];
         host.read_padded(offset, &mut name).map_err(DiskError::io(host.path(), "read"))?;
         match String::from_utf8(name) {
-            Ok(name) if !name.contains('\0') => self.backing = Some(name),
+            Ok(name) if !name.chars().any(char::is_control) => self.backing = Some(name),
             _ => {
                 let problem = "the name of its backing file is not text";
                 return Err(DiskError::damaged(host.path(), Format::Qcow2, problem));
@@ -316,7 +316,7 @@ impl Header {
         put(40, &self.l1_offset.to_be_bytes());
         put(48, &self.reftable_offset.to_be_bytes());
         put(56, &self.reftable_clusters.to_be_bytes());
-        put(72, &(self.incompatible | u64::from(self.compression == Compression::Zstd) * COMPRESSION).to_be_bytes());
+        put(72, &(self.incompatible | (u64::from(self.compression == Compression::Zstd) * COMPRESSION)).to_be_bytes());
         put(80, &self.compatible.to_be_bytes());
         put(96, &self.refcount_order.to_be_bytes());
         put(100, &(header_length as u32).to_be_bytes());

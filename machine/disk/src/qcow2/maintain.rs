@@ -42,7 +42,7 @@ pub(crate) fn create(host: &HostFile, layout: &Layout) -> Result<(), DiskError> 
     if l1_entries * 8 > 32 << 20 {
         return Err(too_large());
     }
-    let per_block = cluster * 8 >> layout.refcount_order;
+    let per_block = (cluster * 8) >> layout.refcount_order;
     let (mut blocks, mut table) = (1, 1);
     loop {
         let needed: u64 = (1 + table + blocks + l1).div_ceil(per_block);
@@ -145,6 +145,9 @@ impl Qcow2 {
         if needed > self.state.get_mut().l1.len() {
             self.move_l1(needed)?;
         }
+        // What a shrinking that was cut off left behind must not come back.
+        let covered = (self.header.l2_entries()).saturating_mul(self.state.get_mut().l1.len() as u64);
+        self.replace(old.div_ceil(self.cluster())..covered.min(size.div_ceil(self.cluster())), With::Nothing)?;
         // The image below may be longer than this one was.
         let below = self.backing.as_ref().map_or(0, |backing| backing.size()).min(size);
         if below > old {

@@ -156,7 +156,7 @@ impl Qcow2 {
     /// The offset of an L2 table that an L1 entry refers to.
     fn l2_offset(&self, entry: u64) -> std::io::Result<Option<u64>> {
         let offset = entry & OFFSET;
-        if offset % self.cluster() == 0 {
+        if offset.is_multiple_of(self.cluster()) {
             Ok((offset != 0).then_some(offset))
         } else {
             Err(corrupt(format!("{}: an L2 table is said to be at {offset:#x}", self.host.path().display())))

@@ -84,7 +84,7 @@ impl Refcounts {
 
     fn mark_table(&mut self) {
         let first = self.table_offset >> self.cluster_bits;
-        self.metadata.extend(first..first + (self.table.len() as u64 * 8 >> self.cluster_bits));
+        self.metadata.extend(first..first + ((self.table.len() as u64 * 8) >> self.cluster_bits));
     }
 
     fn cluster(&self) -> u64 {
@@ -136,7 +136,7 @@ impl Refcounts {
     fn block_of(&self, cluster: u64) -> std::io::Result<Option<u64>> {
         let Some(entry) = self.table.get((cluster / self.block_entries) as usize) else { return Ok(None) };
         let offset = entry & OFFSET;
-        if offset % self.cluster() != 0 || offset >= LONGEST {
+        if !offset.is_multiple_of(self.cluster()) || offset >= LONGEST {
             return Err(corrupt(format!("a refcount block is said to be at {offset:#x}")));
         }
         Ok((offset != 0).then_some(offset))
@@ -275,7 +275,7 @@ impl Refcounts {
 
     /// Puts a table twice as large behind all that the old one counts, at once and on disk: that is rare.
     fn grow_table(&mut self, host: &HostFile) -> std::io::Result<()> {
-        let old_clusters = self.table.len() as u64 * 8 >> self.cluster_bits;
+        let old_clusters = (self.table.len() as u64 * 8) >> self.cluster_bits;
         let clusters = (old_clusters * 2).max(1);
         if clusters << self.cluster_bits > 8 << 20 {
             return Err(std::io::Error::new(std::io::ErrorKind::FileTooLarge, "the image can't grow any more"));

@@ -282,7 +282,7 @@ impl Qcow2 {
         let (cluster, bits, per_table) = (self.cluster(), self.header.cluster_bits, self.header.l2_entries());
         let mut whole = data.to_vec();
         whole.resize(cluster as usize, 0);
-        let packed = if at % cluster == 0 && data.len() as u64 <= cluster {
+        let packed = if at.is_multiple_of(cluster) && data.len() as u64 <= cluster {
             compress::pack(self.header.compression, &whole)?
         } else {
             None

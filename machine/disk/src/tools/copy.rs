@@ -1,6 +1,7 @@
 //! Copying images: into another format, and into less space.
 
 use std::io::{IoSlice, IoSliceMut};
+use std::ops::ControlFlow;
 use std::path::Path;
 
 use lodge_backend::Disk;
@@ -18,6 +19,17 @@ use crate::{DiskError, Format, open_image};
 const PIECE: u64 = 2 << 20;
 /// Zeroes of this length are left out of raw images.
 const BLOCK: usize = 4096;
+
+/// Is told bytes done and all bytes, and says whether to go on.
+pub type Progress<'a> = &'a mut dyn FnMut(u64, u64) -> ControlFlow<()>;
+
+/// Tells of progress. An error if that is the end.
+fn tell(progress: &mut dyn FnMut(u64, u64) -> ControlFlow<()>, done: u64, all: u64) -> std::io::Result<()> {
+    match progress(done, all) {
+        ControlFlow::Continue(()) => Ok(()),
+        ControlFlow::Break(()) => Err(std::io::Error::new(std::io::ErrorKind::Interrupted, "it was called off")),
+    }
+}
 
 /// How to convert.
 #[derive(Clone, Copy, Debug)]
@@ -93,16 +105,10 @@ fn is_zero(data: &[u8]) -> bool {
     words.iter().all(|word| u128::from_ne_bytes(*word) == 0) && rest.iter().all(|byte| *byte == 0)
 }
 
-/// Copies an image with all that it stands on into a new one. `progress` is told bytes done and all bytes.
-///
+/// Copies an image with all that it stands on into a new one. ///
 /// # Errors
 /// The source can't be opened or read, the target is there already or can't be written. Nothing is left of it then.
-pub fn convert(
-    source: &Path,
-    target: &Path,
-    how: Convert,
-    progress: &mut dyn FnMut(u64, u64),
-) -> Result<(), DiskError> {
+pub fn convert(source: &Path, target: &Path, how: Convert, progress: Progress<'_>) -> Result<(), DiskError> {
     refuse_format(target, how.format)?;
     if how.compress && how.format != Format::Qcow2 {
         let problem = "only qcow2 images are compressed; add `--format qcow2`";
@@ -131,7 +137,7 @@ pub fn convert(
     let mut buffer = vec![0; PIECE as usize];
     let mut at = 0;
     while at < size {
-        progress(at, size);
+        tell(progress, at, size).map_err(DiskError::io(target, "written"))?;
         // Pieces end at multiples of their length, so that clusters are written whole.
         let most = (at / PIECE + 1) * PIECE;
         let extent = resolved(&*image, at, size - at).map_err(DiskError::io(source, "read"))?;
@@ -147,7 +153,7 @@ pub fn convert(
         into.put(start, piece, how.compress).map_err(DiskError::io(target, "written"))?;
         at = end;
     }
-    progress(size, size);
+    tell(progress, size, size).map_err(DiskError::io(target, "written"))?;
     into.finish().map_err(DiskError::io(target, "written"))?;
     output.finish(how.force)
 }
@@ -162,11 +168,7 @@ fn is_same(one: &Path, other: &Path) -> bool {
 ///
 /// # Errors
 /// It can't be opened for writing, has snapshots within, or a format that is only read.
-pub fn compact(
-    path: &Path,
-    format: Option<Format>,
-    progress: &mut dyn FnMut(u64, u64),
-) -> Result<Compacted, DiskError> {
+pub fn compact(path: &Path, format: Option<Format>, progress: Progress<'_>) -> Result<Compacted, DiskError> {
     let format = match format {
         Some(format) => format,
         None => decide(&HostFile::open(path, false)?)?,
@@ -207,12 +209,12 @@ pub fn compact(
 }
 
 /// Makes holes where a raw image holds zeroes.
-fn punch_zeroes(host: &HostFile, progress: &mut dyn FnMut(u64, u64)) -> std::io::Result<()> {
+fn punch_zeroes(host: &HostFile, progress: Progress<'_>) -> std::io::Result<()> {
     let length = host.length()?;
     let mut buffer = vec![0; PIECE as usize];
     let mut at = 0;
     while at < length {
-        progress(at, length);
+        tell(progress, at, length)?;
         let (is_data, run) = host.data_run(at, length);
         if !is_data {
             at = run.next_multiple_of(BLOCK as u64).min(length);
@@ -234,12 +236,11 @@ fn punch_zeroes(host: &HostFile, progress: &mut dyn FnMut(u64, u64)) -> std::io:
         host.punch(at + (hole.start * BLOCK) as u64, (hole.len() * BLOCK) as u64)?;
         at += piece.len() as u64;
     }
-    progress(length, length);
     host.sync()
 }
 
 /// Writes what a qcow2 image holds into a new one like it.
-fn rewrite(image: &Qcow2, output: &Output, progress: &mut dyn FnMut(u64, u64)) -> Result<(), DiskError> {
+fn rewrite(image: &Qcow2, output: &Output, progress: Progress<'_>) -> Result<(), DiskError> {
     let old = image.header();
     let host = output.host()?;
     let named = |format: &String| Format::from_name(format);
@@ -266,7 +267,7 @@ fn rewrite(image: &Qcow2, output: &Output, progress: &mut dyn FnMut(u64, u64)) -
     let mut buffer = vec![0; PIECE as usize];
     let mut at = 0;
     while at < old.size {
-        progress(at, old.size);
+        tell(progress, at, old.size).map_err(&writing)?;
         let extent = image.extent(at, old.size - at).map_err(&reading)?;
         let end = at + extent.length;
         match extent.kind {
@@ -293,6 +294,6 @@ fn rewrite(image: &Qcow2, output: &Output, progress: &mut dyn FnMut(u64, u64)) -
         }
         at = end;
     }
-    progress(old.size, old.size);
+    tell(progress, old.size, old.size).map_err(&writing)?;
     copy.flush().map_err(&writing)
 }

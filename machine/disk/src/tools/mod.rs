@@ -9,7 +9,7 @@ mod inspect;
 mod output;
 mod resize;
 
-pub use copy::{Compacted, Convert, compact, convert};
+pub use copy::{Compacted, Convert, Progress, compact, convert};
 pub use create::{Backing, Create, create};
 pub use inspect::{check, info, info_chain, repair};
 pub use resize::resize;

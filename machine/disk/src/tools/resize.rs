@@ -15,7 +15,7 @@ use crate::{DiskError, Format};
 /// The image can't be opened for writing, has a format or contents that rule it out, or would shrink.
 pub fn resize(path: &Path, format: Option<Format>, size: u64, shrink: bool) -> Result<(), DiskError> {
     let refuse = |problem: String| Err(DiskError::Refused(format!("{} can't be resized: {problem}", path.display())));
-    if size == 0 || size % SECTOR != 0 || size > i64::MAX as u64 - (1 << 30) {
+    if size == 0 || !size.is_multiple_of(SECTOR) || size > i64::MAX as u64 - (1 << 30) {
         return refuse("a disk has a multiple of 512 bytes, and less than 8 EiB; give another size".into());
     }
     let shrinks = |now: u64| {

@@ -73,7 +73,7 @@ impl Descriptor {
 
 /// The rest of an extent's line: sectors, type, name, offset.
 fn extent(line: &str) -> Result<Named, String> {
-    let wrong = || format!("the extent '{line}' can't be understood");
+    let wrong = || format!("the extent {line:?} can't be understood");
     let (sectors, rest) = line.trim_start().split_once(' ').ok_or_else(wrong)?;
     let sectors: u64 = sectors.parse().ok().filter(|sectors| *sectors <= 1 << 52).ok_or_else(wrong)?;
     let (kind, rest) = rest.trim_start().split_once(' ').unwrap_or((rest.trim(), ""));
@@ -87,7 +87,12 @@ fn extent(line: &str) -> Result<Named, String> {
             Role::Flat { name, offset: offset.map_err(|_| wrong())? }
         }
         "SPARSE" => Role::Sparse { name },
-        other => return Err(format!("it has extents of type {other}, which lodge can't read")),
+        other => {
+            return Err(format!(
+                "it has extents of type {:?}, which lodge can't read",
+                other.chars().take(20).collect::<String>()
+            ));
+        }
     };
     Ok(Named { sectors, role })
 }
@@ -114,7 +119,7 @@ mod tests {
         for (text, expected) in [
             ("nothing", "no descriptor"),
             ("# Disk DescriptorFile\nRW x FLAT \"a\"", "can't be understood"),
-            ("# Disk DescriptorFile\nRW 5 SESPARSE \"a\"", "type SESPARSE"),
+            ("# Disk DescriptorFile\nRW 5 SESPARSE \"a\"", "SESPARSE"),
             ("# Disk DescriptorFile\nNOACCESS 5 FLAT \"a\"", "may not be accessed"),
         ] {
             let error = Descriptor::parse(text).unwrap_err();

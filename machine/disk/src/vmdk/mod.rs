@@ -24,7 +24,7 @@ const SECTOR: u64 = 512;
 enum Data {
     Zero,
     Flat { file: Arc<HostFile>, offset: u64 },
-    Sparse(Sparse),
+    Sparse(Box<Sparse>),
 }
 
 struct Extent {
@@ -59,7 +59,7 @@ impl Vmdk {
                 kind = descriptor.kind;
             }
             let length = sparse.size();
-            let extents = vec![Extent { start: 0, length, data: Data::Sparse(sparse) }];
+            let extents = vec![Extent { start: 0, length, data: Data::Sparse(Box::new(sparse)) }];
             return Ok(Self { path, kind, size: length, extents });
         }
         if &magic == b"COWD" {
@@ -80,7 +80,7 @@ impl Vmdk {
                     let file = open(&folder.join(plain_name(&path, name)?))?;
                     let needed = offset.saturating_mul(SECTOR).saturating_add(length);
                     if file.length().map_err(DiskError::io(file.path(), "read"))? < needed {
-                        let problem = format!("its extent {name} is shorter than {needed} bytes");
+                        let problem = format!("its extent {name:?} is shorter than {needed} bytes");
                         return Err(DiskError::damaged(&path, Format::Vmdk, problem));
                     }
                     Data::Flat { file: Arc::new(file), offset: offset.saturating_mul(SECTOR) }
@@ -88,10 +88,10 @@ impl Vmdk {
                 Role::Sparse { name } => {
                     let sparse = Sparse::open(Arc::new(open(&folder.join(plain_name(&path, name)?))?))?;
                     if sparse.size() < length {
-                        let problem = format!("its extent {name} holds less than {length} bytes");
+                        let problem = format!("its extent {name:?} holds less than {length} bytes");
                         return Err(DiskError::damaged(&path, Format::Vmdk, problem));
                     }
-                    Data::Sparse(sparse)
+                    Data::Sparse(Box::new(sparse))
                 }
             };
             extents.push(Extent { start, length, data });
@@ -122,8 +122,13 @@ impl Vmdk {
 
 /// Extents lie beside their descriptor: a path would let an image show any file of the host.
 fn plain_name<'a>(path: &Path, name: &'a str) -> Result<&'a str, DiskError> {
-    if name.is_empty() || name.contains(['/', '\\', '\0']) || name == ".." || name == "." {
-        let problem = format!("its descriptor names the extent '{name}', which is not a file beside it");
+    if name.is_empty()
+        || name.contains(['/', '\\', '\0'])
+        || name == ".."
+        || name == "."
+        || name.chars().any(char::is_control)
+    {
+        let problem = format!("its descriptor names the extent {name:?}, which is not a file beside it");
         return Err(DiskError::damaged(path, Format::Vmdk, problem));
     }
     Ok(name)
