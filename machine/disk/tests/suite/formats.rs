@@ -1,13 +1,13 @@
 //! Every format is read as QEMU reads it; conversions agree; what can't be used is refused in one clear line.
 
-mod common;
-
 use std::io::IoSlice;
 use std::path::{Path, PathBuf};
 
-use common::{Folder, contents, exercise, go_on, name, qemu_contents, qemu_img, qemu_io, read, rng};
 use lodge_disk::{Backing, Convert, Create, DiskError, Format, Options};
 use rand::RngCore;
+
+use crate::common::{Folder, name, qemu_img, qemu_io, rng};
+use crate::model::{contents, exercise, go_on, qemu_contents, read};
 
 const MIB: usize = 1 << 20;
 
@@ -288,7 +288,7 @@ fn one_writer_or_many_readers() {
             assert!(refusal(&path, options).contains("is in use already"));
         }
         // QEMU notices as well.
-        let output = common::tool("qemu-io", &["-f", format.name(), "-c", "read 0 512", name(&path)]);
+        let output = crate::common::tool("qemu-io", &["-f", format.name(), "-c", "read 0 512", name(&path)]);
         let text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
         assert!(text.contains("Failed to get") && text.contains("lock"), "{text}");
         for error in [

@@ -3,17 +3,17 @@
 //! `LODGE_DISK_KILLS` says how often, for each format (20 without it). What a loss of power adds to that, that writes reach
 //! the disk out of order, is tried in `src/qcow2/outage.rs`.
 
-mod common;
-
 use std::io::{BufRead, BufReader, IoSlice, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use common::{Folder, name, qemu_img, read, rng, tool};
 use lodge_disk::{Create, Format, Options};
 use rand::Rng;
 use rand::rngs::StdRng;
+
+use crate::common::{Folder, name, qemu_img, rng, tool};
+use crate::model::read;
 
 const SIZE: u64 = 24 << 20;
 const SECTORS: u64 = SIZE / 512;
@@ -77,7 +77,7 @@ struct Allowed {
 
 fn kill_and_look(path: &Path, round: u64, before: &mut [Allowed]) -> u64 {
     let mut child = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "child", "--nocapture", "--test-threads=1"])
+        .args(["--exact", "power::child", "--nocapture", "--test-threads=1"])
         .env(CHILD, format!("{round}:{}", name(path)))
         .stdout(Stdio::null())
         .stderr(Stdio::piped())

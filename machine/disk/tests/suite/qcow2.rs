@@ -1,16 +1,16 @@
 //! qcow2 images agree with QEMU's, in both directions, whatever is done to them.
 
-mod common;
-
 use std::io::IoSlice;
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 
-use common::{Folder, contents, exercise, go_on, name, qemu_contents, qemu_img, qemu_io, read, rng};
 use lodge_backend::Disk;
 use lodge_disk::{Backing, Convert, Create, Format, Options};
 use rand::{Rng, RngCore};
+
+use crate::common::{Folder, name, qemu_img, qemu_io, rng};
+use crate::model::{contents, exercise, go_on, qemu_contents, read};
 
 const MIB: u64 = 1 << 20;
 
@@ -74,7 +74,7 @@ fn random_accesses_to_images_of_all_shapes_leave_what_qemu_reads() {
             // Opened again, after QEMU wrote to it, compressed too.
             qemu_io(&path, &["write -P 7 1M 300k", "write -z 5M 100k", "discard 3M 200k"]);
             // QEMU refuses to compress what has a cluster already, which depends on the shape.
-            common::tool("qemu-io", &["-c", "discard 2M 2M", "-c", "write -c -P 9 2M 128k", name(&path)]);
+            crate::common::tool("qemu-io", &["-c", "discard 2M 2M", "-c", "write -c -P 9 2M 128k", name(&path)]);
             model = qemu_contents(&path, "qcow2");
             let disk = open(&path);
             assert!(contents(&*disk) == model, "{shape}, {below:?}");
@@ -319,7 +319,7 @@ fn an_image_that_was_not_closed_is_mended_when_it_is_opened_for_writing() {
     let path = folder.file("a.qcow2");
     qemu_img(&["create", "-q", "-f", "qcow2", "-o", "lazy_refcounts=on", name(&path), "4M"]);
     // qemu-io dies before it writes refcounts.
-    let died = common::tool("qemu-io", &["-c", "write -P 3 0 1M", "-c", "sigraise 9", name(&path)]);
+    let died = crate::common::tool("qemu-io", &["-c", "write -P 3 0 1M", "-c", "sigraise 9", name(&path)]);
     assert!(!died.status.success());
     assert!(lodge_disk::info(&path, None).unwrap().details.contains_key("not closed cleanly"));
     assert_eq!(read(&*open_to_read(&path), 0, 512).unwrap(), [3; 512]);
