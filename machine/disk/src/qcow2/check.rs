@@ -4,10 +4,10 @@
 //! first takes away entries that lead nowhere, then writes refcounts anew behind the end of the file, and puts the header
 //! over to them in one write: whenever it is interrupted, the image is as bad as before or better.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::entry::{COPIED, Mapping, OFFSET};
-use super::header::{CORRUPT, DIRTY, Header, place};
+use super::header::{CORRUPT, DIRTY, Header, Snapshots, place};
 use crate::check::Report;
 use crate::host::HostFile;
 use crate::{DiskError, Format};
@@ -22,10 +22,10 @@ struct Census {
 }
 
 impl Census {
-    fn count(&mut self, cluster: u64) {
+    fn count(&mut self, cluster: u64, times: u32) {
         let group = self.groups.entry(cluster / GROUP).or_insert_with(|| Box::new([0; GROUP as usize]));
         let count = &mut group[(cluster % GROUP) as usize];
-        *count = count.saturating_add(1);
+        *count = count.saturating_add(times);
     }
 
     fn get(&self, cluster: u64) -> u64 {
@@ -127,36 +127,25 @@ impl<'a> Walk<'a> {
             && offset != 0
     }
 
-    fn count_table(&mut self, offset: u64, length: u64) {
+    fn count_table(&mut self, offset: u64, length: u64, times: u32) {
         for cluster in offset >> self.bits()..(offset + length).div_ceil(self.header.cluster()) {
-            self.census.count(cluster);
+            self.census.count(cluster, times);
             self.tables.insert(cluster);
         }
     }
 
     fn run(&mut self) -> std::io::Result<()> {
-        self.count_table(0, self.header.cluster());
+        self.count_table(0, self.header.cluster(), 1);
         let l1_bytes = u64::from(self.header.l1_entries) * 8;
-        self.count_table(self.header.l1_offset, l1_bytes);
+        self.count_table(self.header.l1_offset, l1_bytes, 1);
         if let Some((offset, length)) = self.header.bitmaps {
             self.bitmaps(offset, length)?;
         }
-        let mut tables = vec![(self.header.l1_offset, self.header.l1_entries)];
+        // What snapshots share is looked at once and counted for each of them.
+        let mut firsts = BTreeMap::from([((self.header.l1_offset, self.header.l1_entries), 1)]);
         if self.header.has_snapshots() {
             match self.header.snapshots(self.host) {
-                Ok(snapshots) => {
-                    self.count_table(self.header.snapshots_offset, snapshots.end - self.header.snapshots_offset);
-                    for (offset, entries) in snapshots.tables {
-                        let bytes = u64::from(entries) * 8;
-                        if bytes <= 32 << 20 && (bytes == 0 || self.is_sound(offset, bytes)) {
-                            self.count_table(offset, bytes);
-                            tables.push((offset, entries));
-                        } else {
-                            self.has_lost_snapshot = true;
-                            self.report.error(|| format!("a snapshot's L1 table is said to be at {offset:#x}"));
-                        }
-                    }
-                }
+                Ok(snapshots) => self.snapshots(&snapshots, &mut firsts),
                 Err(error) => {
                     self.has_lost_snapshot = true;
                     self.report.error(|| format!("the table of snapshots can't be read: {error}"));
@@ -164,32 +153,51 @@ impl<'a> Walk<'a> {
             }
         }
         // All tables first: what is found to overlap with one is data, whatever the order.
-        let mut seconds = Vec::new();
-        for (number, (offset, entries)) in tables.iter().enumerate() {
-            for (index, table) in self.l2_tables(*offset, *entries)? {
-                if number == 0 {
+        let mut seconds: BTreeMap<u64, (u32, bool)> = BTreeMap::new();
+        for ((offset, entries), times) in firsts {
+            let is_active = offset == self.header.l1_offset;
+            if !is_active {
+                self.count_table(offset, u64::from(entries) * 8, times);
+            }
+            for (index, table) in self.l2_tables(offset, entries, times)? {
+                if is_active {
                     self.active.push((index, table));
                 }
-                seconds.push((table, number == 0));
+                let second = seconds.entry(table).or_default();
+                *second = (second.0.saturating_add(times), second.1 || is_active);
             }
         }
-        let mut seen = HashMap::new();
-        for (table, is_active) in seconds {
-            // A table that snapshots share counts for each of them; it is read once if it is small work, again if not.
-            let entries = match seen.remove(&table) {
-                Some(entries) => entries,
-                None => self.read_entries(table, self.header.l2_entries())?,
-            };
-            self.l2_table(table, &entries, is_active)?;
-            if seen.len() < 64 {
-                seen.insert(table, entries);
-            }
+        for (table, (times, is_active)) in seconds {
+            let entries = self.read_entries(table, self.header.l2_entries())?;
+            self.l2_table(table, &entries, times, is_active)?;
         }
         Ok(())
     }
 
+    /// Counts the tables of snapshots.
+    fn snapshots(&mut self, snapshots: &Snapshots, firsts: &mut BTreeMap<(u64, u32), u32>) {
+        self.count_table(self.header.snapshots_offset, snapshots.end - self.header.snapshots_offset, 1);
+        // Tables that are not the same don't overlap, so they fit into the file together.
+        let mut room = self.length;
+        for (offset, entries) in &snapshots.tables {
+            let bytes = u64::from(*entries) * 8;
+            let is_new = !firsts.contains_key(&(*offset, *entries));
+            let is_sound =
+                bytes <= 32 << 20 && (bytes == 0 || self.is_sound(*offset, bytes)) && *offset != self.header.l1_offset;
+            if !is_sound || is_new && bytes > room {
+                self.has_lost_snapshot = true;
+                self.report.error(|| format!("a snapshot's L1 table is said to be at {offset:#x}"));
+                continue;
+            }
+            if is_new {
+                room -= bytes;
+            }
+            *firsts.entry((*offset, *entries)).or_default() += 1;
+        }
+    }
+
     /// The L2 tables of an L1 table, with their index.
-    fn l2_tables(&mut self, offset: u64, entries: u32) -> std::io::Result<Vec<(usize, u64)>> {
+    fn l2_tables(&mut self, offset: u64, entries: u32, times: u32) -> std::io::Result<Vec<(usize, u64)>> {
         let cluster = self.header.cluster();
         let mut found = Vec::new();
         let mut seen = HashSet::new();
@@ -206,7 +214,7 @@ impl<'a> Walk<'a> {
                 }
                 continue;
             }
-            self.count_table(table, cluster);
+            self.count_table(table, cluster, times);
             found.push((index, table));
         }
         Ok(found)
@@ -218,7 +226,7 @@ impl<'a> Walk<'a> {
         offset < self.header.cluster() || l1.contains(&offset)
     }
 
-    fn l2_table(&mut self, offset: u64, entries: &[u64], is_active: bool) -> std::io::Result<()> {
+    fn l2_table(&mut self, offset: u64, entries: &[u64], times: u32, is_active: bool) -> std::io::Result<()> {
         let cluster = self.header.cluster();
         for (index, entry) in entries.iter().enumerate() {
             let sound = match Mapping::of(*entry, self.header.version, self.bits()) {
@@ -226,7 +234,7 @@ impl<'a> Walk<'a> {
                 Mapping::Data { host, .. } | Mapping::Zero { host: Some(host), .. } => {
                     let sound = self.is_sound(host, cluster) && !self.tables.contains(&(host >> self.bits()));
                     if sound {
-                        self.census.count(host >> self.bits());
+                        self.census.count(host >> self.bits(), times);
                     }
                     sound
                 }
@@ -236,7 +244,7 @@ impl<'a> Walk<'a> {
                         && host.checked_add(length).is_some_and(|end| end <= self.length)
                         && span.clone().all(|place| !self.tables.contains(&place));
                     if sound {
-                        span.for_each(|place| self.census.count(place));
+                        span.for_each(|place| self.census.count(place, times));
                     }
                     sound
                 }
@@ -262,7 +270,7 @@ impl<'a> Walk<'a> {
             self.report.error(|| format!("the directory of bitmaps is said to be at {offset:#x}"));
             return Ok(());
         }
-        self.count_table(offset, length);
+        self.count_table(offset, length, 1);
         let mut directory = vec![0; length as usize];
         self.host.read_padded(offset, &mut directory)?;
         let mut at = 0;
@@ -276,11 +284,11 @@ impl<'a> Walk<'a> {
                 self.report.error(|| format!("a table of a bitmap is said to be at {table:#x}"));
                 return Ok(());
             }
-            self.count_table(table, entries * 8);
+            self.count_table(table, entries * 8, 1);
             for entry in self.read_entries(table, entries)? {
                 let place = entry & OFFSET;
                 if place != 0 && self.is_sound(place, self.header.cluster()) {
-                    self.count_table(place, self.header.cluster());
+                    self.count_table(place, self.header.cluster(), 1);
                 } else if place != 0 {
                     self.has_lost_bitmaps = true;
                     self.report.error(|| format!("a bitmap is said to be at {place:#x}"));
@@ -295,7 +303,7 @@ impl<'a> Walk<'a> {
     fn blocks(&mut self) -> std::io::Result<HashMap<u64, u64>> {
         let cluster = self.header.cluster();
         let length = u64::from(self.header.reftable_clusters) * cluster;
-        self.count_table(self.header.reftable_offset, length);
+        self.count_table(self.header.reftable_offset, length, 1);
         let mut found = HashMap::new();
         let mut seen = HashSet::new();
         for (index, entry) in self.read_entries(self.header.reftable_offset, length / 8)?.into_iter().enumerate() {
@@ -304,7 +312,7 @@ impl<'a> Walk<'a> {
                 continue;
             }
             if self.is_sound(block, cluster) && seen.insert(block) {
-                self.count_table(block, cluster);
+                self.count_table(block, cluster, 1);
                 found.insert(index as u64, block);
             } else {
                 self.report.error(|| format!("refcount block {index} is said to be at {block:#x}"));
@@ -467,7 +475,7 @@ fn mend(host: &HostFile, header: &Header) -> std::io::Result<Result<(), &'static
     }
     let first_block = start + table;
     for cluster in start..first_block + blocks.len() as u64 {
-        walk.census.count(cluster);
+        walk.census.count(cluster, 1);
     }
     let mut pointers = vec![0_u8; (table << bits) as usize];
     for (n, number) in blocks.iter().enumerate() {
