@@ -257,3 +257,42 @@ fn mutated_images_do_no_harm() {
     assert_eq!(folder.count(), files, "files were made or removed");
     assert!(peak() < MOST_MEMORY, "{} KiB", peak());
 }
+
+/// An image whose 65,536 snapshots share an L1 table of 4,096 entries: what is shared must not be gone over for each.
+#[test]
+fn many_snapshots_of_the_same_cost_no_more_than_one() {
+    const CLUSTER: usize = 512;
+    const SNAPSHOTS: usize = 65_536;
+    const ENTRIES: usize = 4096;
+    let folder = Folder::new();
+    let path = folder.file("a.qcow2");
+    qemu_img(&["create", "-q", "-f", "qcow2", "-o", "cluster_size=512", name(&path), "32M"]);
+    let mut bytes = std::fs::read(&path).unwrap();
+    bytes.resize(bytes.len().next_multiple_of(CLUSTER), 0);
+    let l1 = bytes.len();
+    let seconds = l1 + ENTRIES * 8;
+    for n in 0..ENTRIES {
+        bytes.extend(((seconds + n * CLUSTER) as u64).to_be_bytes());
+    }
+    bytes.resize(seconds + ENTRIES * CLUSTER, 0);
+    let table = bytes.len();
+    for _ in 0..SNAPSHOTS {
+        let mut entry = [0; 40];
+        entry[..8].copy_from_slice(&(l1 as u64).to_be_bytes());
+        entry[8..12].copy_from_slice(&(ENTRIES as u32).to_be_bytes());
+        bytes.extend(entry);
+    }
+    bytes[60..64].copy_from_slice(&(SNAPSHOTS as u32).to_be_bytes());
+    bytes[64..72].copy_from_slice(&(table as u64).to_be_bytes());
+    std::fs::write(&path, &bytes).unwrap();
+    let began = Instant::now();
+    let report = lodge_disk::check(&path, None).unwrap();
+    assert!(report.errors > 4000, "{}", report.errors);
+    assert_eq!(lodge_disk::info(&path, None).unwrap().snapshots.len(), SNAPSHOTS);
+    // No refcount of 16 bits holds so many references.
+    let error = lodge_disk::repair(&path, None).unwrap_err().to_string();
+    assert!(error.contains("more references than its refcounts can hold"), "{error}");
+    assert!(std::fs::read(&path).unwrap() == bytes, "a repair that is refused changes nothing");
+    assert!(began.elapsed() < LONGEST, "{:?}", began.elapsed());
+    assert!(peak() < MOST_MEMORY, "{} KiB", peak());
+}

@@ -408,6 +408,8 @@ pub(crate) fn repair(host: &HostFile) -> Result<Report, DiskError> {
     header.refuse_unknown(host.path())?;
     let walk = walk_through(host, &header).map_err(&fault)?;
     let (lost_snapshot, lost_bitmaps) = (walk.has_lost_snapshot, walk.has_lost_bitmaps);
+    let counts = walk.census.groups.values().flat_map(|group| group.iter());
+    let is_too_much = counts.copied().any(|count| u64::from(count) > header.most_references());
     let mut found = walk.report;
     let marked = header.incompatible & (CORRUPT | DIRTY) != 0;
     if found.is_clean() && !marked {
@@ -418,6 +420,13 @@ pub(crate) fn repair(host: &HostFile) -> Result<Report, DiskError> {
             "{} can't be repaired without losing its snapshots: {}; save the disk as it is now with `lodge disk convert`",
             host.path().display(),
             found.messages.first().map_or("their tables can't be read", |first| first)
+        )));
+    }
+    if is_too_much {
+        let problem = "a cluster has more references than its refcounts can hold, which no repair changes";
+        return Err(DiskError::Refused(format!(
+            "{} can't be repaired: {problem}; save the disk as it is now with `lodge disk convert`",
+            host.path().display()
         )));
     }
     if lost_bitmaps {
@@ -436,15 +445,6 @@ fn mend(host: &HostFile, header: &Header) -> std::io::Result<Result<(), &'static
     let mut walk = Walk::new(host, header, true)?;
     walk.run()?;
     host.sync()?;
-    if walk
-        .census
-        .groups
-        .values()
-        .flat_map(|group| group.iter())
-        .any(|count| u64::from(*count) > header.most_references())
-    {
-        return Ok(Err("a cluster has more references than its refcounts can hold; convert it to a new image"));
-    }
     // Flags that say too much go first, those that say too little come last, so that none is ever wrong for writing.
     let wrong = walk.flags()?;
     for (place, entry) in wrong.iter().filter(|(_, entry)| entry & COPIED == 0) {
