@@ -2,8 +2,8 @@
 //!
 //! What is done is `lodge_disk`'s; here are the options, the words that say what was found, and progress on a terminal.
 //!
-//! Exit status: 0 done, and nothing wrong found (or it was mended); 2 the command line or a file is wrong, or a check found errors;
-//! 3 a check found nothing but leaks.
+//! Exit status: 0 done, and nothing wrong found (or it was mended); 2 the command line or a file is wrong, or a check
+//! found errors; 3 a check found nothing but leaks.
 
 use std::io::{IsTerminal, Write};
 use std::ops::ControlFlow;

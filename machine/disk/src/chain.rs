@@ -116,8 +116,8 @@ impl Chain {
                 wrap(format!("there is no file {}; {remedy}", missing.display()))
             }
             DiskError::Ambiguous(_) if not_said => wrap(format!(
-                "the header does not say which format {} has; write it there with `qemu-img rebase -u -F FORMAT -b {name} \
-                 {}`",
+                "the header does not say which format {} has; write it there with `qemu-img rebase -u -F FORMAT -b \
+                 {name} {}`",
                 path.display(),
                 image.display()
             )),

@@ -3,8 +3,8 @@
 //! Two kinds of lock are taken, both of the open file, so that they hold against other threads of this process too:
 //!
 //! * flock(2), shared by readers and exclusive for a writer, as `lodge_backend::RawDisk` does;
-//! * QEMU's byte-range locks (OFD): a shared lock on byte 100 + n says that permission n is used, one on byte 200 + n that
-//!   nobody else may use it. So QEMU's programs notice lodge, and lodge notices them.
+//! * QEMU's byte-range locks (OFD): a shared lock on byte 100 + n says that permission n is used, one on byte 200 + n
+//!   that nobody else may use it. So QEMU's programs notice lodge, and lodge notices them.
 
 use std::fs::{File, OpenOptions};
 use std::io::{IoSlice, IoSliceMut, Seek, SeekFrom};
@@ -94,8 +94,8 @@ impl HostFile {
         }
     }
 
-    /// Locks it: for itself alone if it is writable, and shared with other readers if not. A process that is about to end, or
-    /// one that is about to become another program, may hold a lock for a moment longer: that is waited for.
+    /// Locks it: for itself alone if it is writable, and shared with other readers if not. A process that is about to
+    /// end, or one that is about to become another program, may hold a lock for a moment longer: that is waited for.
     pub fn lock(&self) -> Result<(), DiskError> {
         for _ in 0..PATIENCE {
             match self.try_lock() {
@@ -201,8 +201,8 @@ impl HostFile {
         self.readv_from(offset, buffers).map(|_| ())
     }
 
-    /// Fills buffers with data that has to be there: at least its beginning. A file that ends before it was cut short, and
-    /// its data must not read as zeroes.
+    /// Fills buffers with data that has to be there: at least its beginning. A file that ends before it was cut short,
+    /// and its data must not read as zeroes.
     pub fn readv_data(&self, offset: u64, buffers: &mut [IoSliceMut<'_>]) -> std::io::Result<()> {
         if self.readv_from(offset, buffers)? {
             return Ok(());

@@ -1,7 +1,7 @@
 //! What the formats have in common besides being disks.
 //!
-//! [`Image`] adds to `Disk` what information, conversion and checks need: where an image holds data and where it leaves that
-//! to the one below.
+//! [`Image`] adds to `Disk` what information, conversion and checks need: where an image holds data and where it leaves
+//! that to the one below.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -1,16 +1,17 @@
 //! Disk images: raw, qcow2, VMDK, VDI, VHD and VHDX, as `lodge_backend::Disk`s.
 //!
-//! [`open`] is what a machine needs; [`create`], [`convert`], [`check`], [`resize`], [`compact`] and [`info`] are what `lodge disk`
-//! does. Raw and qcow2 images are written, the others only read.
+//! [`open`] is what a machine needs; [`create`], [`convert`], [`check`], [`resize`], [`compact`] and [`info`] are what
+//! `lodge disk` does. Raw and qcow2 images are written, the others only read.
 //!
 //! * [`Format`]: a format; a format that is not given is never taken from a file's contents alone (`docs/disks.md`).
 //! * [`Image`]: a disk that can tell where it holds data.
 //! * [`DiskError`]: what went wrong, with what to do.
 //!
-//! Whatever a file contains, nothing here panics, hangs or takes memory without bound; no name within an image is followed
-//! anywhere but by a qcow2's backing file, which `open` locks with it.
+//! Whatever a file contains, nothing here panics, hangs or takes memory without bound; no name within an image is
+//! followed anywhere but by a qcow2's backing file, which `open` locks with it.
 //!
-//! Neighbours: `lodge-backend` has the seam and raw files; storage devices hold the disks; the front end names the files.
+//! Neighbours: `lodge-backend` has the seam and raw files; storage devices hold the disks; the front end names the
+//! files.
 #![forbid(unsafe_code)]
 
 mod chain;

@@ -1,7 +1,7 @@
 //! Images that are only read: a map from places of the disk to places in files.
 //!
-//! A format is a [`Layout`]; [`Mapped`] makes a disk of it. [`PagedTable`] reads the formats' tables a page at a time, so that
-//! a table costs neither time nor memory before it is used, whatever a header says of its length.
+//! A format is a [`Layout`]; [`Mapped`] makes a disk of it. [`PagedTable`] reads the formats' tables a page at a time,
+//! so that a table costs neither time nor memory before it is used, whatever a header says of its length.
 
 use std::collections::HashMap;
 use std::io::{IoSlice, IoSliceMut};
@@ -35,7 +35,8 @@ pub(crate) trait Layout: Send + Sync {
     fn size(&self) -> u64;
     /// The file that was opened.
     fn path(&self) -> &Path;
-    /// Where the byte at `offset` is, and how many from there on are in a row. Compressed data is unpacked if that is `wanted`.
+    /// Where the byte at `offset` is, and how many from there on are in a row. Compressed data is unpacked if that is
+    /// `wanted`.
     fn locate(&self, offset: u64, wanted: bool) -> std::io::Result<(Place, u64)>;
     /// Looks at all tables.
     fn check(&self) -> std::io::Result<Report>;

@@ -1,7 +1,7 @@
 //! Raw images: the disk's bytes as they are, in a file or block device.
 //!
-//! A raw image that was taken for one without being called one is guarded: a write by which its first sector would look like
-//! another format's header is refused, since the next to open it might believe that.
+//! A raw image that was taken for one without being called one is guarded: a write by which its first sector would look
+//! like another format's header is refused, since the next to open it might believe that.
 
 use std::io::{IoSlice, IoSliceMut, Write};
 use std::path::Path;

@@ -1,7 +1,7 @@
 //! Virtual PC's VHD: fixed, or dynamic with a table of blocks.
 //!
-//! After Microsoft's "Virtual Hard Disk Image Format Specification" (1.0): "Hard Disk Footer Format", "Dynamic Disk Header
-//! Format", "Block Allocation Table and Data Blocks". All numbers are big-endian.
+//! After Microsoft's "Virtual Hard Disk Image Format Specification" (1.0): "Hard Disk Footer Format", "Dynamic Disk
+//! Header Format", "Block Allocation Table and Data Blocks". All numbers are big-endian.
 
 use std::path::Path;
 use std::sync::Arc;

@@ -1,7 +1,7 @@
 //! Hyper-V's VHDX, fixed and dynamic.
 //!
-//! After Microsoft's [MS-VHDX] 2.0: 2.2 headers, 2.2.3 region table, 2.3 log, 2.5 block allocation table, 2.6 metadata. All
-//! numbers are little-endian. A log that has to be replayed means that the file was not closed: it is refused.
+//! After Microsoft's [MS-VHDX] 2.0: 2.2 headers, 2.2.3 region table, 2.3 log, 2.5 block allocation table, 2.6 metadata.
+//! All numbers are little-endian. A log that has to be replayed means that the file was not closed: it is refused.
 
 use std::path::Path;
 use std::sync::Arc;

@@ -1,5 +1,5 @@
-//! Mutated images of every format go through information, checks, reading and repair: no panic, no hang, no memory without
-//! bound, and nothing is written but by a repair.
+//! Mutated images of every format go through information, checks, reading and repair: no panic, no hang, no memory
+//! without bound, and nothing is written but by a repair.
 //!
 //! `LODGE_DISK_MUTATIONS` says how many of each format (2,000 without it).
 

@@ -1,8 +1,8 @@
 //! Contradictions in a qcow2 image: found, and mended.
 //!
-//! [`examine`] counts every reference to every cluster ([`Census`]) and compares with the refcounts in the file. [`repair`]
-//! first takes away entries that lead nowhere, then writes refcounts anew behind the end of the file, and puts the header
-//! over to them in one write: whenever it is interrupted, the image is as bad as before or better.
+//! [`examine`] counts every reference to every cluster ([`Census`]) and compares with the refcounts in the file.
+//! [`repair`] first takes away entries that lead nowhere, then writes refcounts anew behind the end of the file, and
+//! puts the header over to them in one write: whenever it is interrupted, the image is as bad as before or better.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -417,7 +417,8 @@ pub(crate) fn repair(host: &HostFile) -> Result<Report, DiskError> {
     }
     if lost_snapshot {
         return Err(DiskError::Refused(format!(
-            "{} can't be repaired without losing its snapshots: {}; save the disk as it is now with `lodge disk convert`",
+            "{} can't be repaired without losing its snapshots: {}; save the disk as it is now with `lodge disk \
+             convert`",
             host.path().display(),
             found.messages.first().map_or("their tables can't be read", |first| first)
         )));

@@ -1,7 +1,7 @@
 //! The header of a qcow2 file, its extensions and its table of snapshots.
 //!
-//! Sections refer to QEMU's `docs/interop/qcow2.txt`: "Header", "Header extensions", "Snapshots". Everything that a file
-//! says of itself is held against its length before anything is allocated for it.
+//! Sections refer to QEMU's `docs/interop/qcow2.txt`: "Header", "Header extensions", "Snapshots". Everything that a
+//! file says of itself is held against its length before anything is allocated for it.
 
 use std::path::Path;
 
@@ -269,8 +269,8 @@ impl Header {
         Ok(())
     }
 
-    /// Reads the table of snapshots: what there is to tell, and where their L1 tables are (offset, entries). `end` is where
-    /// the table ends.
+    /// Reads the table of snapshots: what there is to tell, and where their L1 tables are (offset, entries). `end` is
+    /// where the table ends.
     pub fn snapshots(&self, host: &HostFile) -> std::io::Result<Snapshots> {
         let mut found = Snapshots { end: self.snapshots_offset, ..Snapshots::default() };
         for _ in 0..self.snapshot_count {

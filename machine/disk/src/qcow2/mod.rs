@@ -1,27 +1,29 @@
 //! qcow2, versions 2 and 3, for reading and writing.
 //!
-//! The design names the crate `imago` for this. Version 0.2.6 was measured first: it reads well (2 GiB in 0.46 s from the
-//! page cache, `qemu-img bench` 1.07 s) and 3,000 mutated images made it neither panic nor hang. But its flush hands
-//! refcounts and then L2 tables to the host without waiting for stable storage in between, so that a power cut can leave
-//! clusters in use with a refcount of zero; it refuses images that were not closed cleanly; discards need it exclusively; it
-//! clears auto-clear bits before it looks whether it knows the image's features; and it has no zstd, no writing of
-//! compressed clusters, no checks and no repair. So this is our own, after QEMU's `docs/interop/qcow2.txt`.
+//! The design names the crate `imago` for this. Version 0.2.6 was measured first: it reads well (2 GiB in 0.46 s from
+//! the page cache, `qemu-img bench` 1.07 s) and 3,000 mutated images made it neither panic nor hang. But its flush
+//! hands refcounts and then L2 tables to the host without waiting for stable storage in between, so that a power cut
+//! can leave clusters in use with a refcount of zero; it refuses images that were not closed cleanly; discards need it
+//! exclusively; it clears auto-clear bits before it looks whether it knows the image's features; and it has no zstd, no
+//! writing of compressed clusters, no checks and no repair. So this is our own, after QEMU's `docs/interop/qcow2.txt`.
 //!
 //! **Order of writes.** Tables are changed in memory and go to the file in [`Qcow2::flush`] only:
 //!
 //! ```text
 //!   data (at once) ┐
-//!   refcounts      ┴─ sync ─► L2 tables ─ sync ─► L1 table ─ sync ─► done: what was freed is counted down, and its space given back
+//!   refcounts      ┴─ sync ─► L2 tables ─ sync ─► L1 table ─ sync ─► done; what was
+//!   freed is counted down now, and its space given back
 //! ```
 //!
-//! So whatever a table on disk refers to is on disk and counted, at any moment; and a cluster is handed out again only when nothing
-//! on disk refers to it any more. A crash leaves leaks at worst. A flush works on copies: accesses go on while it waits.
+//! So whatever a table on disk refers to is on disk and counted, at any moment; and a cluster is handed out again only
+//! when nothing on disk refers to it any more. A crash leaves leaks at worst. A flush works on copies: accesses go on
+//! while it waits.
 //!
-//! **Locks.** Reads, and writes to clusters that are there, share [`State`]; what allocates has it alone. Order: `flushing`,
-//! `state`, the tables' own.
+//! **Locks.** Reads, and writes to clusters that are there, share [`State`]; what allocates has it alone. Order:
+//! `flushing`, `state`, the tables' own.
 //!
-//! Neighbours: [`header`], [`entry`], [`tables`], [`refcounts`], [`compress`]; `write` has the writing half, `maintain` makes and
-//! resizes images, `check` finds and mends contradictions.
+//! Neighbours: [`header`], [`entry`], [`tables`], [`refcounts`], [`compress`]; `write` has the writing half, `maintain`
+//! makes and resizes images, `check` finds and mends contradictions.
 
 pub(crate) mod check;
 mod compress;

@@ -1,8 +1,8 @@
 //! Power cuts: of what was written since the last sync, any part may be on disk, in any order.
 //!
-//! A journal notes every write, hole, change of length and sync of a run of random accesses. Then disks are put together
-//! as a power cut might have left them: all that was synced, and of the rest whatever chance picks, some of it torn at sectors.
-//! Each has to be without errors, and to hold what the last flush before the cut had promised.
+//! A journal notes every write, hole, change of length and sync of a run of random accesses. Then disks are put
+//! together as a power cut might have left them: all that was synced, and of the rest whatever chance picks, some of it
+//! torn at sectors. Each has to be without errors, and to hold what the last flush before the cut had promised.
 
 use std::io::{IoSlice, IoSliceMut};
 use std::os::unix::fs::FileExt;

@@ -1,8 +1,8 @@
 //! Refcounts and the allocation of clusters ("Host cluster management" in QEMU's `docs/interop/qcow2.txt`).
 //!
-//! [`Refcounts`] keeps the refcount table and those blocks of it that were used, changes them in memory, and hands out what has
-//! to be written ([`Refcounts::take_dirty`]). A new block lies in the first of the clusters that it counts, so it needs no
-//! other block.
+//! [`Refcounts`] keeps the refcount table and those blocks of it that were used, changes them in memory, and hands out
+//! what has to be written ([`Refcounts::take_dirty`]). A new block lies in the first of the clusters that it counts, so
+//! it needs no other block.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 

@@ -1,7 +1,7 @@
 //! L2 tables in memory.
 //!
-//! Readers share them by reference count; a writer changes a copy if a reader or a flush holds the table. Tables that were
-//! changed stay until a flush has written them, and the others go when there are too many.
+//! Readers share them by reference count; a writer changes a copy if a reader or a flush holds the table. Tables that
+//! were changed stay until a flush has written them, and the others go when there are too many.
 
 use std::collections::HashMap;
 use std::sync::Arc;

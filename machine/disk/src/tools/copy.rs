@@ -163,8 +163,8 @@ fn is_same(one: &Path, other: &Path) -> bool {
     identity(one).is_some() && identity(one) == identity(other)
 }
 
-/// Gives space back that an image holds for zeroes and for nothing: a raw image's in place, a qcow2 image's by a copy that
-/// takes its place when it is whole.
+/// Gives space back that an image holds for zeroes and for nothing: a raw image's in place, a qcow2 image's by a copy
+/// that takes its place when it is whole.
 ///
 /// # Errors
 /// It can't be opened for writing, has snapshots within, or a format that is only read.
@@ -187,8 +187,8 @@ pub fn compact(path: &Path, format: Option<Format>, progress: Progress<'_>) -> R
             let image = Chain::default().open_qcow2(&path)?;
             if image.header().has_snapshots() {
                 return Err(DiskError::Refused(format!(
-                    "{} can't be compacted: its snapshots would be lost; delete them with `qemu-img snapshot -d`, or make \
-                     a copy without with `lodge disk convert`",
+                    "{} can't be compacted: its snapshots would be lost; delete them with `qemu-img snapshot -d`, or \
+                     make a copy without with `lodge disk convert`",
                     path.display()
                 )));
             }

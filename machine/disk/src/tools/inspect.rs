@@ -21,8 +21,8 @@ use crate::{DiskError, Format};
 /// Most images of a chain that are told of.
 const MOST: usize = 64;
 
-/// What there is to know of an image. It is not locked, and what it stands on is not looked at. Without a format, what the
-/// contents look like is told.
+/// What there is to know of an image. It is not locked, and what it stands on is not looked at. Without a format, what
+/// the contents look like is told.
 ///
 /// # Errors
 /// The file can't be read, or its header contradicts itself.
@@ -165,8 +165,8 @@ pub fn check(path: &Path, format: Option<Format>) -> Result<Report, DiskError> {
     report.map_err(fault)
 }
 
-/// Looks for contradictions and mends them: refcounts are made anew, and entries that lead nowhere taken away. Only qcow2
-/// images are mended. What was found before.
+/// Looks for contradictions and mends them: refcounts are made anew, and entries that lead nowhere taken away. Only
+/// qcow2 images are mended. What was found before.
 ///
 /// # Errors
 /// As [`check`]; it can't be written, or has no tables that could be mended.

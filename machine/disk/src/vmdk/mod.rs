@@ -1,7 +1,8 @@
 //! VMware's VMDK: one sparse file, one stream-optimized file, or a descriptor that names flat and sparse files.
 //!
-//! After VMware's "Virtual Disk Format 5.0": "The Descriptor File", "Hosted Sparse Extents", "Stream-Optimized Compressed Sparse
-//! Extents". [`descriptor`] reads the text, [`sparse`] the tables of one extent; here they become a disk.
+//! After VMware's "Virtual Disk Format 5.0": "The Descriptor File", "Hosted Sparse Extents", "Stream-Optimized
+//! Compressed Sparse Extents". [`descriptor`] reads the text, [`sparse`] the tables of one extent; here they become a
+//! disk.
 
 mod descriptor;
 mod sparse;

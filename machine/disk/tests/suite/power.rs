@@ -1,7 +1,7 @@
 //! A process that writes is killed at any moment: what was flushed is there, and the image is sound but for leaks.
 //!
-//! `LODGE_DISK_KILLS` says how often, for each format (20 without it). What a loss of power adds to that, that writes reach
-//! the disk out of order, is tried in `src/qcow2/outage.rs`.
+//! `LODGE_DISK_KILLS` says how often, for each format (20 without it). What a loss of power adds to that, that writes
+//! reach the disk out of order, is tried in `src/qcow2/outage.rs`.
 
 use std::io::{BufRead, BufReader, IoSlice, Write};
 use std::path::Path;
