@@ -97,6 +97,7 @@ fn host_remedy(source: &std::io::Error) -> &'static str {
     match source.kind() {
         std::io::ErrorKind::NotFound => "; make its folder first",
         std::io::ErrorKind::PermissionDenied => "; change its permissions, or name a place that you may write to",
+        std::io::ErrorKind::FileTooLarge => "; make it smaller, or put it on a file system that holds such files",
         std::io::ErrorKind::StorageFull => "; make room on that file system",
         _ => "",
     }

@@ -105,8 +105,8 @@ impl Qcow2 {
         let path = self.host.path().to_owned();
         if self.header.has_snapshots() {
             return Err(DiskError::Refused(format!(
-                "{} has snapshots within, which would no longer fit; delete them with `qemu-img snapshot -d`, or resize \
-                 a copy made with `lodge disk convert`",
+                "{} has snapshots within, which would no longer fit; delete them with `qemu-img snapshot -d`, or \
+                 resize a copy made with `lodge disk convert`",
                 path.display()
             )));
         }
