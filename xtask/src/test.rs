@@ -94,6 +94,7 @@ const NEEDED: &[(&str, &str)] = &[
     ("setsid", "util-linux"),
     ("setpriv", "util-linux"),
     ("/usr/share/seabios/vgabios-stdvga.bin", "seabios"),
+    ("qemu-img", "qemu-utils"),
 ];
 
 /// Installs the programs that are missing, as root; otherwise says how.

@@ -7,12 +7,14 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
+use lodge_disk::Format;
 use lodge_engine_api::Mirroring;
 use lodge_vm::engines::Choice;
 use lodge_vm::{BootDevice, BootOrder, Bus};
 use lodge_vnc::Address;
 
 use crate::ctl::CtlArgs;
+use crate::disk::DiskCommand;
 use crate::values;
 
 /// Runs guest operating systems, with or without hardware virtualization.
@@ -35,6 +37,9 @@ pub enum Command {
     Doctor,
     /// Talk to a running VM
     Ctl(CtlArgs),
+    /// Make, look at, copy and mend disk images
+    #[command(subcommand)]
+    Disk(DiskCommand),
 }
 
 /// Options of `run`.
@@ -49,7 +54,7 @@ pub struct RunArgs {
     /// The kernel's command line
     #[arg(long, value_name = "TEXT", requires = "kernel", allow_hyphen_values = true)]
     pub append: Option<String>,
-    /// Disk, repeatable: F[,format=raw][,bus=virtio|ide][,readonly][,ephemeral]
+    /// Disk, repeatable: F[,format=raw|qcow2|vmdk|vdi|vhd|vhdx][,bus=virtio|ide][,readonly][,ephemeral]
     #[arg(long, value_name = "SPEC")]
     pub disk: Vec<String>,
     /// RAM, with suffix K, M, G or T; MiB without
@@ -148,6 +153,8 @@ pub enum UsageError {
 pub struct DiskPlan {
     /// The image's file.
     pub path: PathBuf,
+    /// The image's format, if it is given.
+    pub format: Option<Format>,
     /// The device that it is behind.
     pub bus: Bus,
     /// The guest cannot write.
@@ -358,21 +365,21 @@ fn disk(text: &str) -> Result<DiskPlan, UsageError> {
     if path.is_empty() {
         return Err(value("--disk", "the file's name is missing".into()));
     }
-    let mut plan = DiskPlan { path: path.into(), bus: Bus::Virtio, readonly: false, ephemeral: false };
+    let mut plan = DiskPlan { path: path.into(), format: None, bus: Bus::Virtio, readonly: false, ephemeral: false };
     for (name, given) in properties {
         let not_yet = |what: &str, instead| UsageError::NotYet { what: format!("--disk with {what}"), instead };
         match (name.as_str(), given.as_deref()) {
             ("readonly", None) => plan.readonly = true,
             ("ephemeral", None) => plan.ephemeral = true,
-            ("format", Some("raw")) => {}
+            ("format", Some(name)) => plan.format = Some(values::format(name).map_err(|text| value("--disk", text))?),
             ("bus", Some("virtio")) => plan.bus = Bus::Virtio,
             ("bus", Some("ide")) => plan.bus = Bus::Ide,
-            ("format", Some(other)) => return Err(not_yet(&format!("format={other}"), "use format=raw")),
             ("bus", Some(other @ ("sata" | "nvme" | "scsi"))) => {
                 return Err(not_yet(&format!("bus={other}"), "use bus=virtio or bus=ide"));
             }
             _ => {
-                let known = "format=raw, bus=virtio|ide, readonly, ephemeral; a comma in a file's name is doubled";
+                let known = "format=raw|qcow2|vmdk|vdi|vhd|vhdx, bus=virtio|ide, readonly, ephemeral; a comma in a file's \
+                             name is doubled";
                 let given = given.map_or_else(|| name.clone(), |given| format!("{name}={given}"));
                 return Err(value("--disk", format!("'{given}' is not one of {known}")));
             }
@@ -414,9 +421,14 @@ mod tests {
         let plan =
             plan(&["--disk", "a.img,format=raw,bus=virtio,readonly", "--disk", "b,,c,ephemeral", "--serial", "none"])
                 .unwrap();
-        let disk =
-            |path: &str, readonly, ephemeral| DiskPlan { path: path.into(), bus: Bus::Virtio, readonly, ephemeral };
-        assert_eq!(plan.disks, [disk("a.img", true, false), disk("b,c", false, true)]);
+        let disk = |path: &str, format, readonly, ephemeral| DiskPlan {
+            path: path.into(),
+            format,
+            bus: Bus::Virtio,
+            readonly,
+            ephemeral,
+        };
+        assert_eq!(plan.disks, [disk("a.img", Some(Format::Raw), true, false), disk("b,c", None, false, true)]);
         assert_eq!((plan.serials, plan.console), (vec![SerialPlan::None], SerialPlan::None));
     }
 
@@ -447,7 +459,10 @@ mod tests {
     #[test]
     fn what_is_wrong_is_said_in_one_line() {
         for (arguments, expected) in [
-            (&["--disk", "a,format=qcow2"][..], "--disk with format=qcow2 is not available yet; use format=raw"),
+            (
+                &["--disk", "a,format=qed"][..],
+                "--disk: 'qed' is not one of the formats raw, qcow2, vmdk, vdi, vhd, vhdx",
+            ),
             (&["--disk", "a,bus=nvme"], "--disk with bus=nvme is not available yet; use bus=virtio or bus=ide"),
             (&["--disk", ",readonly"], "--disk: the file's name is missing"),
             (&["--net", "user"], "--net user is not available yet; use --net none"),
@@ -464,7 +479,7 @@ mod tests {
             assert_eq!(plan(arguments).unwrap_err().to_string(), expected);
         }
         let error = plan(&["--disk", "a,size=1"]).unwrap_err().to_string();
-        assert!(error.starts_with("--disk: 'size=1' is not one of format=raw"), "{error}");
+        assert!(error.starts_with("--disk: 'size=1' is not one of format=raw|qcow2"), "{error}");
         assert!(Cli::try_parse_from(["lodge", "run", "--memory", "0"]).is_err());
         assert!(Cli::try_parse_from(["lodge", "run", "--cpus", "256"]).is_err());
         assert!(Cli::try_parse_from(["lodge", "run", "--initrd", "x"]).is_err(), "an initrd needs a kernel");

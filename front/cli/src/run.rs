@@ -10,8 +10,9 @@ use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use lodge_backend::{CharStream, Disk, DiskError, FdStream, NullStream, Overlay, RawDisk, SocketStream, Tray};
+use lodge_backend::{CharStream, Disk, FdStream, NullStream, SocketStream, Tray};
 use lodge_control::{Drive, Server};
+use lodge_disk::{DiskError, Format, Options};
 use lodge_display::Monitor;
 use lodge_engine_api::Mirroring;
 use lodge_input::Desk;
@@ -233,21 +234,21 @@ fn create(what: &'static str, path: &Path) -> Result<File, RunError> {
 }
 
 fn open_disk(plan: &DiskPlan) -> Result<Attached, RunError> {
-    let raw = Arc::new(RawDisk::open(&plan.path, plan.readonly || plan.ephemeral)?);
-    let disk: Arc<dyn Disk> = if plan.ephemeral { Arc::new(Overlay::new(raw, &std::env::temp_dir())?) } else { raw };
-    Ok(Attached { bus: plan.bus, disk })
+    let options = Options { format: plan.format, readonly: plan.readonly, ephemeral: plan.ephemeral };
+    Ok(Attached { bus: plan.bus, disk: lodge_disk::open(&plan.path, options)? })
 }
 
+/// A CD is always its image's bytes.
 fn open_cd(file: &str) -> Result<Arc<Tray>, RunError> {
-    let medium =
-        if file == "none" { None } else { Some(Arc::new(RawDisk::open(Path::new(file), true)?) as Arc<dyn Disk>) };
+    let options = Options { format: Some(Format::Raw), readonly: true, ephemeral: false };
+    let medium = if file == "none" { None } else { Some(lodge_disk::open(Path::new(file), options)?) };
     Ok(Tray::new(medium))
 }
 
 fn cd_drive(number: usize, tray: &Arc<Tray>) -> Drive {
-    let open = |path: &Path| match RawDisk::open(path, true) {
-        Ok(disk) => Ok(Arc::new(disk) as Arc<dyn Disk>),
-        Err(error) => Err(error.to_string()),
+    let open = |path: &Path| -> Result<Arc<dyn Disk>, String> {
+        let options = Options { format: Some(Format::Raw), readonly: true, ephemeral: false };
+        lodge_disk::open(path, options).map_err(|error| error.to_string())
     };
     Drive { name: format!("cd{number}"), tray: tray.clone(), open: Box::new(open) }
 }
