@@ -8,6 +8,9 @@
 
 pub mod floppy;
 pub mod ide;
+#[cfg(test)]
+mod testing;
+mod thread;
 
-pub use floppy::Floppy;
+pub use floppy::{Floppy, FloppyError, Geometry};
 pub use ide::{Drive, Ide, IdeWiring};
