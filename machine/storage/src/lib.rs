@@ -6,11 +6,16 @@
 //! Neighbours: drives hold a `lodge_backend::Disk`, or a `Tray` where the medium can be changed.
 #![forbid(unsafe_code)]
 
+mod ata;
 pub mod floppy;
 pub mod ide;
+mod regions;
+pub mod scsi;
 #[cfg(test)]
 mod testing;
 mod thread;
+mod transfer;
 
 pub use floppy::{Floppy, FloppyError, Geometry};
-pub use ide::{Drive, Ide, IdeWiring};
+pub use ata::Drive;
+pub use ide::{Ide, IdeWiring};

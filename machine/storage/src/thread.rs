@@ -13,11 +13,6 @@ impl Thread {
     pub fn start(name: &str, run: impl FnOnce() + Send + 'static) -> std::io::Result<Self> {
         std::thread::Builder::new().name(name.to_owned()).spawn(run).map(|handle| Self(Some(handle)))
     }
-
-    /// The thread's handle, by which it is woken.
-    pub fn handle(&self) -> Option<&std::thread::Thread> {
-        self.0.as_ref().map(JoinHandle::thread)
-    }
 }
 
 impl Drop for Thread {
