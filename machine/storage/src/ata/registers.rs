@@ -27,6 +27,9 @@ pub const DEVICE_SECOND: u8 = 1 << 4;
 /// Device: bits that read as one.
 pub const DEVICE_ONES: u8 = 0xa0;
 
+/// Device control: reset.
+pub const CONTROL_SRST: u8 = 1 << 2;
+
 /// Interrupt reason: a packet, not data.
 pub const REASON_COMMAND: u8 = 1 << 0;
 /// Interrupt reason: from the drive.

@@ -28,8 +28,6 @@ pub const STATUS: u16 = 7;
 
 /// Device control: no interrupts.
 pub const CONTROL_NIEN: u8 = 1 << 1;
-/// Device control: reset.
-pub const CONTROL_SRST: u8 = 1 << 2;
 /// Device control: read the earlier of two bytes.
 pub const CONTROL_HOB: u8 = 1 << 7;
 
