@@ -183,6 +183,9 @@ impl Nvme {
     }
 
     fn configure(&self, volatile: &mut Volatile, value: u32) {
+        // While it is enabled, only a shutdown can be asked for (3.1.5).
+        let fixed = volatile.cc & CC_EN & value != 0;
+        let value = if fixed { volatile.cc & !CC_SHN | value & CC_SHN } else { value };
         let before = std::mem::replace(&mut volatile.cc, value & CC_KEPT);
         let core = &self.core;
         if before & CC_EN != 0 && value & CC_EN == 0 {
