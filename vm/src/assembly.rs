@@ -42,6 +42,12 @@ pub enum Bus {
     Virtio,
     /// PIIX3's IDE channels.
     Ide,
+    /// AHCI controllers with six ports each.
+    Sata,
+    /// An NVMe controller of its own.
+    Nvme,
+    /// A virtio SCSI host.
+    Scsi,
 }
 
 /// A disk and the device that it is behind.
@@ -59,6 +65,7 @@ pub struct Backends {
     serials: Vec<Arc<dyn CharStream>>,
     disks: Vec<Attached>,
     cds: Vec<Arc<Tray>>,
+    floppies: Vec<Arc<Tray>>,
     console: Option<Arc<dyn CharStream>>,
     first_output: Arc<OnceLock<Instant>>,
 }
@@ -67,7 +74,7 @@ impl Backends {
     /// Serial ports and disks, in order.
     pub fn new(serials: Vec<Arc<dyn CharStream>>, disks: Vec<Attached>) -> Self {
         let first_output = Arc::new(OnceLock::new());
-        let mut backends = Self { serials: Vec::new(), disks, cds: Vec::new(), console: None, first_output };
+        let mut backends = Self { disks, first_output, ..Self::default() };
         backends.serials = serials.into_iter().map(|stream| backends.watched(stream)).collect();
         backends
     }
@@ -84,6 +91,18 @@ impl Backends {
     pub fn with_cds(mut self, cds: Vec<Arc<Tray>>) -> Self {
         self.cds = cds;
         self
+    }
+
+    /// With floppy drives, at most two.
+    #[must_use]
+    pub fn with_floppies(mut self, floppies: Vec<Arc<Tray>>) -> Self {
+        self.floppies = floppies;
+        self
+    }
+
+    /// The floppy drives.
+    pub(crate) fn floppies(&self) -> &[Arc<Tray>] {
+        &self.floppies
     }
 
     /// The CD drives.

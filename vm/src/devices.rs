@@ -4,14 +4,17 @@
 
 use std::sync::Arc;
 
-use lodge_backend::HostEntropy;
+use lodge_backend::{Disk, HostEntropy, Tray};
 use lodge_bus::{IrqLine, IrqSink, PortDevice};
 use lodge_chipset::{
     Board as Ports, CmosConfig, Dma, FwCfg, Hpet, HpetWiring, I8042, Pit, Pm, Rtc, Uart, UartConfig,
 };
 use lodge_pci::{Bridge, Router};
-use lodge_storage::{Drive, Ide, IdeWiring};
-use lodge_virtio::{Block, BlockConfig, Console, Rng, VirtioDevice, VirtioPci, VirtioWiring};
+use lodge_storage::scsi::Medium;
+use lodge_storage::{Ahci, Drive, Floppy, Geometry, Ide, IdeWiring, Nvme, NvmeConfig, PciWiring, floppy};
+use lodge_virtio::{
+    Block, BlockConfig, Console, Rng, Scsi, ScsiConfig, Target, VirtioDevice, VirtioPci, VirtioWiring,
+};
 
 use crate::VmError;
 use crate::assembly::{Board, Bus};
@@ -27,12 +30,15 @@ pub(crate) const DEVICES: &[Maker] = &[
     timers,
     power_management,
     small_ports,
-    dma,
+    dma_and_floppies,
     firmware_configuration,
     keyboard,
     serial_ports,
     ide,
+    sata,
+    nvme,
     disks,
+    scsi,
     console,
     entropy,
 ];
@@ -64,7 +70,8 @@ fn bridges(board: &mut Board<'_>) -> Result<(), VmError> {
 fn timers(board: &mut Board<'_>) -> Result<(), VmError> {
     let pit = Pit::new(&board.timers, board.irq(0));
     let (below, above) = crate::ram::sizes(board.config.memory);
-    let cmos = CmosConfig { memory_below_4g: below, memory_above_4g: above, vcpus: board.config.vcpus };
+    let floppies = [0, 1].map(|drive| board.backends.floppies().get(drive).map_or(0, |tray| drive_kind(tray)));
+    let cmos = CmosConfig { memory_below_4g: below, memory_above_4g: above, vcpus: board.config.vcpus, floppies };
     let rtc = Rtc::new(cmos, &board.timers, board.irq(8));
     let replace = {
         let (pit, rtc) = (pit.clone(), rtc.clone());
@@ -93,8 +100,30 @@ fn small_ports(board: &mut Board<'_>) -> Result<(), VmError> {
     board.attach(Ports::new(board.config.debug_exit, board.control.clone()))
 }
 
-fn dma(board: &mut Board<'_>) -> Result<(), VmError> {
-    board.attach(Dma::new(board.memory.clone()))
+/// The kind of drive, as CMOS memory has it, that reads what is in the tray; of an empty one, the commonest.
+fn drive_kind(tray: &Tray) -> u8 {
+    const COMMONEST: u8 = 4;
+    let geometry = tray.medium().and_then(|disk| Geometry::of(disk.size()));
+    geometry.map_or(COMMONEST, |geometry| geometry.drive())
+}
+
+fn dma_and_floppies(board: &mut Board<'_>) -> Result<(), VmError> {
+    let dma = Dma::new(board.memory.clone());
+    let trays = [0, 1].map(|drive| board.backends.floppies().get(drive).cloned());
+    if board.backends.floppies().len() > trays.len() {
+        return Err(VmError::TooManyFloppies);
+    }
+    // Without drives the controller would only be looked for in vain.
+    if trays.iter().any(Option::is_some) {
+        let (channel, irq) = (dma.channel(floppy::registers::CHANNEL), board.irq(floppy::registers::INTERRUPT));
+        let controller = Floppy::new(trays, channel, irq, &board.timers).map_err(no_thread)?;
+        board.attach(controller)?;
+    }
+    board.attach(dma)
+}
+
+fn no_thread(source: std::io::Error) -> VmError {
+    VmError::Host { what: "thread for a device", source }
 }
 
 fn firmware_configuration(board: &mut Board<'_>) -> Result<(), VmError> {
@@ -125,10 +154,58 @@ impl Board<'_> {
             msi: self.interrupts.clone(),
             router: self.router.clone(),
         };
-        let function =
-            VirtioPci::new(device, wiring).map_err(|source| VmError::Host { what: "thread for a device", source })?;
+        let function = VirtioPci::new(device, wiring).map_err(no_thread)?;
         self.attach(function)
     }
+
+    /// What a storage function behind PCI is wired to.
+    fn pci_wiring(&self) -> PciWiring {
+        PciWiring {
+            memory: self.memory.clone(),
+            mmio: self.mmio.clone(),
+            msi: self.interrupts.clone(),
+            router: self.router.clone(),
+        }
+    }
+
+    /// The disks on a bus, with their names.
+    fn named_disks(&self, bus: Bus) -> Vec<(String, Arc<dyn Disk>)> {
+        self.backends.disks(bus).map(|(index, disk)| (format!("disk{index}"), disk.clone())).collect()
+    }
+
+    /// Queues of a device that has one for each processor, within reason.
+    fn queues(&self) -> u16 {
+        self.config.vcpus.clamp(1, 16) as u16
+    }
+}
+
+fn sata(board: &mut Board<'_>) -> Result<(), VmError> {
+    let disks = board.named_disks(Bus::Sata);
+    for (number, several) in disks.chunks(lodge_storage::ahci::registers::PORTS).enumerate() {
+        let drives = std::array::from_fn(|port| several.get(port).map(|(_, disk)| Drive::Disk(disk.clone())));
+        let controller = Ahci::new(&format!("sata{number}"), drives, board.pci_wiring()).map_err(no_thread)?;
+        board.attach(controller)?;
+    }
+    Ok(())
+}
+
+fn nvme(board: &mut Board<'_>) -> Result<(), VmError> {
+    for (number, (serial, disk)) in board.named_disks(Bus::Nvme).into_iter().enumerate() {
+        let config = NvmeConfig { name: format!("nvme{number}"), serial, queues: board.queues() };
+        let controller = Nvme::new(config, disk, board.pci_wiring()).map_err(no_thread)?;
+        board.attach(controller)?;
+    }
+    Ok(())
+}
+
+fn scsi(board: &mut Board<'_>) -> Result<(), VmError> {
+    let target = |(serial, disk)| Target { medium: Medium::Disk(disk), serial };
+    let targets: Vec<_> = board.named_disks(Bus::Scsi).into_iter().map(target).collect();
+    for (number, several) in targets.chunks(lodge_virtio::scsi::registers::MOST_TARGETS).enumerate() {
+        let config = ScsiConfig { name: format!("scsi{number}"), queues: board.queues() };
+        board.attach_virtio(Scsi::new(config, several.to_vec()))?;
+    }
+    Ok(())
 }
 
 fn disks(board: &mut Board<'_>) -> Result<(), VmError> {
@@ -158,7 +235,7 @@ fn ide(board: &mut Board<'_>) -> Result<(), VmError> {
         memory: board.memory.clone(),
         interrupts: [board.irq(14), board.irq(15)],
     };
-    let function = Ide::new(drives, wiring).map_err(|source| VmError::Host { what: "thread for a device", source })?;
+    let function = Ide::new(drives, wiring).map_err(no_thread)?;
     board.attach(function)
 }
 

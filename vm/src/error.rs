@@ -33,8 +33,11 @@ pub enum VmError {
     #[error(transparent)]
     Processor(#[from] Missing),
     /// More drives than the IDE channels have room for.
-    #[error("there is room for four drives on IDE, CD drives among them; use bus=virtio for other disks")]
+    #[error("there is room for four drives on IDE, CD drives among them; use bus=sata or bus=virtio for other disks")]
     TooManyDrives,
+    /// More floppy drives than a controller has.
+    #[error("there is room for two floppy drives; leave out the others")]
+    TooManyFloppies,
     /// The kernel cannot be loaded.
     #[error(transparent)]
     Load(#[from] LoadError),
@@ -73,7 +76,7 @@ impl VmError {
 
     /// Whether the user's command or files are to blame, rather than the host or lodge.
     pub fn is_users(&self) -> bool {
-        matches!(self, Self::MemorySize { .. } | Self::ProcessorCount { .. } | Self::Load(_) | Self::Firmware(_) | Self::TooManyDrives)
+        matches!(self, Self::MemorySize { .. } | Self::ProcessorCount { .. } | Self::Load(_) | Self::Firmware(_) | Self::TooManyDrives | Self::TooManyFloppies)
     }
 }
 

@@ -12,11 +12,11 @@ use std::time::Duration;
 use lodge_backend::{CharStream, Disk, DiskError, FdStream, NullStream, Overlay, RawDisk, SocketStream, Tray};
 use lodge_engine_api::Mirroring;
 use lodge_vm::engines::{self, Choice, Chosen, NoEngine};
-use lodge_vm::{Attached, Backends, Boot, Config, Firmware, Handle, Kernel, OnReboot, Outcome, Phase, Vm, VmError};
+use lodge_vm::{Attached, Backends, Boot, Config, Firmware, FloppyError, Geometry, Handle, Kernel, OnReboot, Outcome, Phase, Vm, VmError};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::iterator::Signals;
 
-use crate::args::{BootPlan, DiskPlan, Plan, RunArgs, SerialPlan, UsageError};
+use crate::args::{BootPlan, DiskPlan, FloppyPlan, Plan, RunArgs, SerialPlan, UsageError};
 use crate::console::{Action, Escapes, PromptCommand};
 use crate::{firmware, report};
 use crate::terminal::{self, Raw};
@@ -42,6 +42,9 @@ pub enum RunError {
     /// A disk.
     #[error(transparent)]
     Disk(#[from] DiskError),
+    /// A floppy.
+    #[error(transparent)]
+    Floppy(#[from] FloppyError),
     /// A file or socket that would be made.
     #[error("the {what} '{path}' cannot be made: {source}{}", remedy(.source))]
     Output {
@@ -100,6 +103,7 @@ pub fn run(args: &RunArgs) -> Result<u8, RunError> {
     let handle = Arc::new(OnceLock::new());
     let disks = plan.disks.iter().map(open_disk).collect::<Result<_, _>>()?;
     let cds = args.cdrom.iter().map(|file| open_cd(file)).collect::<Result<_, _>>()?;
+    let floppies = plan.floppies.iter().map(open_floppy).collect::<Result<_, _>>()?;
     let Chosen { engine, why } = engines::choose(&engines::all(), &plan.engine)?;
     let boot = match plan.boot {
         BootPlan::Kernel(path) => Boot::Kernel(Kernel {
@@ -129,7 +133,7 @@ pub fn run(args: &RunArgs) -> Result<u8, RunError> {
     let raw = if uses_stdio { Raw::enter() } else { None };
     let serials =
         plan.serials.iter().map(|plan| open_serial(plan, raw.is_some(), &handle)).collect::<Result<_, _>>()?;
-    let mut backends = Backends::new(serials, disks).with_cds(cds);
+    let mut backends = Backends::new(serials, disks).with_cds(cds).with_floppies(floppies);
     if plan.console != SerialPlan::None {
         backends = backends.with_console(open_serial(&plan.console, raw.is_some(), &handle)?);
     }
@@ -194,6 +198,13 @@ fn open_disk(plan: &DiskPlan) -> Result<Attached, RunError> {
 fn open_cd(file: &str) -> Result<Arc<Tray>, RunError> {
     let medium = if file == "none" { None } else { Some(Arc::new(RawDisk::open(Path::new(file), true)?) as Arc<dyn Disk>) };
     Ok(Tray::new(medium))
+}
+
+fn open_floppy(plan: &FloppyPlan) -> Result<Arc<Tray>, RunError> {
+    let Some(path) = &plan.path else { return Ok(Tray::new(None)) };
+    let disk = RawDisk::open(path, plan.readonly)?;
+    Geometry::of_file(path, disk.size())?;
+    Ok(Tray::new(Some(Arc::new(disk))))
 }
 
 fn open_serial(plan: &SerialPlan, raw: bool, handle: &Arc<OnceLock<Handle>>) -> Result<Arc<dyn CharStream>, RunError> {

@@ -165,7 +165,7 @@ impl Machine {
         machine.attach(pm);
         machine.attach(Bridge::piix4_pm(block));
         let pit = Pit::new(&timers, line(0));
-        let rtc = Rtc::new(CmosConfig { memory_below_4g: RAM, memory_above_4g: 0, vcpus: VCPUS }, &timers, line(8));
+        let rtc = Rtc::new(CmosConfig { memory_below_4g: RAM, memory_above_4g: 0, vcpus: VCPUS, floppies: [4, 0] }, &timers, line(8));
         let (on_pit, on_rtc) = (pit.clone(), rtc.clone());
         let replace = Box::new(move |on| {
             on_pit.set_replaced(on);

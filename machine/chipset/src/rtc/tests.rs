@@ -7,7 +7,7 @@ const START: u64 = 1_709_251_198_500_000_000;
 fn rig() -> (Board, Arc<Rtc>) {
     let board = Board::new();
     board.clock.set_wall_at_zero(START);
-    let config = CmosConfig { memory_below_4g: 3 << 30, memory_above_4g: 1 << 30, vcpus: 4 };
+    let config = CmosConfig { memory_below_4g: 3 << 30, memory_above_4g: 1 << 30, vcpus: 4, floppies: [4, 5] };
     let rtc = Rtc::new(config, &board.timers, board.line(8));
     board.attach(rtc.clone());
     (board, rtc)
