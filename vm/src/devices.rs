@@ -6,15 +6,11 @@ use std::sync::Arc;
 
 use lodge_backend::{Disk, HostEntropy, Tray};
 use lodge_bus::{IrqLine, IrqSink, PortDevice};
-use lodge_chipset::{
-    Board as Ports, CmosConfig, Dma, FwCfg, Hpet, HpetWiring, I8042, Pit, Pm, Rtc, Uart, UartConfig,
-};
+use lodge_chipset::{Board as Ports, CmosConfig, Dma, FwCfg, Hpet, HpetWiring, I8042, Pit, Pm, Rtc, Uart, UartConfig};
 use lodge_pci::{Bridge, Router};
 use lodge_storage::scsi::Medium;
 use lodge_storage::{Ahci, Drive, Floppy, Geometry, Ide, IdeWiring, Nvme, NvmeConfig, PciWiring, floppy};
-use lodge_virtio::{
-    Block, BlockConfig, Console, Rng, Scsi, ScsiConfig, Target, VirtioDevice, VirtioPci, VirtioWiring,
-};
+use lodge_virtio::{Block, BlockConfig, Console, Rng, Scsi, ScsiConfig, Target, VirtioDevice, VirtioPci, VirtioWiring};
 
 use crate::VmError;
 use crate::assembly::{Board, Bus};

@@ -76,7 +76,15 @@ impl VmError {
 
     /// Whether the user's command or files are to blame, rather than the host or lodge.
     pub fn is_users(&self) -> bool {
-        matches!(self, Self::MemorySize { .. } | Self::ProcessorCount { .. } | Self::Load(_) | Self::Firmware(_) | Self::TooManyDrives | Self::TooManyFloppies)
+        matches!(
+            self,
+            Self::MemorySize { .. }
+                | Self::ProcessorCount { .. }
+                | Self::Load(_)
+                | Self::Firmware(_)
+                | Self::TooManyDrives
+                | Self::TooManyFloppies
+        )
     }
 }
 

@@ -110,7 +110,9 @@ pub struct RunArgs {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum UsageError {
     /// Nothing to boot.
-    #[error("there is nothing to boot; name a kernel with --kernel, a disk with --disk, a CD with --cdrom or a floppy with --floppy")]
+    #[error(
+        "there is nothing to boot; name a kernel with --kernel, a disk with --disk, a CD with --cdrom or a floppy with --floppy"
+    )]
     NothingToBoot,
     /// Known to be wanted and not there yet.
     #[error("{what} is not available yet; {instead}")]
@@ -273,10 +275,7 @@ impl RunArgs {
 
     fn refuse_what_is_not_there(&self) -> Result<(), UsageError> {
         const FIRMWARE: &str = "boot a kernel with --kernel";
-        let options = [
-            ("--boot", &self.boot, FIRMWARE),
-            ("--control", &self.control, "use Ctrl-A C on the terminal"),
-        ];
+        let options = [("--boot", &self.boot, FIRMWARE), ("--control", &self.control, "use Ctrl-A C on the terminal")];
         for (option, given, instead) in options {
             if given.is_some() {
                 return Err(UsageError::NotYet { what: option.into(), instead });
@@ -316,7 +315,9 @@ fn floppy(text: &str) -> Result<FloppyPlan, UsageError> {
     for (name, given) in properties {
         match (name.as_str(), given.as_deref()) {
             ("readonly", None) => plan.readonly = true,
-            _ => return Err(value("--floppy", format!("'{name}' is not readonly; a comma in a file's name is doubled"))),
+            _ => {
+                return Err(value("--floppy", format!("'{name}' is not readonly; a comma in a file's name is doubled")));
+            }
         }
     }
     Ok(plan)
@@ -392,7 +393,8 @@ mod tests {
 
     #[test]
     fn disks_are_behind_what_is_asked_for() {
-        let buses = [("virtio", Bus::Virtio), ("ide", Bus::Ide), ("sata", Bus::Sata), ("nvme", Bus::Nvme), ("scsi", Bus::Scsi)];
+        let buses =
+            [("virtio", Bus::Virtio), ("ide", Bus::Ide), ("sata", Bus::Sata), ("nvme", Bus::Nvme), ("scsi", Bus::Scsi)];
         for (name, bus) in buses {
             assert_eq!(plan(&["--disk", &format!("a,bus={name}")]).unwrap().disks[0].bus, bus);
         }
@@ -400,7 +402,9 @@ mod tests {
         let drive = |path: Option<&str>, readonly| FloppyPlan { path: path.map(PathBuf::from), readonly };
         assert_eq!(floppies, [drive(Some("a,b.img"), true), drive(None, false)]);
         // A floppy is something to boot.
-        let Command::Run(run) = Cli::try_parse_from(["lodge", "run", "--floppy", "f"]).unwrap().command else { panic!() };
+        let Command::Run(run) = Cli::try_parse_from(["lodge", "run", "--floppy", "f"]).unwrap().command else {
+            panic!()
+        };
         assert_eq!(run.plan().unwrap().boot, BootPlan::Bios);
     }
 

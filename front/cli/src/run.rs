@@ -12,15 +12,18 @@ use std::time::Duration;
 use lodge_backend::{CharStream, Disk, DiskError, FdStream, NullStream, Overlay, RawDisk, SocketStream, Tray};
 use lodge_engine_api::Mirroring;
 use lodge_vm::engines::{self, Choice, Chosen, NoEngine};
-use lodge_vm::{Attached, Backends, Boot, Config, Firmware, FloppyError, Geometry, Handle, Kernel, OnReboot, Outcome, Phase, Vm, VmError};
+use lodge_vm::{
+    Attached, Backends, Boot, Config, Firmware, FloppyError, Geometry, Handle, Kernel, OnReboot, Outcome, Phase, Vm,
+    VmError,
+};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::iterator::Signals;
 
 use crate::args::{BootPlan, DiskPlan, FloppyPlan, Plan, RunArgs, SerialPlan, UsageError};
 use crate::console::{Action, Escapes, PromptCommand};
-use crate::{firmware, report};
 use crate::terminal::{self, Raw};
 use crate::translations;
+use crate::{firmware, report};
 
 /// Most bytes of generated code that an engine may keep: an eighth of the guest's memory, or a quarter of what it has beyond
 /// [`SMALL`], within these bounds. Compiling a kernel fills 190 MiB, and takes 1.6 times as long with 128 MiB.
@@ -190,13 +193,13 @@ fn create(what: &'static str, path: &Path) -> Result<File, RunError> {
 
 fn open_disk(plan: &DiskPlan) -> Result<Attached, RunError> {
     let raw = Arc::new(RawDisk::open(&plan.path, plan.readonly || plan.ephemeral)?);
-    let disk: Arc<dyn Disk> =
-        if plan.ephemeral { Arc::new(Overlay::new(raw, &std::env::temp_dir())?) } else { raw };
+    let disk: Arc<dyn Disk> = if plan.ephemeral { Arc::new(Overlay::new(raw, &std::env::temp_dir())?) } else { raw };
     Ok(Attached { bus: plan.bus, disk })
 }
 
 fn open_cd(file: &str) -> Result<Arc<Tray>, RunError> {
-    let medium = if file == "none" { None } else { Some(Arc::new(RawDisk::open(Path::new(file), true)?) as Arc<dyn Disk>) };
+    let medium =
+        if file == "none" { None } else { Some(Arc::new(RawDisk::open(Path::new(file), true)?) as Arc<dyn Disk>) };
     Ok(Tray::new(medium))
 }
 

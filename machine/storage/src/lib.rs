@@ -21,8 +21,8 @@ mod testing;
 mod thread;
 mod transfer;
 
-pub use floppy::{Floppy, FloppyError, Geometry};
 pub use ahci::{Ahci, PciWiring};
 pub use ata::Drive;
+pub use floppy::{Floppy, FloppyError, Geometry};
 pub use ide::{Ide, IdeWiring};
 pub use nvme::{Nvme, NvmeConfig};

@@ -115,9 +115,7 @@ impl Transfer<'_> {
                 let moved = regions.fill(self.memory, &bytes[..count as usize]);
                 if moved { Ok(count) } else { Err(Failure::Memory) }
             }
-            Work::Give(Source::Medium(from, length), _) => {
-                self.read_into(*from, *length, regions).map(|()| *length)
-            }
+            Work::Give(Source::Medium(from, length), _) => self.read_into(*from, *length, regions).map(|()| *length),
             Work::Take { from, left, durable, .. } => {
                 self.write_from(*from, *left, regions)?;
                 if *durable {

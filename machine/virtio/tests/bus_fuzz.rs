@@ -18,9 +18,7 @@ use lodge_irq::{Controllers, GuestTsc, InterruptController, Waker};
 use lodge_pci::{Bridge, PciHost, PciWindow, Router};
 use lodge_storage::scsi::Medium;
 use lodge_storage::{Ahci, Drive, Floppy, Ide, IdeWiring, Nvme, NvmeConfig, PciWiring};
-use lodge_virtio::{
-    Block, BlockConfig, Console, Rng, Scsi, ScsiConfig, Target, VirtioDevice, VirtioPci, VirtioWiring,
-};
+use lodge_virtio::{Block, BlockConfig, Console, Rng, Scsi, ScsiConfig, Target, VirtioDevice, VirtioPci, VirtioWiring};
 use vm_memory::{Bytes, GuestAddress};
 
 const RAM: u64 = 1 << 20;
@@ -165,7 +163,11 @@ impl Machine {
         machine.attach(pm);
         machine.attach(Bridge::piix4_pm(block));
         let pit = Pit::new(&timers, line(0));
-        let rtc = Rtc::new(CmosConfig { memory_below_4g: RAM, memory_above_4g: 0, vcpus: VCPUS, floppies: [4, 0] }, &timers, line(8));
+        let rtc = Rtc::new(
+            CmosConfig { memory_below_4g: RAM, memory_above_4g: 0, vcpus: VCPUS, floppies: [4, 0] },
+            &timers,
+            line(8),
+        );
         let (on_pit, on_rtc) = (pit.clone(), rtc.clone());
         let replace = Box::new(move |on| {
             on_pit.set_replaced(on);

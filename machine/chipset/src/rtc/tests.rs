@@ -155,3 +155,12 @@ fn state_is_restored() {
     board.advance(500_000_000);
     assert_eq!(board.edges(8), 1);
 }
+
+#[test]
+fn floppy_drives_are_told() {
+    let (board, _rtc) = rig();
+    assert_eq!((get(&board, 0x10), get(&board, 0x14)), (0x45, 0x47));
+    let one = initial_memory(&CmosConfig { floppies: [4, 0], ..CmosConfig::default() });
+    assert_eq!((one[0x10], one[0x14]), (0x40, 0x07));
+    assert_eq!(initial_memory(&CmosConfig::default())[0x14], 0x06);
+}

@@ -27,7 +27,7 @@ pub const FIRST_PORT: u64 = 0x100;
 pub const PORT_SIZE: u64 = 0x80;
 
 /// Capabilities: six ports, 32 slots, AHCI only, 6 Gb/s, command list override, NCQ, addresses of 64 bits.
-pub const CAP_VALUE: u32 = PORTS as u32 - 1 | (SLOTS - 1) << 8 | 1 << 18 | 3 << 20 | 1 << 24 | 1 << 30 | 1 << 31;
+pub const CAP_VALUE: u32 = (PORTS as u32 - 1) | (SLOTS - 1) << 8 | 1 << 18 | 3 << 20 | 1 << 24 | 1 << 30 | 1 << 31;
 /// Version 1.3.1.
 pub const VS_VALUE: u32 = 0x0001_0301;
 

@@ -159,14 +159,16 @@ fn sectors_move_by_regions() {
     let bench = bench();
     bench.start(0);
     let regions = [(DATA, 512), (DATA + 0x1000, 1024), (DATA + 0x2002, 512)];
-    let read = Issue { slot: 7, code: command::READ_DMA_EXT, lba: 100, count: 4, regions: &regions, ..Issue::default() };
+    let read =
+        Issue { slot: 7, code: command::READ_DMA_EXT, lba: 100, count: 4, regions: &regions, ..Issue::default() };
     assert_eq!(bench.run(&read), (DRDY | DSC, 0));
     let got = [bench.board.get(DATA, 512), bench.board.get(DATA + 0x1000, 1024), bench.board.get(DATA + 0x2002, 512)];
     assert_eq!(got.concat(), content(&*bench.disk, 100 * 512, 2048));
     assert_eq!(bench.board.get(LIST + 7 * 32 + 4, 4), 2048u32.to_le_bytes());
     assert_eq!(bench.board.get(Bench::frames(0) + 0x40, 3), [0x34, 0x40, DRDY | DSC]);
     bench.board.put(DATA, &[0xa5; 512]);
-    let write = Issue { slot: 8, code: command::WRITE_DMA, lba: 9, count: 1, regions: &regions[..1], ..Issue::default() };
+    let write =
+        Issue { slot: 8, code: command::WRITE_DMA, lba: 9, count: 1, regions: &regions[..1], ..Issue::default() };
     assert_eq!(bench.run(&write), (DRDY | DSC, 0));
     assert_eq!(content(&*bench.disk, 9 * 512, 512), [0xa5; 512]);
     let pio = Issue { code: command::WRITE_SECTORS, lba: 10, ..write };
@@ -179,7 +181,14 @@ fn sectors_move_by_regions() {
 fn an_error_halts_the_list_until_it_is_started_anew() {
     let bench = bench();
     bench.start(0);
-    let far = Issue { slot: 1, code: command::READ_DMA_EXT, lba: 4096, count: 1, regions: &[(DATA, 512)], ..Issue::default() };
+    let far = Issue {
+        slot: 1,
+        code: command::READ_DMA_EXT,
+        lba: 4096,
+        count: 1,
+        regions: &[(DATA, 512)],
+        ..Issue::default()
+    };
     assert_eq!(bench.run(&far), (DRDY | DSC | ERR, IDNF));
     bench.port_write(0, at::CI, 2);
     std::thread::sleep(std::time::Duration::from_millis(20));
@@ -228,7 +237,15 @@ fn queued_commands_end_by_their_bits() {
     bench.port_write(0, at::IS, u32::MAX);
     bench.board.write(IS, u32::MAX);
     // One that fails leaves its bit, and the log tells which.
-    let write = Issue { slot: 5, code: command::WRITE_QUEUED, lba: 4095, features: 2, count: 5 << 3, regions: &[(DATA, 1024)], ..Issue::default() };
+    let write = Issue {
+        slot: 5,
+        code: command::WRITE_QUEUED,
+        lba: 4095,
+        features: 2,
+        count: 5 << 3,
+        regions: &[(DATA, 1024)],
+        ..Issue::default()
+    };
     bench.prepare(&write);
     bench.port_write(0, at::SACT, 1 << 5);
     bench.port_write(0, at::CI, 1 << 5);
@@ -254,7 +271,8 @@ fn packets_reach_a_cd_drive() {
     bench.start(2);
     let packet = [0x28, 0, 0, 0, 0, 5, 0, 0, 4, 0, 0, 0];
     let regions = [(DATA, 4 * 2048)];
-    let read = Issue { port: 2, code: command::PACKET, features: 1, packet: &packet, regions: &regions, ..Issue::default() };
+    let read =
+        Issue { port: 2, code: command::PACKET, features: 1, packet: &packet, regions: &regions, ..Issue::default() };
     assert_eq!(bench.run(&read), (DRDY | DSC, 0));
     assert_eq!(bench.board.get(DATA, 8192), content(&*bench.tray.medium().unwrap(), 5 * 2048, 8192));
     // By PIO, too.
@@ -336,7 +354,8 @@ fn a_paused_controller_begins_nothing_and_its_state_is_restored() {
     let bench = bench();
     bench.start(0);
     bench.ahci.pause();
-    let issue = Issue { slot: 4, code: command::READ_DMA_EXT, lba: 3, count: 1, regions: &[(DATA, 512)], ..Issue::default() };
+    let issue =
+        Issue { slot: 4, code: command::READ_DMA_EXT, lba: 3, count: 1, regions: &[(DATA, 512)], ..Issue::default() };
     bench.prepare(&issue);
     bench.port_write(0, at::CI, 1 << 4);
     std::thread::sleep(std::time::Duration::from_millis(20));
@@ -381,11 +400,16 @@ fn what_a_guest_does_at_random_does_no_harm() {
 fn commands_at_random_do_no_harm() {
     let bench = bench();
     let mut random = Random(0x9e37_79b9_7f4a_7c15);
-    let codes = [0x06, 0x08, 0x20, 0x24, 0x25, 0x2f, 0x30, 0x34, 0x35, 0x60, 0x60, 0x61, 0x61, 0xa0, 0xa0, 0xa1, 0xc8, 0xca, 0xea, 0xec, 0xef, 0xff];
+    let codes = [
+        0x06, 0x08, 0x20, 0x24, 0x25, 0x2f, 0x30, 0x34, 0x35, 0x60, 0x60, 0x61, 0x61, 0xa0, 0xa0, 0xa1, 0xc8, 0xca,
+        0xea, 0xec, 0xef, 0xff,
+    ];
     let packets = [0, 3, 0x12, 0x1a, 0x1b, 0x25, 0x28, 0x43, 0x46, 0x4a, 0x51, 0x5a, 0xa8, 0xbe];
     for step in 0..steps(60_000) {
         let port = random.pick(&[0, 0, 2, 1]);
-        if bench.port_read(port, at::CMD) & CMD_ST == 0 || bench.port_read(port, at::IS) & (IS_ERROR | IS_BUS | IS_INTERFACE) != 0 {
+        if bench.port_read(port, at::CMD) & CMD_ST == 0
+            || bench.port_read(port, at::IS) & (IS_ERROR | IS_BUS | IS_INTERFACE) != 0
+        {
             bench.port_write(port, at::CMD, 0);
             bench.port_write(port, at::SCTL, 1);
             bench.port_write(port, at::SCTL, 0);
@@ -395,8 +419,9 @@ fn commands_at_random_do_no_harm() {
         packet.iter_mut().for_each(|byte| *byte = random.below(3) as u8);
         packet[0] = random.pick(&packets);
         let addresses = [DATA, DATA + 2, 0x7f_fe00, 0xffff_fff0, u64::MAX - 1];
-        let regions: Vec<_> =
-            (0..random.below(4)).map(|_| (random.pick(&addresses), [512, 2, 8192, 1 << 22][random.below(4) as usize])).collect();
+        let regions: Vec<_> = (0..random.below(4))
+            .map(|_| (random.pick(&addresses), [512, 2, 8192, 1 << 22][random.below(4) as usize]))
+            .collect();
         let slot = random.below(32) as u32;
         let code = random.pick(&codes);
         let count = if random.below(2) == 0 { (slot << 3) as u16 } else { random.below(20) as u16 };

@@ -68,7 +68,8 @@ impl Geometry {
 
     /// The format of a floppy with so many bytes.
     pub fn of(bytes: u64) -> Option<Self> {
-        let formats = FORMATS.iter().map(|&(cylinders, heads, sectors, rates)| Self { cylinders, heads, sectors, rates });
+        let formats =
+            FORMATS.iter().map(|&(cylinders, heads, sectors, rates)| Self { cylinders, heads, sectors, rates });
         formats.into_iter().find(|format| format.bytes() == bytes)
     }
 
@@ -102,7 +103,9 @@ mod tests {
 
     #[test]
     fn formats_are_told_by_size() {
-        for (kib, sectors, drive) in [(360, 9, 1), (720, 9, 3), (1200, 15, 2), (1440, 18, 4), (2880, 36, 5), (1680, 21, 4)] {
+        for (kib, sectors, drive) in
+            [(360, 9, 1), (720, 9, 3), (1200, 15, 2), (1440, 18, 4), (2880, 36, 5), (1680, 21, 4)]
+        {
             let geometry = Geometry::of(kib << 10).unwrap();
             assert_eq!((geometry.sectors, geometry.drive()), (sectors, drive), "{kib}");
         }

@@ -270,9 +270,7 @@ impl Unit {
         let drive = usize::from(state.output & 3);
         let motor = state.output & MOTOR << drive != 0;
         let changed = match self.trays.get(drive) {
-            Some(Some(tray)) => {
-                tray.medium().is_none() || state.drives[drive].seen != tray.changes().saturating_add(1)
-            }
+            Some(Some(tray)) => tray.medium().is_none() || state.drives[drive].seen != tray.changes().saturating_add(1),
             _ => true,
         };
         if motor && changed { CHANGED } else { 0 }

@@ -159,7 +159,8 @@ impl FloppyState {
     /// Whether a command that is under way has all of its bytes, as carrying it out relies on.
     pub(super) fn is_sound(&self) -> bool {
         let first = self.bytes.first().copied();
-        let transfers = first.is_some_and(|first| command::is_transfer(first) && self.bytes.len() == command::length(first));
+        let transfers =
+            first.is_some_and(|first| command::is_transfer(first) && self.bytes.len() == command::length(first));
         let bounded = self.data.len() <= MOST_DATA && self.at <= self.data.len();
         bounded
             && self.polled <= 4

@@ -202,7 +202,10 @@ fn sectors_are_written_and_tracks_formatted() {
     bench.dma(0x4a, headers.len());
     bench.command(&[0x4d, 4, 2, 18, 0x54, 0xf6]);
     assert_eq!(bench.wait()[..3], [4, 0, 0]);
-    assert_eq!((bench.sector(17)[0], bench.sector(18)[0], bench.sector(35)[0], bench.sector(36)[0]), (17, 0xf6, 0xf6, 36));
+    assert_eq!(
+        (bench.sector(17)[0], bench.sector(18)[0], bench.sector(35)[0], bench.sector(36)[0]),
+        (17, 0xf6, 0xf6, 36)
+    );
     bench.tray.insert(Arc::new(RawDisk::open(image(1440).path(), true).unwrap())).unwrap();
     bench.dma(0x4a, 512);
     bench.command(&[0x45, 0, 0, 0, 5, 2, 18, 0x1b, 0xff]);
@@ -435,7 +438,7 @@ fn what_a_guest_does_at_random_does_no_harm() {
         } else {
             bench.outb(port, (seed >> 16) as u8);
         }
-        if seed % 64 == 0 {
+        if seed.is_multiple_of(64) {
             bench.timers.advance(&bench.clock, 1_000_000);
         }
     }

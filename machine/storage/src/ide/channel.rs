@@ -327,7 +327,9 @@ impl Channel {
                 What::Read(from, left.min(PIECE) as usize)
             }
             // The first block is asked for without an interrupt.
-            Some(Work::Take { left, by: By::Ports(block), .. }) => return state.want((block as u64).min(left) as usize),
+            Some(Work::Take { left, by: By::Ports(block), .. }) => {
+                return state.want((block as u64).min(left) as usize);
+            }
             Some(Work::Packet) => return state.want(packet::PACKET),
             Some(_) => What::Flush,
         };

@@ -20,7 +20,7 @@ use std::sync::{Arc, Weak};
 
 use channel::Channel;
 use lodge_bus::{
-    AccessError, Device, IrqLine, PciAddress, PciFunction, PortBus, PortDevice, PauseDevice, PortRange, ResetDevice,
+    AccessError, Device, IrqLine, PauseDevice, PciAddress, PciFunction, PortBus, PortDevice, PortRange, ResetDevice,
     SaveDevice, StateError, Width,
 };
 use lodge_engine_api::GuestMemory;
@@ -63,10 +63,8 @@ impl Ide {
     pub fn new(drives: [Option<Drive>; 4], wiring: IdeWiring) -> std::io::Result<Arc<Self>> {
         let IdeWiring { ports, memory, interrupts: [first, second] } = wiring;
         let [a, b, c, d] = drives;
-        let channels = [
-            Channel::new("ide0", [a, b], first, memory.clone())?,
-            Channel::new("ide1", [c, d], second, memory)?,
-        ];
+        let channels =
+            [Channel::new("ide0", [a, b], first, memory.clone())?, Channel::new("ide1", [c, d], second, memory)?];
         Ok(Arc::new_cyclic(|this: &Weak<Self>| {
             let spec = ConfigSpec {
                 vendor: INTEL,

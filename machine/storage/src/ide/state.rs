@@ -92,9 +92,15 @@ impl ChannelState {
         };
         // Data move only for a command, and one that is at work on a thread would never end.
         let rests = status & BSY == 0 || self.control & super::registers::CONTROL_SRST != 0;
-        let gives = matches!(self.work, Some(Work::Give(_, By::Ports(_)) | Work::Take { by: By::Ports(_), .. } | Work::Packet));
+        let gives =
+            matches!(self.work, Some(Work::Give(_, By::Ports(_)) | Work::Take { by: By::Ports(_), .. } | Work::Packet));
         let moves = status & DRQ == 0 || self.waits || gives && self.at < self.end;
-        ordered && work && rests && moves && (!self.waits || self.work.is_some()) && self.units.iter().all(UnitState::is_sound)
+        ordered
+            && work
+            && rests
+            && moves
+            && (!self.waits || self.work.is_some())
+            && self.units.iter().all(UnitState::is_sound)
     }
 
     /// Puts it into a channel.

@@ -103,7 +103,9 @@ impl Bench {
     }
 
     fn read_words(&self, channel: usize, bytes: usize) -> Vec<u8> {
-        (0..bytes / 2).flat_map(|_| (self.ports.read(COMMAND_BLOCKS[channel], Width::Word) as u16).to_le_bytes()).collect()
+        (0..bytes / 2)
+            .flat_map(|_| (self.ports.read(COMMAND_BLOCKS[channel], Width::Word) as u16).to_le_bytes())
+            .collect()
     }
 
     fn write_words(&self, channel: usize, data: &[u8]) {
@@ -348,7 +350,8 @@ fn each_drive_has_registers_of_its_own() {
     let files = [file(40 * 512), file(20 * 2048)];
     let disk: Arc<dyn Disk> = Arc::new(RawDisk::open(files[0].path(), false).unwrap());
     let tray = Tray::new(Some(Arc::new(RawDisk::open(files[1].path(), true).unwrap())));
-    let bench = bench_with([Some(Drive::Disk(disk.clone())), Some(Drive::Cd(tray.clone())), None, None], disk, tray, files);
+    let bench =
+        bench_with([Some(Drive::Disk(disk.clone())), Some(Drive::Cd(tray.clone())), None, None], disk, tray, files);
     bench.outb(0x3f6, CONTROL_SRST);
     bench.outb(0x3f6, 0);
     // As drivers tell what is there after a reset.
@@ -400,7 +403,10 @@ fn commands_at_random_do_no_harm() {
         seed ^= seed << 17;
         (seed >> 16) % most
     };
-    let commands = [0x06, 0x08, 0x20, 0x24, 0x25, 0x27, 0x29, 0x30, 0x34, 0x35, 0x39, 0x40, 0x90, 0x91, 0xa0, 0xa1, 0xc4, 0xc5, 0xc6, 0xc8, 0xca, 0xe7, 0xec, 0xef];
+    let commands = [
+        0x06, 0x08, 0x20, 0x24, 0x25, 0x27, 0x29, 0x30, 0x34, 0x35, 0x39, 0x40, 0x90, 0x91, 0xa0, 0xa1, 0xc4, 0xc5,
+        0xc6, 0xc8, 0xca, 0xe7, 0xec, 0xef,
+    ];
     let packets = [0, 3, 0x12, 0x1a, 0x1b, 0x1e, 0x25, 0x28, 0x43, 0x46, 0x4a, 0x51, 0x5a, 0xa8, 0xbe, 0xb9];
     for _ in 0..crate::testing::steps(40_000) {
         let channel = random(2) as usize;
@@ -412,9 +418,14 @@ fn commands_at_random_do_no_harm() {
         bench.outb(base + 6, [DEVICE_LBA, DEVICE_LBA, 0, DEVICE_SECOND][random(4) as usize]);
         bench.outb(base + 7, commands[random(commands.len() as u64) as usize]);
         if random(2) == 0 {
-            let entry: [u8; 8] = [random(256) as u8, random(16) as u8, random(20) as u8, 0, 0, random(9) as u8, 0, 0x80];
+            let entry: [u8; 8] =
+                [random(256) as u8, random(16) as u8, random(20) as u8, 0, 0, random(9) as u8, 0, 0x80];
             bench.memory.write_slice(&entry, GuestAddress(0x800)).unwrap();
-            bench.ports.write(0xc004 + 8 * channel as u16, Width::Dword, [0x800, 0xf_fffc, u32::MAX][random(3) as usize]);
+            bench.ports.write(
+                0xc004 + 8 * channel as u16,
+                Width::Dword,
+                [0x800, 0xf_fffc, u32::MAX][random(3) as usize],
+            );
             bench.outb(0xc000 + 8 * channel as u16, random(16) as u8);
         }
         if bench.inb(base + 7) & DRQ != 0 && random(2) == 0 {

@@ -48,7 +48,7 @@ impl Core {
             return Err(status::FIELD);
         }
         let base = command.prp1();
-        if base % self.page.load(Ordering::Relaxed) != 0 { Err(status::PRP_OFFSET) } else { Ok(base) }
+        if base.is_multiple_of(self.page.load(Ordering::Relaxed)) { Ok(base) } else { Err(status::PRP_OFFSET) }
     }
 
     fn create_completion(&self, command: &Command) -> Result<u32, u16> {
@@ -76,9 +76,8 @@ impl Core {
             return Err(status::QUEUE);
         }
         let completion = (command.0[11] >> 16) as u16;
-        let there = |number: u16| {
-            self.slots.get(usize::from(number)).is_some_and(|slot| slot.completion.lock().is_some())
-        };
+        let there =
+            |number: u16| self.slots.get(usize::from(number)).is_some_and(|slot| slot.completion.lock().is_some());
         if completion == 0 || !there(completion) {
             return Err(status::COMPLETION_QUEUE);
         }

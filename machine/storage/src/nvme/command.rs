@@ -70,7 +70,7 @@ impl Command {
             return Ok(regions);
         }
         if left <= page {
-            if second % page != 0 {
+            if !second.is_multiple_of(page) {
                 return Err(status::PRP_OFFSET);
             }
             regions.push(second, left as usize);
@@ -92,7 +92,7 @@ impl Command {
                     next = Some(entry);
                     break;
                 }
-                if entry % page != 0 {
+                if !entry.is_multiple_of(page) {
                     return Err(status::PRP_OFFSET);
                 }
                 let now = page.min(left);
@@ -104,7 +104,7 @@ impl Command {
             }
             match next {
                 // Lists that go on begin a page, so that each has at least 511 entries.
-                Some(entry) if entry % page == 0 => list = entry,
+                Some(entry) if entry.is_multiple_of(page) => list = entry,
                 Some(_) => return Err(status::PRP_OFFSET),
                 None => break,
             }

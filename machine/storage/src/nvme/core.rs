@@ -167,7 +167,8 @@ impl Core {
         let _ = self.threads[thread].set(std::thread::current());
         while !self.ended.load(Ordering::Acquire) {
             let mut busy = false;
-            for (number, slot) in self.slots.iter().enumerate().filter(|(number, _)| self.thread_of(*number) == thread) {
+            for (number, slot) in self.slots.iter().enumerate().filter(|(number, _)| self.thread_of(*number) == thread)
+            {
                 if slot.rung.swap(false, Ordering::AcqRel) {
                     busy = true;
                     self.process(number, slot);
@@ -321,7 +322,7 @@ impl Core {
         let value = value & 0xffff;
         let error = match self.slots.get(number) {
             None => REGISTER,
-            Some(slot) if index % 2 == 0 => match slot.entries.load(Ordering::Acquire) {
+            Some(slot) if index.is_multiple_of(2) => match slot.entries.load(Ordering::Acquire) {
                 0 => REGISTER,
                 entries if value >= entries => VALUE,
                 _ => {

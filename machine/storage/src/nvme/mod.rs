@@ -116,16 +116,8 @@ impl Nvme {
             body.extend((PENDING as u32 | u32::from(BAR)).to_le_bytes());
             // The space is empty: there is room.
             let msix_cap = space.add_capability(CAP_MSIX, &body, &[0, 0xc0]).unwrap_or(0);
-            let volatile = Volatile {
-                config: space,
-                cc: 0,
-                csts: 0,
-                aqa: 0,
-                asq: 0,
-                acq: 0,
-                resetting: false,
-                paused: false,
-            };
+            let volatile =
+                Volatile { config: space, cc: 0, csts: 0, aqa: 0, asq: 0, acq: 0, resetting: false, paused: false };
             let router = wiring.router;
             Self { name: config.name, msix_cap, router, core, _threads: threads, volatile: Mutex::new(volatile) }
         }))

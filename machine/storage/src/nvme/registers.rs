@@ -51,7 +51,7 @@ pub const ACQ: u64 = 0x30;
 /// Largest page: 64 KiB.
 pub const MPS_MOST: u32 = 4;
 /// Capabilities: entries, contiguous, 15 s to get ready, the NVM commands, pages of 4 to 64 KiB.
-pub const CAP_VALUE: u64 = MOST_ENTRIES as u64 - 1 | 1 << 16 | 30 << 24 | 1 << 37 | (MPS_MOST as u64) << 52;
+pub const CAP_VALUE: u64 = (MOST_ENTRIES as u64 - 1) | 1 << 16 | 30 << 24 | 1 << 37 | (MPS_MOST as u64) << 52;
 /// Version 1.4.
 pub const VS_VALUE: u32 = 0x0001_0400;
 

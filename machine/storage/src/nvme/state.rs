@@ -195,13 +195,16 @@ impl NvmeState {
                 let there = completions.get(usize::from(queue.completion)).copied().unwrap_or(false);
                 sized(queue.entries) && queue.head < queue.entries && pair.tail < queue.entries && there
             });
-            let completion = pair.completion.as_ref().is_none_or(|queue| {
-                sized(queue.entries) && queue.head < queue.entries && queue.tail < queue.entries
-            });
+            let completion = pair
+                .completion
+                .as_ref()
+                .is_none_or(|queue| sized(queue.entries) && queue.head < queue.entries && queue.tail < queue.entries);
             submission && completion
         };
         let admin = self.admin.requests.len() <= EVENTS && self.admin.errors.len() <= ERRORS;
-        self.pairs.len() == pairs && self.pairs.iter().all(pair) && admin
+        self.pairs.len() == pairs
+            && self.pairs.iter().all(pair)
+            && admin
             && (self.csts & CSTS_RDY == 0 || (self.cc >> 7 & 15) <= MPS_MOST)
     }
 }

@@ -74,9 +74,11 @@ impl Bench {
     /// Makes a pair of queues for I/O.
     fn make(&self, queue: usize) {
         let size = (ENTRIES - 1) << 16 | queue as u32;
-        let completion = command(admin::CREATE_CQ, 0, Self::completion(queue), &[(10, size), (11, (queue as u32) << 16 | 3)]);
+        let completion =
+            command(admin::CREATE_CQ, 0, Self::completion(queue), &[(10, size), (11, (queue as u32) << 16 | 3)]);
         assert_eq!(self.run(0, completion), (0, 0));
-        let submission = command(admin::CREATE_SQ, 0, Self::submission(queue), &[(10, size), (11, (queue as u32) << 16 | 1)]);
+        let submission =
+            command(admin::CREATE_SQ, 0, Self::submission(queue), &[(10, size), (11, (queue as u32) << 16 | 1)]);
         assert_eq!(self.run(0, submission), (0, 0));
     }
 
@@ -128,7 +130,13 @@ impl Bench {
     }
 
     fn read(&self, queue: usize, block: u64, blocks: u32, prp1: u64, prp2: u64) -> u16 {
-        let words = [(8, prp2 as u32), (9, (prp2 >> 32) as u32), (10, block as u32), (11, (block >> 32) as u32), (12, blocks - 1)];
+        let words = [
+            (8, prp2 as u32),
+            (9, (prp2 >> 32) as u32),
+            (10, block as u32),
+            (11, (block >> 32) as u32),
+            (12, blocks - 1),
+        ];
         self.run(queue, command(io::READ, 1, prp1, &words)).1
     }
 }
@@ -153,7 +161,10 @@ fn the_controller_tells_what_it_is() {
     assert_eq!(bench.board.get(DATA, 4), [0; 4]);
     bench.run(0, command(admin::IDENTIFY, 1, DATA, &[(10, 3)]));
     let names = bench.board.get(DATA, 36);
-    assert_eq!((&names[..4], &names[4..12], &names[12..16]), (&[1, 8, 0, 0][..], &namespace[120..128], &[2, 16, 0, 0][..]));
+    assert_eq!(
+        (&names[..4], &names[4..12], &names[12..16]),
+        (&[1, 8, 0, 0][..], &namespace[120..128], &[2, 16, 0, 0][..])
+    );
     assert_eq!(bench.run(0, command(admin::IDENTIFY, 2, DATA, &[(10, 0)])).1, status::NAMESPACE);
     assert_eq!(bench.run(0, command(admin::IDENTIFY, 1, DATA, &[(10, 0x99)])).1, status::FIELD);
     assert_eq!(bench.run(0, command(0x7f, 0, 0, &[])).1, status::OPCODE);
@@ -264,7 +275,10 @@ fn a_full_completion_queue_is_waited_for() {
     }
     // Two submission queues with one completion queue, which is not emptied.
     let size = (ENTRIES - 1) << 16;
-    assert_eq!(bench.run(0, command(admin::CREATE_SQ, 0, Bench::submission(3), &[(10, size | 3), (11, 1 << 16 | 1)])), (0, 0));
+    assert_eq!(
+        bench.run(0, command(admin::CREATE_SQ, 0, Bench::submission(3), &[(10, size | 3), (11, 1 << 16 | 1)])),
+        (0, 0)
+    );
     for queue in [1, 3] {
         (0..5).for_each(|n| {
             bench.submit(queue, command(io::READ, 1, DATA, &[(10, n), (12, 0)]));
@@ -282,7 +296,9 @@ fn a_full_completion_queue_is_waited_for() {
 #[test]
 fn features_are_set_and_told() {
     let bench = bench();
-    let set = |feature: u8, value: u32| bench.run(0, command(admin::SET_FEATURES, 0, 0, &[(10, feature.into()), (11, value)]));
+    let set = |feature: u8, value: u32| {
+        bench.run(0, command(admin::SET_FEATURES, 0, 0, &[(10, feature.into()), (11, value)]))
+    };
     let get = |feature: u8| bench.run(0, command(admin::GET_FEATURES, 0, 0, &[(10, feature.into())]));
     assert_eq!(set(feature::QUEUES, 0x1f_001f), (0x3_0003, 0));
     assert_eq!(get(feature::QUEUES), (0x3_0003, 0));
@@ -390,8 +406,9 @@ fn what_a_guest_does_at_random_does_no_harm() {
     let bench = bench();
     let mut random = Random(0x2545_f491_4f6c_dd1d);
     for _ in 0..steps(1_000_000) {
-        let offset = [random.below(0x40), DOORBELLS + random.below(64), TABLE + random.below(96), random.below(BAR_SIZE)]
-            [random.below(4) as usize];
+        let offset =
+            [random.below(0x40), DOORBELLS + random.below(64), TABLE + random.below(96), random.below(BAR_SIZE)]
+                [random.below(4) as usize];
         let mut data = [random.pick(&[0, 1, u64::MAX, random.0, random.0 & 0xff])].map(u64::to_le_bytes).concat();
         let length = random.pick(&[1, 2, 4, 4, 8]);
         if random.below(2) == 0 {
@@ -416,7 +433,9 @@ fn commands_at_random_do_no_harm() {
         let queue = random.below(5) as usize;
         let opcode = if queue == 0 { random.below(14) } else { random.below(11) } as u8;
         let mut words = [0; 16];
-        words.iter_mut().for_each(|word| *word = [random.below(6), random.below(0x1_0000), random.next()][random.below(3) as usize] as u32);
+        words.iter_mut().for_each(|word| {
+            *word = [random.below(6), random.below(0x1_0000), random.next()][random.below(3) as usize] as u32
+        });
         words[0] = u32::from(opcode) | if random.below(30) == 0 { 0x4000 } else { 0 };
         words[1] = random.pick(&[1, 1, 1, 0, 2, u32::MAX]);
         for at in [6, 8] {

@@ -32,7 +32,8 @@ impl Unit {
                 plain(command)?;
                 writable(disk)?;
                 let (offset, length) = moved(disk, first, count)?;
-                let verified = matches!(command[0], code::WRITE_VERIFY_10 | code::WRITE_VERIFY_12 | code::WRITE_VERIFY_16);
+                let verified =
+                    matches!(command[0], code::WRITE_VERIFY_10 | code::WRITE_VERIFY_12 | code::WRITE_VERIFY_16);
                 let forced = command[0] != code::WRITE_6 && command[1] & FUA != 0;
                 let durable = verified || forced || !self.state().write_cache;
                 Ok(if length == 0 { Action::Done } else { Action::Write { offset, length, durable } })

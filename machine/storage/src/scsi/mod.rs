@@ -222,8 +222,7 @@ impl Unit {
         if bytes[0] == code::REQUEST_SENSE {
             return self.request_sense(&bytes);
         }
-        let quiet =
-            matches!(bytes[0], code::INQUIRY | code::REPORT_LUNS | code::GET_EVENT | code::GET_CONFIGURATION);
+        let quiet = matches!(bytes[0], code::INQUIRY | code::REPORT_LUNS | code::GET_EVENT | code::GET_CONFIGURATION);
         if !quiet && let Some(attention) = self.state.attention.take() {
             return Err(attention);
         }

@@ -185,7 +185,9 @@ fn toc(medium: &dyn Disk, packet: &[u8; LONGEST]) -> Result<Vec<u8>, Sense> {
         1 => entry(1, 0),
         2 => {
             // First and last track, lead-out, the track itself, each with its point.
-            for (point, place) in [(0xa0, [0, 1, 0, 0]), (0xa1, [0, 1, 0, 0]), (0xa2, address(end, true)), (1, address(0, true))] {
+            for (point, place) in
+                [(0xa0, [0, 1, 0, 0]), (0xa1, [0, 1, 0, 0]), (0xa2, address(end, true)), (1, address(0, true))]
+            {
                 bytes.extend([1, DATA_TRACK, 0, point, 0, 0, 0]);
                 bytes.extend(place);
             }

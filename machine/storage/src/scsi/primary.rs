@@ -147,9 +147,9 @@ impl Unit {
         let mut bytes = vec![0x02, 0x01, 0, text.len() as u8];
         bytes.extend(&text);
         // FNV-1a, as a locally assigned name (NAA 3).
-        let hash = text.iter().fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| {
-            (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3)
-        });
+        let hash = text
+            .iter()
+            .fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3));
         bytes.extend([0x01, 0x03, 0, 8]);
         bytes.extend((hash >> 4 | 3 << 60).to_be_bytes());
         bytes
@@ -221,7 +221,8 @@ impl Unit {
             (Medium::Cd(tray), page::CAPABILITIES) => {
                 let locked = if tray.is_locked() { 0x02 } else { 0 };
                 // Reads CD-R, CD-RW and DVD; can lock, eject, has a tray; 50 times a CD's speed, as is set.
-                let mut bytes = vec![code, 18, 0x3f, 0, 0x70, 0x60, 0x29 | locked, 0, 0x22, 0x71, 0, 2, 2, 0, 0x22, 0x71];
+                let mut bytes =
+                    vec![code, 18, 0x3f, 0, 0x70, 0x60, 0x29 | locked, 0, 0x22, 0x71, 0, 2, 2, 0, 0x22, 0x71];
                 bytes.extend([0; 4]);
                 bytes
             }
@@ -258,8 +259,8 @@ impl Unit {
             let (page, after) = rest.split_at_checked(2 + usize::from(*length)).ok_or(Sense::LIST_LENGTH)?;
             let present = self.page(code, Values::Current, false).ok_or(Sense::BAD_PARAMETER)?;
             let mask = self.page(code, Values::Changeable, false).ok_or(Sense::BAD_PARAMETER)?;
-            let fits = page.len() == present.len()
-                && (2..page.len()).all(|at| (page[at] ^ present[at]) & !mask[at] == 0);
+            let fits =
+                page.len() == present.len() && (2..page.len()).all(|at| (page[at] ^ present[at]) & !mask[at] == 0);
             if !fits {
                 return Err(Sense::BAD_PARAMETER);
             }

@@ -130,8 +130,14 @@ fn a_medium_tells_its_contents_and_comes_and_goes() {
     assert_eq!(given(&mut unit, &[0x46, 2, 0, 3, 0, 0, 0, 0, 255])[3], 12, "one feature");
     let all = given(&mut unit, &[0x46, 0, 0, 0, 0, 0, 0, 1, 0]);
     assert_eq!(all.len() as u64, 4 + long(&all, 0));
-    assert_eq!(unit.command(&[0xbe, 0, 0, 0, 0, 3, 0, 0, 2, 0x10]), Ok(Action::Read { offset: 3 * 2048, length: 4096 }));
-    assert_eq!(unit.command(&[0xb9, 0, 0, 0, 2, 3, 0, 2, 5, 0x10]), Ok(Action::Read { offset: 3 * 2048, length: 4096 }));
+    assert_eq!(
+        unit.command(&[0xbe, 0, 0, 0, 0, 3, 0, 0, 2, 0x10]),
+        Ok(Action::Read { offset: 3 * 2048, length: 4096 })
+    );
+    assert_eq!(
+        unit.command(&[0xb9, 0, 0, 0, 2, 3, 0, 2, 5, 0x10]),
+        Ok(Action::Read { offset: 3 * 2048, length: 4096 })
+    );
     assert_eq!(unit.command(&[0xbe, 4, 0, 0, 0, 3, 0, 0, 2, 0x10]), Err(Sense::OTHER_MODE));
     assert_eq!(unit.command(&[0xb9, 0, 0, 0, 1, 0, 0, 2, 5, 0x10]), Err(Sense::OUT_OF_RANGE));
     assert_eq!(given(&mut unit, &[0x52, 1, 0, 0, 0, 1, 0, 0, 36])[27], 100);
@@ -159,7 +165,8 @@ fn commands_at_random_do_no_harm() {
         seed >> 8
     };
     for _ in 0..crate::testing::steps(1_000_000) {
-        let mut command: Vec<u8> = (0..random() % 33).map(|_| if random() % 2 == 0 { 0 } else { random() as u8 }).collect();
+        let mut command: Vec<u8> =
+            (0..random() % 33).map(|_| if random() % 2 == 0 { 0 } else { random() as u8 }).collect();
         if let Some(first) = command.first_mut()
             && random() % 2 == 0
         {

@@ -254,11 +254,16 @@ fn requests_at_random_do_no_harm() {
         seed ^= seed << 17;
         (seed >> 16) % most
     };
-    let codes = [0, 3, 8, 0xa, 0x12, 0x15, 0x1a, 0x1b, 0x1e, 0x25, 0x28, 0x2a, 0x35, 0x41, 0x42, 0x55, 0x5a, 0x88, 0x8a, 0x93, 0x9e, 0xa0];
+    let codes = [
+        0, 3, 8, 0xa, 0x12, 0x15, 0x1a, 0x1b, 0x1e, 0x25, 0x28, 0x2a, 0x35, 0x41, 0x42, 0x55, 0x5a, 0x88, 0x8a, 0x93,
+        0x9e, 0xa0,
+    ];
     for step in 0..if all { 60_000 } else { 6_000 } {
         let queue = [0, 2, 2, 3, 3][random(5) as usize];
-        let mut bytes: Vec<u8> = (0..REQUEST + 32).map(|_| if random(3) == 0 { random(256) as u8 } else { 0 }).collect();
-        bytes[..4].copy_from_slice(&[[1, 0, 0x40, 0], [1, 1, 0x40, 0], [1, 1, 0x40, 3], [9, 9, 9, 9]][random(4) as usize]);
+        let mut bytes: Vec<u8> =
+            (0..REQUEST + 32).map(|_| if random(3) == 0 { random(256) as u8 } else { 0 }).collect();
+        bytes[..4]
+            .copy_from_slice(&[[1, 0, 0x40, 0], [1, 1, 0x40, 0], [1, 1, 0x40, 3], [9, 9, 9, 9]][random(4) as usize]);
         bytes[REQUEST] = codes[random(codes.len() as u64) as usize];
         if queue == 0 {
             bytes[..8].copy_from_slice(&[random(4) as u8, 0, 0, 0, random(9) as u8, 0, 0, 0]);
