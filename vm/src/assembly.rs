@@ -47,6 +47,12 @@ pub enum Bus {
     Virtio,
     /// PIIX3's IDE channels.
     Ide,
+    /// AHCI controllers with six ports each.
+    Sata,
+    /// An NVMe controller of its own.
+    Nvme,
+    /// A virtio SCSI host.
+    Scsi,
 }
 
 /// A disk and the device that it is behind.
@@ -64,6 +70,7 @@ pub struct Backends {
     serials: Vec<Arc<dyn CharStream>>,
     disks: Vec<Attached>,
     cds: Vec<Arc<Tray>>,
+    floppies: Vec<Arc<Tray>>,
     console: Option<Arc<dyn CharStream>>,
     firmware_log: Option<Arc<dyn CharStream>>,
     variables: Option<Arc<dyn Disk>>,
@@ -133,6 +140,18 @@ impl Backends {
     /// What keyboard and mouse are plugged into, and viewers use.
     pub fn desk(&self) -> &Arc<Desk> {
         &self.desk
+    }
+
+    /// With floppy drives, at most two.
+    #[must_use]
+    pub fn with_floppies(mut self, floppies: Vec<Arc<Tray>>) -> Self {
+        self.floppies = floppies;
+        self
+    }
+
+    /// The floppy drives.
+    pub(crate) fn floppies(&self) -> &[Arc<Tray>] {
+        &self.floppies
     }
 
     /// The CD drives.

@@ -5,7 +5,7 @@
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
-use lodge_backend::HostEntropy;
+use lodge_backend::{Disk, HostEntropy, Tray};
 use lodge_boot::acpi;
 use lodge_bus::{IrqLine, IrqSink, MemoryMapping, PciAddress, PortDevice};
 use lodge_chipset::{
@@ -16,8 +16,9 @@ use lodge_engine_api::NOWHERE;
 use lodge_input::{Keyboard, Pointer};
 use lodge_irq::Controllers;
 use lodge_pci::{Bridge, Router};
-use lodge_storage::{Drive, Ide, IdeWiring};
-use lodge_virtio::{Block, BlockConfig, Console, Rng, VirtioDevice, VirtioPci, VirtioWiring};
+use lodge_storage::scsi::Medium;
+use lodge_storage::{Ahci, Drive, Floppy, Geometry, Ide, IdeWiring, Nvme, NvmeConfig, PciWiring, floppy};
+use lodge_virtio::{Block, BlockConfig, Console, Rng, Scsi, ScsiConfig, Target, VirtioDevice, VirtioPci, VirtioWiring};
 
 use crate::assembly::{Board, Bus};
 use crate::boot_order::{self, BootDevice, Bootable};
@@ -36,12 +37,15 @@ pub(crate) const DEVICES: &[Maker] = &[
     power_management,
     timers,
     small_ports,
-    dma,
+    dma_and_floppies,
     flash,
     keyboard,
     serial_ports,
     ide,
+    sata,
+    nvme,
     disks,
+    scsi,
     console,
     entropy,
     // Comes last: it says what can be booted.
@@ -108,7 +112,8 @@ fn display(board: &mut Board<'_>) -> Result<(), VmError> {
 fn timers(board: &mut Board<'_>) -> Result<(), VmError> {
     let pit = Pit::new(&board.timers, board.irq(0));
     let (below, above) = crate::ram::sizes(board.config.memory);
-    let cmos = CmosConfig { memory_below_4g: below, memory_above_4g: above, vcpus: board.config.vcpus };
+    let floppies = [0, 1].map(|drive| board.backends.floppies().get(drive).map_or(0, |tray| drive_kind(tray)));
+    let cmos = CmosConfig { memory_below_4g: below, memory_above_4g: above, vcpus: board.config.vcpus, floppies };
     let alarm = AlarmWire { interrupts: board.interrupts.clone(), pm: board.pm.clone() };
     let rtc = Rtc::new(cmos, &board.timers, IrqLine::new(Arc::new(alarm), 8));
     board.rtc = Some(rtc.clone());
@@ -146,8 +151,34 @@ fn small_ports(board: &mut Board<'_>) -> Result<(), VmError> {
     board.attach(Ports::new(config, board.control.clone(), board.line_20.clone()))
 }
 
-fn dma(board: &mut Board<'_>) -> Result<(), VmError> {
-    board.attach(Dma::new(board.memory.clone()))
+/// The kind of drive, as CMOS memory has it, that reads what is in the tray; of an empty one, the commonest.
+fn drive_kind(tray: &Tray) -> u8 {
+    const COMMONEST: u8 = 4;
+    let geometry = tray.medium().and_then(|disk| Geometry::of(disk.size()));
+    geometry.map_or(COMMONEST, |geometry| geometry.drive())
+}
+
+fn dma_and_floppies(board: &mut Board<'_>) -> Result<(), VmError> {
+    let dma = Dma::new(board.memory.clone());
+    let trays = [0, 1].map(|drive| board.backends.floppies().get(drive).cloned());
+    if board.backends.floppies().len() > trays.len() {
+        return Err(VmError::TooManyFloppies);
+    }
+    // Without drives the controller would only be looked for in vain.
+    if trays.iter().any(Option::is_some) {
+        let (channel, irq) = (dma.channel(floppy::registers::CHANNEL), board.irq(floppy::registers::INTERRUPT));
+        let controller = Floppy::new(trays, channel, irq, &board.timers).map_err(no_thread)?;
+        board.attach(controller)?;
+        for drive in 0..board.backends.floppies().len() {
+            let path = format!("/pci@i0cf8/isa@1/fdc@03f0/floppy@{drive}");
+            board.bootable.push(Bootable { kind: BootDevice::Floppy, number: drive, path });
+        }
+    }
+    board.attach(dma)
+}
+
+fn no_thread(source: std::io::Error) -> VmError {
+    VmError::Host { what: "thread for a device", source }
 }
 
 fn flash(board: &mut Board<'_>) -> Result<(), VmError> {
@@ -201,10 +232,75 @@ impl Board<'_> {
             msi: self.interrupts.clone(),
             router: self.router.clone(),
         };
-        let function =
-            VirtioPci::new(device, wiring).map_err(|source| VmError::Host { what: "thread for a device", source })?;
+        let function = VirtioPci::new(device, wiring).map_err(no_thread)?;
         self.attach_among(function, slots)
     }
+
+    /// What a storage function behind PCI is wired to.
+    fn pci_wiring(&self) -> PciWiring {
+        PciWiring {
+            memory: self.memory.clone(),
+            mmio: self.mmio.clone(),
+            msi: self.interrupts.clone(),
+            router: self.router.clone(),
+        }
+    }
+
+    /// The disks on a bus, with their numbers among all and their names.
+    fn named_disks(&self, bus: Bus) -> Vec<(usize, String, Arc<dyn Disk>)> {
+        self.backends.disks(bus).map(|(index, disk)| (index, format!("disk{index}"), disk.clone())).collect()
+    }
+
+    /// Queues of a device that has one for each processor, within reason.
+    fn queues(&self) -> u16 {
+        self.config.vcpus.clamp(1, 16) as u16
+    }
+}
+
+fn sata(board: &mut Board<'_>) -> Result<(), VmError> {
+    let disks = board.named_disks(Bus::Sata);
+    for (number, several) in disks.chunks(lodge_storage::ahci::registers::PORTS).enumerate() {
+        let drives = std::array::from_fn(|port| several.get(port).map(|(_, _, disk)| Drive::Disk(disk.clone())));
+        let controller = Ahci::new(&format!("sata{number}"), drives, board.pci_wiring()).map_err(no_thread)?;
+        if let Some(at) = board.attach_among(controller, slots::STORAGE)? {
+            let of = |(port, (index, _, _)): (usize, &(usize, _, _))| {
+                Bootable::behind(BootDevice::Disk, *index, at, "pci8086,2922", &format!("/drive@{port:x}/disk@0"))
+            };
+            board.bootable.extend(several.iter().enumerate().map(of));
+        }
+    }
+    Ok(())
+}
+
+fn nvme(board: &mut Board<'_>) -> Result<(), VmError> {
+    for (number, (index, serial, disk)) in board.named_disks(Bus::Nvme).into_iter().enumerate() {
+        let config = NvmeConfig { name: format!("nvme{number}"), serial, queues: board.queues() };
+        let controller = Nvme::new(config, disk, board.pci_wiring()).map_err(no_thread)?;
+        // SeaBIOS takes the function's path as a beginning, OVMF wants the name space and the identifier it reports.
+        let place = board.attach_among(controller, slots::NVME)?;
+        let of = |at| Bootable::behind(BootDevice::Disk, index, at, "pci8086,5845", "/namespace@1,0");
+        board.bootable.extend(place.map(of));
+    }
+    Ok(())
+}
+
+fn scsi(board: &mut Board<'_>) -> Result<(), VmError> {
+    let target = |(_, serial, disk): &(_, String, Arc<dyn Disk>)| Target {
+        medium: Medium::Disk(disk.clone()),
+        serial: serial.clone(),
+    };
+    let disks = board.named_disks(Bus::Scsi);
+    for (number, several) in disks.chunks(lodge_virtio::scsi::registers::MOST_TARGETS).enumerate() {
+        let config = ScsiConfig { name: format!("scsi{number}"), queues: board.queues() };
+        let host = Scsi::new(config, several.iter().map(target).collect());
+        if let Some(at) = board.attach_virtio(host, slots::STORAGE)? {
+            let of = |(number, (index, _, _)): (usize, &(usize, _, _))| {
+                Bootable::behind(BootDevice::Disk, *index, at, "scsi", &format!("/channel@0/disk@{number:x},0"))
+            };
+            board.bootable.extend(several.iter().enumerate().map(of));
+        }
+    }
+    Ok(())
 }
 
 fn disks(board: &mut Board<'_>) -> Result<(), VmError> {
@@ -241,7 +337,7 @@ fn ide(board: &mut Board<'_>) -> Result<(), VmError> {
         memory: board.memory.clone(),
         interrupts: [board.irq(14), board.irq(15)],
     };
-    let function = Ide::new(drives, wiring).map_err(|source| VmError::Host { what: "thread for a device", source })?;
+    let function = Ide::new(drives, wiring).map_err(no_thread)?;
     if let Some(at) = board.attach_among(function, slots::STORAGE)? {
         let of = |(kind, number, rest): (_, _, String)| Bootable::behind(kind, number, at, "ide", &rest);
         board.bootable.extend(bootable.into_iter().map(of));

@@ -39,8 +39,11 @@ pub enum VmError {
     #[error(transparent)]
     Processor(#[from] Missing),
     /// More drives than the IDE channels have room for.
-    #[error("there is room for four drives on IDE, CD drives among them; use bus=virtio for other disks")]
+    #[error("there is room for four drives on IDE, CD drives among them; use bus=sata or bus=virtio for other disks")]
     TooManyDrives,
+    /// More floppy drives than a controller has.
+    #[error("there is room for two floppy drives; leave out the others")]
+    TooManyFloppies,
     /// The kernel cannot be loaded.
     #[error(transparent)]
     Load(#[from] LoadError),
@@ -87,6 +90,7 @@ impl VmError {
                 | Self::Load(_)
                 | Self::Firmware(_)
                 | Self::TooManyDrives
+                | Self::TooManyFloppies
         )
     }
 }

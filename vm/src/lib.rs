@@ -36,5 +36,6 @@ pub use config::{Boot, Config, Firmware, Kernel, OnReboot};
 pub use driver::{Handle, Phase, Status, Vm};
 pub use error::VmError;
 pub use lodge_engine_api::KeptCode;
+pub use lodge_storage::{FloppyError, Geometry};
 pub use ram::{MEMORY_MAX, MEMORY_MIN, VIDEO_MEMORY};
 pub use report::{Outcome, Report, Times};

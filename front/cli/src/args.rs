@@ -54,7 +54,7 @@ pub struct RunArgs {
     /// The kernel's command line
     #[arg(long, value_name = "TEXT", requires = "kernel", allow_hyphen_values = true)]
     pub append: Option<String>,
-    /// Disk, repeatable: F[,format=raw|qcow2|vmdk|vdi|vhd|vhdx][,bus=virtio|ide][,readonly][,ephemeral]
+    /// Disk, repeatable: F[,format=raw|qcow2|vmdk|vdi|vhd|vhdx][,bus=virtio|ide|sata|nvme|scsi][,readonly][,ephemeral]
     #[arg(long, value_name = "SPEC")]
     pub disk: Vec<String>,
     /// RAM, with suffix K, M, G or T; MiB without
@@ -101,8 +101,9 @@ pub struct RunArgs {
     /// CD or DVD: an ISO image; repeatable; `none` for an empty drive
     #[arg(long, value_name = "F")]
     pub cdrom: Vec<String>,
-    #[arg(long, hide = true)]
-    floppy: Option<String>,
+    /// Floppy, repeatable once: F[,readonly], an image of 360, 720, 1200, 1440 or 2880 KiB; `none` for an empty drive
+    #[arg(long, value_name = "SPEC")]
+    pub floppy: Vec<String>,
     /// What is booted from, in order: disk, cdrom, floppy, network, separated by commas; `menu` among them lets one choose
     /// [default: in this order]
     #[arg(long, value_name = "LIST", conflicts_with = "kernel")]
@@ -128,7 +129,9 @@ pub struct RunArgs {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum UsageError {
     /// Nothing to boot.
-    #[error("there is nothing to boot; name a kernel with --kernel, a disk with --disk or a CD with --cdrom")]
+    #[error(
+        "there is nothing to boot; name a kernel with --kernel, a disk with --disk, a CD with --cdrom or a floppy with --floppy"
+    )]
     NothingToBoot,
     /// Known to be wanted and not there yet.
     #[error("{what} is not available yet; {instead}")]
@@ -161,6 +164,15 @@ pub struct DiskPlan {
     pub readonly: bool,
     /// What the guest writes is forgotten.
     pub ephemeral: bool,
+}
+
+/// A floppy drive.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FloppyPlan {
+    /// The image's file, if there is a floppy in the drive.
+    pub path: Option<PathBuf>,
+    /// The guest cannot write.
+    pub readonly: bool,
 }
 
 /// What a serial port leads to.
@@ -198,6 +210,8 @@ pub struct Plan {
     pub mirroring: Mirroring,
     /// The disks, in order.
     pub disks: Vec<DiskPlan>,
+    /// The floppy drives, in order; at most two.
+    pub floppies: Vec<FloppyPlan>,
     /// The serial ports, in order; at most four.
     pub serials: Vec<SerialPlan>,
     /// The virtio console.
@@ -235,6 +249,8 @@ pub enum TranslationsPlan {
 
 /// Serial ports of a PC.
 const SERIAL_PORTS: usize = 4;
+/// Floppy drives of a PC.
+const FLOPPY_DRIVES: usize = 2;
 
 impl RunArgs {
     /// Understands the options.
@@ -272,10 +288,16 @@ impl RunArgs {
             return Err(value("--virtio-console", "a serial port has stdio already; say --serial none".into()));
         }
         let disks: Vec<_> = self.disk.iter().map(|text| disk(text)).collect::<Result<_, _>>()?;
+        let floppies: Vec<_> = self.floppy.iter().map(|text| floppy(text)).collect::<Result<_, _>>()?;
+        if floppies.len() > FLOPPY_DRIVES {
+            return Err(value("--floppy", format!("a PC has at most {FLOPPY_DRIVES} floppy drives")));
+        }
         let order = self.boot.as_deref().map(boot_order).transpose()?.unwrap_or_default();
         let boot = match (&self.kernel, self.firmware.as_deref()) {
             (Some(kernel), _) => BootPlan::Kernel(kernel.clone()),
-            (None, None) if disks.is_empty() && self.cdrom.is_empty() => return Err(UsageError::NothingToBoot),
+            (None, None) if disks.is_empty() && self.cdrom.is_empty() && floppies.is_empty() => {
+                return Err(UsageError::NothingToBoot);
+            }
             (None, None | Some("bios")) => BootPlan::Bios(order),
             (None, Some("uefi")) => BootPlan::Uefi(order),
             (None, Some(other)) => return Err(value("--firmware", format!("'{other}' is not one of bios, uefi"))),
@@ -290,13 +312,10 @@ impl RunArgs {
             "" => return Err(value("--translations", "'' is not one of auto, off, DIR".into())),
             folder => TranslationsPlan::Folder(folder.into()),
         };
-        Ok(Plan { boot, display, engine, mirroring, disks, serials, console, translations })
+        Ok(Plan { boot, display, engine, mirroring, disks, floppies, serials, console, translations })
     }
 
     fn refuse_what_is_not_there(&self) -> Result<(), UsageError> {
-        if self.floppy.is_some() {
-            return Err(UsageError::NotYet { what: "--floppy".into(), instead: "use --cdrom or --disk" });
-        }
         if let Some(net) = self.net.iter().find(|net| *net != "none") {
             return Err(UsageError::NotYet { what: format!("--net {net}"), instead: "use --net none" });
         }
@@ -360,6 +379,26 @@ fn serial(option: &'static str, text: &str) -> Result<SerialPlan, UsageError> {
     }
 }
 
+fn floppy(text: &str) -> Result<FloppyPlan, UsageError> {
+    let (path, properties) = values::properties(text);
+    if path.is_empty() {
+        return Err(value("--floppy", "the file's name is missing".into()));
+    }
+    let mut plan = FloppyPlan { path: (path != "none").then(|| path.into()), readonly: false };
+    for (name, given) in properties {
+        match (name.as_str(), given.as_deref()) {
+            ("readonly", None) => plan.readonly = true,
+            _ => {
+                return Err(value(
+                    "--floppy",
+                    format!("'{name}' is not readonly; a comma in a file's name is doubled"),
+                ));
+            }
+        }
+    }
+    Ok(plan)
+}
+
 fn disk(text: &str) -> Result<DiskPlan, UsageError> {
     let (path, properties) = values::properties(text);
     if path.is_empty() {
@@ -367,19 +406,18 @@ fn disk(text: &str) -> Result<DiskPlan, UsageError> {
     }
     let mut plan = DiskPlan { path: path.into(), format: None, bus: Bus::Virtio, readonly: false, ephemeral: false };
     for (name, given) in properties {
-        let not_yet = |what: &str, instead| UsageError::NotYet { what: format!("--disk with {what}"), instead };
         match (name.as_str(), given.as_deref()) {
             ("readonly", None) => plan.readonly = true,
             ("ephemeral", None) => plan.ephemeral = true,
             ("format", Some(name)) => plan.format = Some(values::format(name).map_err(|text| value("--disk", text))?),
             ("bus", Some("virtio")) => plan.bus = Bus::Virtio,
             ("bus", Some("ide")) => plan.bus = Bus::Ide,
-            ("bus", Some(other @ ("sata" | "nvme" | "scsi"))) => {
-                return Err(not_yet(&format!("bus={other}"), "use bus=virtio or bus=ide"));
-            }
+            ("bus", Some("sata")) => plan.bus = Bus::Sata,
+            ("bus", Some("nvme")) => plan.bus = Bus::Nvme,
+            ("bus", Some("scsi")) => plan.bus = Bus::Scsi,
             _ => {
-                let known = "format=raw|qcow2|vmdk|vdi|vhd|vhdx, bus=virtio|ide, readonly, ephemeral; a comma in a file's \
-                             name is doubled";
+                let known = "format=raw|qcow2|vmdk|vdi|vhd|vhdx, bus=virtio|ide|sata|nvme|scsi, readonly, ephemeral; a \
+                             comma in a file's name is doubled";
                 let given = given.map_or_else(|| name.clone(), |given| format!("{name}={given}"));
                 return Err(value("--disk", format!("'{given}' is not one of {known}")));
             }
@@ -433,6 +471,23 @@ mod tests {
     }
 
     #[test]
+    fn disks_are_behind_what_is_asked_for() {
+        let buses =
+            [("virtio", Bus::Virtio), ("ide", Bus::Ide), ("sata", Bus::Sata), ("nvme", Bus::Nvme), ("scsi", Bus::Scsi)];
+        for (name, bus) in buses {
+            assert_eq!(plan(&["--disk", &format!("a,bus={name}")]).unwrap().disks[0].bus, bus);
+        }
+        let floppies = plan(&["--floppy", "a,,b.img,readonly", "--floppy", "none"]).unwrap().floppies;
+        let drive = |path: Option<&str>, readonly| FloppyPlan { path: path.map(PathBuf::from), readonly };
+        assert_eq!(floppies, [drive(Some("a,b.img"), true), drive(None, false)]);
+        // A floppy is something to boot.
+        let Command::Run(run) = Cli::try_parse_from(["lodge", "run", "--floppy", "f"]).unwrap().command else {
+            panic!()
+        };
+        assert_eq!(run.plan().unwrap().boot, BootPlan::Bios);
+    }
+
+    #[test]
     fn a_console_on_stdio_takes_it_from_the_serial_port() {
         let plan = plan(&["--virtio-console", "stdio"]).unwrap();
         assert_eq!((plan.serials, plan.console), (vec![SerialPlan::None], SerialPlan::Stdio));
@@ -463,10 +518,11 @@ mod tests {
                 &["--disk", "a,format=qed"][..],
                 "--disk: 'qed' is not one of the formats raw, qcow2, vmdk, vdi, vhd, vhdx",
             ),
-            (&["--disk", "a,bus=nvme"], "--disk with bus=nvme is not available yet; use bus=virtio or bus=ide"),
             (&["--disk", ",readonly"], "--disk: the file's name is missing"),
             (&["--net", "user"], "--net user is not available yet; use --net none"),
-            (&["--floppy", "x.img"], "--floppy is not available yet; use --cdrom or --disk"),
+            (&["--floppy", "x.img,size=1"], "--floppy: 'size' is not readonly; a comma in a file's name is doubled"),
+            (&["--floppy", ""], "--floppy: the file's name is missing"),
+            (&["--floppy", "a", "--floppy", "b", "--floppy", "c"], "--floppy: a PC has at most 2 floppy drives"),
             (&["--serial", "tcp=1"], "--serial: 'tcp=1' is not one of stdio, none, file=F, unix=F"),
             (&["--virtio-console", "tty"], "--virtio-console: 'tty' is not one of stdio, none, file=F, unix=F"),
             (

@@ -17,12 +17,15 @@ use lodge_display::Monitor;
 use lodge_engine_api::Mirroring;
 use lodge_input::Desk;
 use lodge_vm::engines::{self, Choice, Chosen, NoEngine};
-use lodge_vm::{Attached, Backends, Boot, Config, Firmware, Handle, Kernel, OnReboot, Outcome, Phase, Vm, VmError};
+use lodge_vm::{
+    Attached, Backends, Boot, Config, Firmware, FloppyError, Geometry, Handle, Kernel, OnReboot, Outcome, Phase, Vm,
+    VmError,
+};
 use lodge_vnc::{Password, VncConfig, VncError, VncWiring};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::iterator::Signals;
 
-use crate::args::{BootPlan, DiskPlan, DisplayPlan, Plan, RunArgs, SerialPlan, UsageError};
+use crate::args::{BootPlan, DiskPlan, DisplayPlan, FloppyPlan, Plan, RunArgs, SerialPlan, UsageError};
 use crate::console::{Action, Escapes, PromptCommand};
 use crate::terminal::{self, Raw};
 use crate::translations;
@@ -51,6 +54,9 @@ pub enum RunError {
     /// UEFI's variables.
     #[error(transparent)]
     Variables(#[from] firmware::VariablesError),
+    /// A floppy.
+    #[error(transparent)]
+    Floppy(#[from] FloppyError),
     /// A file or socket that would be made.
     #[error("the {what} '{path}' cannot be made: {source}{}", remedy(.source))]
     Output {
@@ -123,7 +129,11 @@ pub fn run(args: &RunArgs) -> Result<u8, RunError> {
     let handle = Arc::new(OnceLock::new());
     let disks = plan.disks.iter().map(open_disk).collect::<Result<_, _>>()?;
     let cds: Vec<_> = args.cdrom.iter().map(|file| open_cd(file)).collect::<Result<_, _>>()?;
-    let drives = (0..).zip(&cds).map(|(number, tray)| cd_drive(number, tray)).collect();
+    let floppies: Vec<_> = plan.floppies.iter().map(open_floppy).collect::<Result<_, _>>()?;
+    let cd_drives = (0..).zip(&cds).map(|(number, tray)| drive(format!("cd{number}"), tray, open_disc));
+    let floppy_drives =
+        (0..).zip(&floppies).map(|(number, tray)| drive(format!("floppy{number}"), tray, open_diskette));
+    let drives = cd_drives.chain(floppy_drives).collect();
     let Chosen { engine, why } = engines::choose(&engines::all(), &plan.engine)?;
     let folder = args.firmware_dir.as_deref();
     let serial_console = args.display == "none" && plan.serials.first() == Some(&SerialPlan::Stdio);
@@ -165,7 +175,7 @@ pub fn run(args: &RunArgs) -> Result<u8, RunError> {
     let raw = if uses_stdio { Raw::enter() } else { None };
     let serials =
         plan.serials.iter().map(|plan| open_serial(plan, raw.is_some(), &handle)).collect::<Result<_, _>>()?;
-    let mut backends = Backends::new(serials, disks).with_cds(cds);
+    let mut backends = Backends::new(serials, disks).with_cds(cds).with_floppies(floppies);
     if plan.console != SerialPlan::None {
         backends = backends.with_console(open_serial(&plan.console, raw.is_some(), &handle)?);
     }
@@ -240,17 +250,34 @@ fn open_disk(plan: &DiskPlan) -> Result<Attached, RunError> {
 
 /// A CD is always its image's bytes.
 fn open_cd(file: &str) -> Result<Arc<Tray>, RunError> {
-    let options = Options { format: Some(Format::Raw), readonly: true, ephemeral: false };
-    let medium = if file == "none" { None } else { Some(lodge_disk::open(Path::new(file), options)?) };
-    Ok(Tray::new(medium))
+    Ok(Tray::new(if file == "none" { None } else { Some(open_disc(Path::new(file))?) }))
 }
 
-fn cd_drive(number: usize, tray: &Arc<Tray>) -> Drive {
-    let open = |path: &Path| -> Result<Arc<dyn Disk>, String> {
-        let options = Options { format: Some(Format::Raw), readonly: true, ephemeral: false };
-        lodge_disk::open(path, options).map_err(|error| error.to_string())
-    };
-    Drive { name: format!("cd{number}"), tray: tray.clone(), open: Box::new(open) }
+fn open_disc(path: &Path) -> Result<Arc<dyn Disk>, RunError> {
+    Ok(lodge_disk::open(path, Options { format: Some(Format::Raw), readonly: true, ephemeral: false })?)
+}
+
+fn open_floppy(plan: &FloppyPlan) -> Result<Arc<Tray>, RunError> {
+    let Some(path) = &plan.path else { return Ok(Tray::new(None)) };
+    Ok(Tray::new(Some(open_image_of_floppy(path, plan.readonly)?)))
+}
+
+/// A floppy that is put in while the machine runs.
+fn open_diskette(path: &Path) -> Result<Arc<dyn Disk>, RunError> {
+    let writable = std::fs::metadata(path).is_ok_and(|metadata| !metadata.permissions().readonly());
+    open_image_of_floppy(path, !writable)
+}
+
+fn open_image_of_floppy(path: &Path, readonly: bool) -> Result<Arc<dyn Disk>, RunError> {
+    let disk = lodge_disk::open(path, Options { format: Some(Format::Raw), readonly, ephemeral: false })?;
+    Geometry::of_file(path, disk.size())?;
+    Ok(disk)
+}
+
+/// A drive whose media `lodge ctl` changes.
+fn drive(name: String, tray: &Arc<Tray>, open: fn(&Path) -> Result<Arc<dyn Disk>, RunError>) -> Drive {
+    let open = move |path: &Path| open(path).map_err(|error| error.to_string());
+    Drive { name, tray: tray.clone(), open: Box::new(open) }
 }
 
 /// Lets viewers in, if any are to see the screen.

@@ -33,16 +33,29 @@ struct State {
     changes: u64,
 }
 
+/// Called when a medium has come or gone.
+pub type Watcher = Box<dyn Fn() + Send + Sync>;
+
 /// A drive's tray.
 #[derive(Default)]
 pub struct Tray {
     state: Mutex<State>,
+    watchers: Mutex<Vec<Watcher>>,
 }
 
 impl Tray {
     /// A closed tray with a medium in it, or none.
     pub fn new(medium: Option<Arc<dyn Disk>>) -> Arc<Self> {
-        Arc::new(Self { state: Mutex::new(State { medium, ..State::default() }) })
+        Arc::new(Self { state: Mutex::new(State { medium, ..State::default() }), watchers: Mutex::default() })
+    }
+
+    /// Has `watcher` called whenever a medium has come or gone. It stays as long as the tray: it holds what it calls weakly.
+    pub fn watch(&self, watcher: Watcher) {
+        self.watchers.lock().push(watcher);
+    }
+
+    fn tell(&self) {
+        self.watchers.lock().iter().for_each(|watcher| watcher());
     }
 
     /// Puts a medium in, in place of the one that is there, and closes the tray.
@@ -55,6 +68,8 @@ impl Tray {
         state.medium = Some(medium);
         state.open = false;
         state.changes += 1;
+        drop(state);
+        self.tell();
         Ok(())
     }
 
@@ -70,6 +85,8 @@ impl Tray {
             return Err(Locked);
         }
         state.take_out();
+        drop(state);
+        self.tell();
         Ok(())
     }
 

@@ -27,3 +27,8 @@ pub const APMC_SMI_ON: u8 = 1 << 1;
 pub const PM_MISC: u8 = 0x80;
 /// PIIX4: the interrupt that the block raises.
 pub const SCI: u8 = 9;
+
+/// PIIX3's IDE function: timing of both channels (82371SB 2.7.11).
+pub const IDE_TIMING: u8 = 0x40;
+/// Timing: both channels are decoded.
+pub const IDE_DECODE: u32 = 0x8000_8000;

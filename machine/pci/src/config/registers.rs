@@ -46,6 +46,8 @@ pub const STATUS_CAPABILITIES: u16 = 1 << 4;
 /// Header type: several functions.
 pub const HEADER_MULTIFUNCTION: u8 = 0x80;
 
+/// Capability: MSI.
+pub const CAP_MSI: u8 = 0x05;
 /// Capability: vendor-specific.
 pub const CAP_VENDOR: u8 = 0x09;
 /// Capability: MSI-X.

@@ -20,7 +20,7 @@ use parking_lot::{Mutex, RwLock};
 use registers::*;
 pub use state::HostState;
 
-use crate::bridges::registers::{PIRQ, PM_BASE, PM_MISC};
+use crate::bridges::registers::{IDE_DECODE, IDE_TIMING, PIRQ, PM_BASE, PM_MISC};
 use crate::config::registers::{BAR0, COMMAND, COMMAND_IO, COMMAND_MASTER, COMMAND_MEMORY, INTERRUPT};
 use crate::router::{DEFAULT_ROUTES, wire_of};
 
@@ -113,7 +113,7 @@ impl PciHost {
     }
 
     /// Does what firmware would: routes the interrupt wires to 10 and 11 and makes those level-triggered, maps the
-    /// power-management block at `pm_base`, gives all BARs addresses from the window and switches decoding on.
+    /// power-management block at `pm_base`, has the IDE function's channels decoded, gives all BARs addresses from the window and switches decoding on.
     ///
     /// # Errors
     /// The window is too small.
@@ -126,6 +126,9 @@ impl PciHost {
         if let Some(pm) = self.function(PciAddress { device: 1, function: 3 }) {
             pm.config_write(PM_BASE, 0xffff, pm_base.into());
             pm.config_write(PM_MISC, 0xff, 1);
+        }
+        if let Some(ide) = self.function(PciAddress { device: 1, function: 1 }) {
+            ide.config_write(IDE_TIMING, u32::MAX, IDE_DECODE);
         }
         // Edge/level control: interrupts 9 (the SCI), 10 and 11.
         ports.write(0x4d1, Width::Byte, 0x0e);

@@ -1,5 +1,7 @@
 //! Formats of floppies, told by their size.
 
+use std::path::{Path, PathBuf};
+
 /// How a floppy is divided.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Geometry {
@@ -42,7 +44,28 @@ const FORMATS: &[(u8, u8, u8, u8)] = &[
     (80, 2, 39, rate::M1),
 ];
 
+/// An image has a size that no format has.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the floppy {path} has {bytes} bytes, which no format has (360 KiB, 720 KiB, 1200 KiB, 1440 KiB, 2880 KiB and others); \
+     make it as large with `truncate -s 1440K {path}`"
+)]
+pub struct FloppyError {
+    /// The file.
+    pub path: PathBuf,
+    /// Its bytes.
+    pub bytes: u64,
+}
+
 impl Geometry {
+    /// The format of an image in a file.
+    ///
+    /// # Errors
+    /// No format has so many bytes.
+    pub fn of_file(path: &Path, bytes: u64) -> Result<Self, FloppyError> {
+        Self::of(bytes).ok_or_else(|| FloppyError { path: path.to_owned(), bytes })
+    }
+
     /// The format of a floppy with so many bytes.
     pub fn of(bytes: u64) -> Option<Self> {
         let formats =

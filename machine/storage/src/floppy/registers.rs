@@ -76,8 +76,22 @@ pub const ST3_TRACK_0: u8 = 1 << 4;
 /// Status 3: bits that are always one: ready, two sides.
 pub const ST3_ONES: u8 = 0x28;
 
-/// Bits of a command's first byte.
+/// Status 1: the host was too slow, or DMA was not set up.
+pub const ST1_OVERRUN: u8 = 1 << 4;
+/// Status 2: the sector's data mark is of the other kind.
+pub const ST2_OTHER_MARK: u8 = 1 << 6;
+
+/// Configuration, second byte: transfers seek first.
+pub const CONFIGURE_SEEK: u8 = 1 << 6;
+/// VERIFY, second byte: the last byte counts sectors.
+pub const VERIFY_COUNT: u8 = 1 << 7;
+
+/// Bits of a command's first byte: both sides of a cylinder are one. For LOCK: lock. For SEEK: by so many cylinders.
 pub const MULTI_TRACK: u8 = 1 << 7;
+/// The double density that all floppies have here. For SEEK by so many cylinders: inwards.
+pub const MFM: u8 = 1 << 6;
+/// Sectors with the other data mark are passed over.
+pub const SKIP: u8 = 1 << 5;
 /// The command without them.
 pub const COMMAND: u8 = 0x1f;
 
@@ -103,13 +117,17 @@ pub mod command {
     pub const CONFIGURE: u8 = 0x13;
     pub const LOCK: u8 = 0x14;
     pub const VERIFY: u8 = 0x16;
-    pub const PART_ID: u8 = 0x18;
     pub const SCAN_LOW: u8 = 0x19;
     pub const SCAN_HIGH: u8 = 0x1d;
 
-    /// Bytes of a command, the first among them.
+    use super::{COMMAND, MFM, MULTI_TRACK, SKIP};
+
+    /// Bytes of a command, the first among them; 1 for those that there are not.
     pub const fn length(first: u8) -> usize {
-        match first & super::COMMAND {
+        if !is_known(first) {
+            return 1;
+        }
+        match first & COMMAND {
             READ_TRACK | WRITE | READ | WRITE_DELETED | READ_DELETED | SCAN_EQUAL | SCAN_LOW | SCAN_HIGH | VERIFY => 9,
             FORMAT => 6,
             CONFIGURE => 4,
@@ -117,5 +135,37 @@ pub mod command {
             SENSE_DRIVE | RECALIBRATE | READ_ID | PERPENDICULAR => 2,
             _ => 1,
         }
+    }
+
+    /// Whether there is a command with this first byte.
+    pub const fn is_known(first: u8) -> bool {
+        let options = match first & COMMAND {
+            READ | READ_DELETED | VERIFY | SCAN_EQUAL | SCAN_LOW | SCAN_HIGH => MULTI_TRACK | MFM | SKIP,
+            WRITE | WRITE_DELETED | SEEK => MULTI_TRACK | MFM,
+            READ_TRACK => MFM | SKIP,
+            READ_ID | FORMAT => MFM,
+            LOCK => MULTI_TRACK,
+            SPECIFY | SENSE_DRIVE | RECALIBRATE | SENSE_INTERRUPT | DUMP | VERSION | PERPENDICULAR | CONFIGURE => 0,
+            _ => return false,
+        };
+        first & !COMMAND & !options == 0
+    }
+
+    /// Whether a command moves data, or looks for sectors.
+    pub const fn is_transfer(first: u8) -> bool {
+        is_known(first)
+            && matches!(
+                first & COMMAND,
+                READ | WRITE
+                    | READ_DELETED
+                    | WRITE_DELETED
+                    | READ_TRACK
+                    | READ_ID
+                    | FORMAT
+                    | VERIFY
+                    | SCAN_EQUAL
+                    | SCAN_LOW
+                    | SCAN_HIGH
+            )
     }
 }

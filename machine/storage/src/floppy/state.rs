@@ -3,7 +3,10 @@
 use lodge_savestate::Saved;
 use serde::{Deserialize, Serialize};
 
-use super::registers::command;
+use super::registers::{COMMAND, command};
+
+/// Most bytes that one command moves by the data port: both sides of a cylinder with 39 sectors.
+const MOST_DATA: usize = 2 * 39 * 512;
 
 /// What a command is at.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,6 +34,20 @@ pub struct DriveState {
     pub seen: u64,
 }
 
+/// A seek that is under way. Commands for other drives may come meanwhile.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Seek {
+    /// The cylinder where it ends.
+    pub target: u8,
+    /// The head that was selected, as status 0 has it.
+    pub head: u8,
+    /// It is a RECALIBRATE.
+    pub recalibrates: bool,
+    /// When it ends, in guest time.
+    pub due: u64,
+}
+
 /// The controller.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -49,12 +66,12 @@ pub struct FloppyState {
     pub data: Vec<u8>,
     /// See `data`.
     pub at: usize,
-    /// When the drive has had its time, in guest time.
+    /// When the drive has had its time for the command, in guest time.
     pub due: Option<u64>,
     /// How often DMA has been tried.
     pub tries: u16,
-    /// Drives that seek.
-    pub seeking: u8,
+    /// What each drive seeks.
+    pub seeks: [Option<Seek>; 4],
     /// Status 0 of seeks that have ended.
     pub sought: [Option<u8>; 4],
     /// Drives that have not been looked at since the reset.
@@ -73,6 +90,8 @@ pub struct FloppyState {
     pub perpendicular: u8,
     /// The last sector of a track, as the last transfer had it.
     pub last_sector: u8,
+    /// The interrupt is raised.
+    pub interrupt: bool,
 }
 
 impl Default for FloppyState {
@@ -87,16 +106,17 @@ impl Default for FloppyState {
             at: 0,
             due: None,
             tries: 0,
-            seeking: 0,
+            seeks: [None; 4],
             sought: [None; 4],
             polled: 0,
-            drives: [DriveState::new(); 2],
+            drives: [DriveState::default(); 2],
             next_id: 0,
             specified: [0; 2],
             configured: [0; 2],
             locked: false,
             perpendicular: 0,
             last_sector: 0,
+            interrupt: false,
         }
     }
 }
@@ -110,9 +130,6 @@ impl FloppyState {
 
     /// The result is there.
     pub(super) fn result(&mut self, bytes: Vec<u8>) {
-        if let Some(last) = self.bytes.get(6) {
-            self.last_sector = *last;
-        }
         self.phase = Phase::Result;
         self.bytes = bytes;
         self.data.clear();
@@ -123,18 +140,41 @@ impl FloppyState {
     pub(super) fn reset(&mut self) {
         let before = std::mem::take(self);
         let configured = if before.locked { before.configured } else { [0; 2] };
+        // Of PERPENDICULAR MODE, the bits of drives stay (82077AA 6.6).
+        let perpendicular = before.perpendicular & !3;
         let Self { output, tape, rate, drives, specified, locked, .. } = before;
-        *self = Self { output, tape, rate, drives, specified, configured, locked, ..Self::default() };
+        *self = Self { output, tape, rate, drives, specified, configured, locked, perpendicular, ..Self::default() };
+    }
+
+    /// The drive that the command's second byte names.
+    pub(super) fn drive(&self) -> usize {
+        usize::from(self.bytes.get(1).copied().unwrap_or(0) & 3)
+    }
+
+    /// When the next thing happens by itself.
+    pub(super) fn next_due(&self) -> Option<u64> {
+        self.seeks.iter().flatten().map(|seek| seek.due).chain(self.due).min()
     }
 
     /// Whether a command that is under way has all of its bytes, as carrying it out relies on.
     pub(super) fn is_sound(&self) -> bool {
-        let complete = self.bytes.first().is_some_and(|first| self.bytes.len() >= command::length(*first));
-        match self.phase {
-            Phase::Command | Phase::Result => true,
-            Phase::Waiting => complete,
-            Phase::Giving | Phase::Taking => complete && self.at < self.data.len(),
-        }
+        let first = self.bytes.first().copied();
+        let transfers =
+            first.is_some_and(|first| command::is_transfer(first) && self.bytes.len() == command::length(first));
+        let bounded = self.data.len() <= MOST_DATA && self.at <= self.data.len();
+        bounded
+            && self.polled <= 4
+            && match self.phase {
+                Phase::Command => first.is_none_or(|first| self.bytes.len() < command::length(first)),
+                Phase::Result => (1..=10).contains(&self.bytes.len()),
+                Phase::Waiting => transfers && self.due.is_some(),
+                Phase::Giving | Phase::Taking => transfers && self.at < self.data.len(),
+            }
+    }
+
+    /// The command without its options.
+    pub(super) fn kind(&self) -> u8 {
+        self.bytes.first().copied().unwrap_or(0) & COMMAND
     }
 }
 

@@ -1,4 +1,5 @@
-use std::io::Write;
+use std::io::{IoSliceMut, Write};
+use std::time::{Duration, Instant};
 
 use lodge_backend::RawDisk;
 use lodge_bus::{IrqSink, MockClock, PortBus};
@@ -44,7 +45,7 @@ fn bench() -> Bench {
     let timers = Timers::mock(clock.clone());
     let line = Arc::new(Line::default());
     let irq = IrqLine::new(line.clone(), INTERRUPT);
-    let floppy = Floppy::new([Some(tray.clone()), None], dma.channel(CHANNEL), irq, &timers);
+    let floppy = Floppy::new([Some(tray.clone()), None], dma.channel(CHANNEL), irq, &timers).unwrap();
     let ports = PortBus::new();
     for device in [floppy.clone().port().unwrap(), dma.port().unwrap()] {
         ports.attach(&device).unwrap();
@@ -75,6 +76,12 @@ impl Bench {
         self.command(&[3, 0xdf, 2]);
     }
 
+    /// A reset in whatever state.
+    fn start_blindly(&self) {
+        self.outb(0x3f2, 0);
+        self.outb(0x3f2, NOT_RESET | DMA_GATE | MOTOR);
+    }
+
     fn command(&self, bytes: &[u8]) -> Vec<u8> {
         for byte in bytes {
             assert_eq!(self.inb(0x3f4) & (RQM | DIO), RQM);
@@ -91,17 +98,30 @@ impl Bench {
         result
     }
 
-    /// Lets the drive have its time; what a transfer came to.
-    fn wait(&self) -> Vec<u8> {
+    /// Lets drives have their time until there is an interrupt.
+    fn settle(&self) {
         assert!(!*self.line.0.lock());
-        self.timers.advance(&self.clock, 20_000_000);
-        assert!(*self.line.0.lock());
+        self.until_interrupt();
+    }
+
+    fn until_interrupt(&self) {
+        let until = Instant::now() + Duration::from_secs(20);
+        while !*self.line.0.lock() {
+            assert!(Instant::now() < until, "no interrupt");
+            self.timers.advance(&self.clock, 1_000_000);
+            std::thread::sleep(Duration::from_micros(50));
+        }
+    }
+
+    /// What a transfer came to.
+    fn wait(&self) -> Vec<u8> {
+        self.settle();
         self.result()
     }
 
     fn seek(&self, cylinder: u8) {
         assert_eq!(self.command(&[0x0f, 0, cylinder]), []);
-        assert_eq!(self.inb(0x3f4) & 0x0f, 1, "it seeks");
+        assert_eq!(self.inb(0x3f4), RQM | 1, "it seeks");
         self.wait();
         assert_eq!(self.command(&[8]), [0x20, cylinder]);
         assert!(!*self.line.0.lock());
@@ -197,18 +217,20 @@ fn data_go_by_the_port_where_that_is_wanted() {
     let bench = bench();
     bench.command(&[3, 0xdf, 3]);
     bench.command(&[0x46, 0, 0, 0, 17, 2, 18, 0x1b, 0xff]);
-    bench.timers.advance(&bench.clock, 20_000_000);
+    bench.settle();
     let data: Vec<u8> = (0..1024)
         .map(|_| {
             assert_eq!(bench.inb(0x3f4), RQM | DIO | NON_DMA | BUSY);
             bench.inb(0x3f5)
         })
         .collect();
+    assert!(*bench.line.0.lock(), "the end is an interrupt of its own");
     assert_eq!(data, [vec![16; 512], vec![17; 512]].concat());
     assert_eq!(bench.result(), [0x40, ST1_END, 0, 1, 0, 1, 2]);
     bench.command(&[0x45, 0, 0, 0, 18, 2, 18, 0x1b, 0xff]);
-    bench.timers.advance(&bench.clock, 20_000_000);
+    bench.settle();
     (0..512).for_each(|_| bench.outb(0x3f5, 0x5a));
+    bench.until_interrupt();
     assert_eq!(bench.result()[..2], [0x40, ST1_END]);
     assert_eq!(bench.sector(17), [0x5a; 512]);
 }
@@ -233,26 +255,190 @@ fn dma_that_comes_late_is_waited_for() {
     let bench = bench();
     bench.command(&[0x46, 0, 0, 0, 1, 2, 18, 0x1b, 0xff]);
     bench.timers.advance(&bench.clock, 20_000_000);
+    std::thread::sleep(Duration::from_millis(20));
     assert!(!*bench.line.0.lock());
     bench.dma(0x46, 512);
     assert_eq!(bench.wait()[..3], [0, 0, 0]);
 }
 
 #[test]
+fn drives_seek_at_the_same_time_and_other_commands_come_between() {
+    let bench = bench();
+    assert_eq!(bench.command(&[0x0f, 0, 40]), []);
+    assert_eq!(bench.command(&[0x0f, 5, 3]), []);
+    assert_eq!(bench.inb(0x3f4), RQM | 3);
+    // What is asked meanwhile does not change where they go.
+    assert_eq!(bench.command(&[0x04, 0]), [0x38]);
+    assert_eq!(bench.command(&[8]), [0x80], "none has ended");
+    bench.outb(0x3f5, 0x03);
+    bench.timers.advance(&bench.clock, 100_000_000);
+    assert_eq!(bench.inb(0x3f4), RQM | BUSY, "half a command");
+    bench.outb(0x3f5, 0xdf);
+    bench.outb(0x3f5, 2);
+    assert_eq!(bench.command(&[8]), [0x20, 40]);
+    assert!(*bench.line.0.lock(), "the second's interrupt follows the first's");
+    assert_eq!(bench.command(&[8]), [0x25, 0]);
+    // By so many cylinders: outwards, inwards.
+    bench.command(&[0x8f, 0, 10]);
+    bench.wait();
+    assert_eq!(bench.command(&[8]), [0x20, 30]);
+    bench.command(&[0xcf, 0, 4]);
+    bench.wait();
+    assert_eq!(bench.command(&[8]), [0x20, 34]);
+    assert_eq!(bench.command(&[0x4a, 0]), []);
+    assert_eq!(bench.wait()[3], 34);
+}
+
+#[test]
+fn a_transfer_behind_a_seek_waits_for_it() {
+    let bench = bench();
+    bench.dma(0x46, 512);
+    bench.command(&[0x0f, 0, 20]);
+    bench.command(&[0x46, 0, 20, 0, 1, 2, 18, 0x1b, 0xff]);
+    bench.settle();
+    // The seek has ended; its cause is asked for when the transfer is done.
+    let until = Instant::now() + Duration::from_secs(20);
+    while bench.inb(0x3f4) & DIO == 0 {
+        assert!(Instant::now() < until);
+        bench.timers.advance(&bench.clock, 1_000_000);
+        std::thread::sleep(Duration::from_micros(50));
+    }
+    assert_eq!(bench.result()[..4], [0, 0, 0, 20]);
+    assert_eq!(bench.command(&[8]), [0x20, 20]);
+}
+
+#[test]
+fn sectors_are_verified_compared_and_told_by_their_marks() {
+    let bench = bench();
+    assert_eq!(bench.command(&[0x56, 0, 0, 0, 1, 2, 18, 0x1b, 0xff]), []);
+    assert_eq!(bench.wait(), [0, 0, 0, 1, 0, 1, 2]);
+    bench.command(&[0x56, 0x80, 0, 0, 1, 2, 18, 0x1b, 3]);
+    assert_eq!(bench.wait(), [0, 0, 0, 0, 0, 4, 2], "three sectors");
+    // Sector 3 holds twos.
+    bench.memory.write_slice(&[2; 18 * 512], GuestAddress(0x1000)).unwrap();
+    bench.dma(0x4a, 18 * 512);
+    bench.command(&[0x51, 0, 0, 0, 1, 2, 18, 0x1b, 1]);
+    assert_eq!(bench.wait(), [0, 0, ST2_SCAN_HIT, 0, 0, 3, 2]);
+    bench.dma(0x4a, 18 * 512);
+    bench.command(&[0x51, 0, 0, 0, 4, 2, 18, 0x1b, 1]);
+    assert_eq!(bench.wait()[..3], [0, 0, ST2_SCAN_MISS]);
+    bench.dma(0x4a, 18 * 512);
+    bench.command(&[0x5d, 0, 0, 0, 1, 2, 18, 0x1b, 2]);
+    assert_eq!(bench.wait(), [0, 0, ST2_SCAN_HIT, 0, 0, 3, 2], "every second sector");
+    // READ DELETED finds common marks only.
+    bench.dma(0x46, 3 * 512);
+    bench.command(&[0x4c, 0, 0, 0, 1, 2, 18, 0x1b, 0xff]);
+    assert_eq!(bench.wait(), [0, 0, ST2_OTHER_MARK, 0, 0, 2, 2]);
+    // READ TRACK begins with the first sector.
+    bench.dma(0x46, 2 * 512);
+    bench.command(&[0x42, 0, 0, 0, 9, 2, 18, 0x1b, 0xff]);
+    assert_eq!(bench.wait()[..3], [0, ST1_NO_DATA, 0]);
+    assert_eq!(bench.at(1024), [vec![0; 512], vec![1; 512]].concat());
+    // Single density is not there, and another head reads other tracks.
+    bench.command(&[0x06, 0, 0, 0, 1, 2, 18, 0x1b, 0xff]);
+    assert_eq!(bench.wait()[..2], [0x40, ST1_NO_MARK]);
+    bench.command(&[0x46, 4, 0, 0, 1, 2, 18, 0x1b, 0xff]);
+    assert_eq!(bench.wait()[1], ST1_NO_DATA);
+}
+
+#[test]
+fn the_controller_tells_what_it_is() {
+    let bench = bench();
+    assert_eq!(bench.command(&[0x18]), [0x80], "no 82078");
+    assert_eq!(bench.command(&[0x8e]), [0x80]);
+    bench.command(&[0x13, 0, 0x57, 0]);
+    bench.command(&[0x12, 0x84]);
+    assert_eq!(bench.command(&[0x0e]), [0, 0, 0, 0, 0xdf, 2, 0, 4, 0x57, 0]);
+    assert_eq!(bench.command(&[0x94]), [0x10]);
+    bench.start();
+    assert_eq!(bench.command(&[0x0e])[7..], [0x84, 0x57, 0], "locked");
+    assert_eq!(bench.command(&[0x14]), [0]);
+    bench.start();
+    assert_eq!(bench.command(&[0x0e])[7..], [4, 0, 0]);
+    // With CONFIGURE's bit each transfer seeks first.
+    bench.command(&[0x13, 0, 0x57, 0]);
+    bench.dma(0x46, 512);
+    bench.command(&[0x46, 0, 33, 0, 1, 2, 18, 0x1b, 0xff]);
+    assert_eq!(bench.wait()[..4], [0, 0, 0, 33]);
+    // A reset by the data rate register ends by itself.
+    bench.outb(0x3f4, 0x80);
+    assert!(*bench.line.0.lock());
+    assert_eq!(bench.command(&[8])[0], 0xc0);
+}
+
+#[test]
+fn images_of_odd_sizes_are_refused() {
+    let error = Geometry::of_file("a.img".as_ref(), 1_000_000).unwrap_err().to_string();
+    assert!(error.starts_with("the floppy a.img has 1000000 bytes"), "{error}");
+    assert!(error.ends_with("`truncate -s 1440K a.img`") && !error.contains('\n'), "{error}");
+    assert_eq!(Geometry::of_file("a.img".as_ref(), 1200 << 10).unwrap().sectors, 15);
+}
+
+/// Whole commands with random bytes, random answers to data requests, resets and saved states.
+#[test]
+fn commands_at_random_do_no_harm() {
+    let bench = bench();
+    let mut seed = 0x1234_5678_9abc_def1u64;
+    let mut random = |most: u64| {
+        seed ^= seed << 13;
+        seed ^= seed >> 7;
+        seed ^= seed << 17;
+        (seed >> 16) % most
+    };
+    let kinds = [2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 13, 14, 15, 16, 17, 18, 19, 20, 22, 25, 29];
+    for _ in 0..crate::testing::steps(20_000) {
+        let options = [0x40, 0xc0, 0xe0, 0x00][random(4) as usize];
+        bench.outb(0x3f5, kinds[random(kinds.len() as u64) as usize] | options);
+        for _ in 0..9 {
+            if bench.inb(0x3f4) & (RQM | DIO) == RQM {
+                bench.outb(0x3f5, if random(3) == 0 { random(256) } else { random(4) } as u8);
+            }
+        }
+        match random(12) {
+            0 => bench.dma(0x46, 1 + random(4096) as usize),
+            1 => bench.dma(0x4a, 1 + random(4096) as usize),
+            2 => bench.outb(0x3f7, random(4) as u8),
+            3 => bench.outb(0x3f2, NOT_RESET | DMA_GATE | MOTOR | random(4) as u8),
+            4 if random(20) == 0 => bench.start_blindly(),
+            5 if random(20) == 0 => {
+                bench.floppy.pause();
+                let saved = bench.floppy.save();
+                bench.floppy.restore(&saved).unwrap();
+                bench.floppy.resume();
+            }
+            _ => {}
+        }
+        bench.timers.advance(&bench.clock, 1_000_000);
+        for _ in 0..random(2000) {
+            match bench.inb(0x3f4) & (RQM | DIO | NON_DMA) {
+                bits if bits & RQM == 0 => break,
+                bits if bits & DIO != 0 => {
+                    bench.inb(0x3f5);
+                }
+                bits if bits & NON_DMA != 0 => bench.outb(0x3f5, random(256) as u8),
+                _ => break,
+            }
+        }
+    }
+    bench.floppy.reset();
+    bench.start();
+}
+
+#[test]
 fn what_a_guest_does_at_random_does_no_harm() {
     let bench = bench();
     let mut seed = 0x9e37_79b9_7f4a_7c15u64;
-    for _ in 0..200_000 {
+    for _ in 0..crate::testing::steps(1_000_000) {
         seed ^= seed << 13;
         seed ^= seed >> 7;
         seed ^= seed << 17;
         let port = 0x3f0 + ((seed >> 8) % 8) as u16;
         if seed & 1 == 0 {
-            drop(bench.inb(port))
+            bench.inb(port);
         } else {
-            bench.outb(port, (seed >> 16) as u8)
+            bench.outb(port, (seed >> 16) as u8);
         }
-        if seed % 64 == 0 {
+        if seed.is_multiple_of(64) {
             bench.timers.advance(&bench.clock, 1_000_000);
         }
     }
@@ -271,6 +457,13 @@ fn state_is_restored() {
     assert_ne!(bench.floppy.save(), saved);
     bench.floppy.restore(&saved).unwrap();
     assert_eq!(bench.wait()[..4], [0, 0, 0, 7]);
+    // In the middle of a seek.
+    bench.command(&[0x0f, 0, 9]);
+    let saved = bench.floppy.save();
+    bench.floppy.reset();
+    bench.floppy.restore(&saved).unwrap();
+    bench.wait();
+    assert_eq!(bench.command(&[8]), [0x20, 9]);
     let broken = FloppyState { phase: Phase::Waiting, ..FloppyState::default() };
     assert!(bench.floppy.restore(&lodge_savestate::to_record(&broken)).is_err());
 }

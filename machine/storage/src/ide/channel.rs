@@ -7,47 +7,31 @@
 //!     +---------------------+---------------------------------------------------------------------------+
 //! ```
 //!
-//! What the thread is asked for is a [`Request`]; it works without the lock, and what comes of it counts only if the channel
-//! has not been reset meanwhile.
+//! What the thread is asked for is a [`Request`]; it works without the lock, and what comes of it counts only if it is still
+//! wanted. A reset that finds the thread at work ends when that is done: until then the drive is busy.
 
-use std::io::{IoSlice, IoSliceMut};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Weak};
 
-use lodge_backend::{Disk, Tray};
 use lodge_bus::IrqLine;
 use lodge_engine_api::GuestMemory;
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex};
+use serde::{Deserialize, Serialize};
 
-use super::identify::{HEADS, SECTORS, Settings};
-use super::master::{Master, Regions};
+use super::master::{self, Master};
 use super::registers::*;
-use super::{atapi, disk};
+use crate::ata::{By, Drive, Source, Task, Unit, Work, packet};
+use crate::scsi::Sense;
+use crate::transfer::{Failure, PIECE, Transfer};
 
-/// Bytes that the thread moves at a time.
-pub(super) const PIECE: usize = 128 << 10;
-
-/// What is connected to a channel.
-#[derive(Clone)]
-pub enum Drive {
-    /// A hard disk.
-    Disk(Arc<dyn Disk>),
-    /// A CD drive.
-    Cd(Arc<Tray>),
-}
-
-/// A drive with what it remembers.
-pub(super) struct Unit {
-    pub drive: Drive,
-    pub serial: String,
-    pub settings: Settings,
-    pub cd: atapi::State,
-}
-
-/// Registers of which the guest can write two bytes: the last one and the one before.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Pair {
+/// A register of which the guest can write two bytes: the last one and the one before.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Pair {
+    /// The last one.
     pub now: u8,
+    /// The one before.
     pub before: u8,
 }
 
@@ -57,48 +41,35 @@ impl Pair {
     }
 }
 
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Registers {
+/// A drive's registers, but for those that both share; the names are the standard's.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Registers {
     pub features: u8,
     pub count: Pair,
     pub low: Pair,
     pub mid: Pair,
     pub high: Pair,
-    pub device: u8,
     pub status: u8,
     pub error: u8,
-    pub control: u8,
 }
 
-/// Where data for the guest are from.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Source {
-    /// They are here.
-    Bytes(Vec<u8>),
-    /// The medium: so many bytes from this one on.
-    Medium(u64, u64),
-}
+impl Registers {
+    fn task(&self, device: u8) -> Task {
+        let [low, mid, high] = [self.low, self.mid, self.high];
+        let lba = u64::from_le_bytes([low.now, mid.now, high.now, low.before, mid.before, high.before, 0, 0]);
+        let count = u16::from_le_bytes([self.count.now, self.count.before]);
+        Task { features: self.features.into(), count, lba, device }
+    }
 
-/// How data move.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum By {
-    /// The guest reads or writes the data register, so many bytes between two interrupts.
-    Ports(usize),
-    /// The bus master.
-    Dma,
-}
-
-/// What a command that has been begun still has to do.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Work {
-    /// Give data to the guest.
-    Give(Source, By),
-    /// Take so many bytes for the medium, from this one on.
-    Take(u64, u64, By),
-    /// Take a packet.
-    Packet,
-    /// Make what was written durable.
-    Flush,
+    fn set_task(&mut self, task: &Task) {
+        let [b0, b1, b2, b3, b4, b5, ..] = task.lba.to_le_bytes();
+        let [now, before] = task.count.to_le_bytes();
+        self.count = Pair { now, before };
+        self.low = Pair { now: b0, before: b3 };
+        self.mid = Pair { now: b1, before: b4 };
+        self.high = Pair { now: b2, before: b5 };
+    }
 }
 
 /// What the thread is asked for.
@@ -111,43 +82,66 @@ struct Request {
 enum What {
     /// Read for the data register.
     Read(u64, usize),
-    /// Write what the guest has put into the data register.
-    Write(u64, Vec<u8>),
-    /// Move by the bus master.
-    Give(Source, u32),
-    Take(u64, u64, u32),
+    /// Write what the guest has put into the data register, and perhaps flush it.
+    Write(u64, Vec<u8>, bool),
+    /// Move by the bus master, whose table is there.
+    Master(Work, u32),
     Flush,
 }
 
 /// What came of it.
 enum Answer {
     Data(Vec<u8>),
-    Done { exhausted: bool },
-    Failed { medium: bool },
+    Done,
+    /// The bus master has moved all; `exhausted`: there was no more room.
+    Moved {
+        exhausted: bool,
+    },
+    Failed(Failure),
+}
+
+/// What ends when the thread lets go of a request that is not wanted any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ending {
+    /// A reset of both drives.
+    Reset,
+    /// DEVICE RESET.
+    DeviceReset,
+    /// The guest has stopped the bus master.
+    Abort,
 }
 
 pub(super) struct State {
-    pub registers: Registers,
+    /// Those of each drive.
+    pub registers: [Registers; 2],
+    /// The device register, which both have.
+    pub device: u8,
+    pub control: u8,
     pub units: [Option<Unit>; 2],
     pub master: Master,
     pub work: Option<Work>,
-    interrupt: bool,
-    /// The block that the guest reads or writes, and how far it has come.
-    data: Vec<u8>,
-    at: usize,
+    pub interrupt: bool,
+    /// What the guest reads or writes, and how far it has come.
+    pub data: Vec<u8>,
+    pub at: usize,
     /// The end of what moves before the next interrupt.
-    end: usize,
+    pub end: usize,
+    /// Bytes between two interrupts.
+    pub block: usize,
     /// It waits for the bus master to be started.
-    waits: bool,
-    generation: u64,
+    pub waits: bool,
+    /// Requests that the thread has not answered.
+    outstanding: usize,
+    ending: Option<Ending>,
+    generation: Arc<AtomicU64>,
 }
 
 /// A channel.
 pub(super) struct Channel {
-    pub name: String,
     irq: IrqLine,
     memory: GuestMemory,
     pub state: Mutex<State>,
+    answered: Condvar,
     requests: Sender<Request>,
 }
 
@@ -163,11 +157,12 @@ impl Channel {
         let mut number = 0;
         let units = drives.map(|drive| {
             number += 1;
-            let settings = Settings { geometry: (HEADS, SECTORS), ..Settings::default() };
-            drive.map(|drive| Unit { drive, serial: format!("{name}-{number}"), settings, cd: atapi::State::default() })
+            drive.map(|drive| Unit::new(drive, &format!("{name}-{number}"), false))
         });
         let mut state = State {
-            registers: Registers::default(),
+            registers: [Registers::default(); 2],
+            device: 0,
+            control: 0,
             units,
             master: Master::default(),
             work: None,
@@ -175,18 +170,21 @@ impl Channel {
             data: Vec::new(),
             at: 0,
             end: 0,
+            block: 0,
             waits: false,
-            generation: 0,
+            outstanding: 0,
+            ending: None,
+            generation: Arc::default(),
         };
         state.reset();
-        let this = Arc::new(Self { name: name.to_owned(), irq, memory, state: Mutex::new(state), requests });
+        let this = Arc::new(Self { irq, memory, state: Mutex::new(state), answered: Condvar::new(), requests });
         let weak = Arc::downgrade(&this);
         std::thread::Builder::new().name(format!("io-{name}")).spawn(move || serve(&weak, &inbox))?;
         Ok(this)
     }
 
-    fn drive_line(&self, state: &State) {
-        self.irq.set(state.interrupt && state.registers.control & CONTROL_NIEN == 0);
+    pub fn drive_line(&self, state: &State) {
+        self.irq.set(state.interrupt && state.control & CONTROL_NIEN == 0);
     }
 
     /// Reads a register of the command block.
@@ -221,14 +219,13 @@ impl Channel {
     /// Writes the device control register.
     pub fn control(&self, value: u8) {
         let mut state = self.state.lock();
-        let before = std::mem::replace(&mut state.registers.control, value);
+        let before = std::mem::replace(&mut state.control, value);
         if value & CONTROL_SRST != 0 {
             state.cancel();
-            state.registers.status = BSY;
+            state.interrupt = false;
+            state.registers.iter_mut().for_each(|registers| registers.status = BSY);
         } else if before & CONTROL_SRST != 0 {
-            let control = state.registers.control;
-            state.reset();
-            state.registers.control = control;
+            state.end_with(Ending::Reset);
         }
         self.drive_line(&state);
     }
@@ -236,9 +233,20 @@ impl Channel {
     /// Back to the state after power-on.
     pub fn reset(&self) {
         let mut state = self.state.lock();
-        state.reset();
+        state.cancel();
+        self.quiesce(&mut state);
+        state.control = 0;
         state.master = Master::default();
+        state.units.iter_mut().flatten().for_each(Unit::power_on);
+        state.reset();
         self.drive_line(&state);
+    }
+
+    /// Waits until the thread has nothing to do.
+    pub fn quiesce(&self, state: &mut parking_lot::MutexGuard<'_, State>) {
+        while state.outstanding > 0 {
+            self.answered.wait(state);
+        }
     }
 
     /// A register of the bus master.
@@ -249,28 +257,51 @@ impl Channel {
     /// Writes a register of the bus master.
     pub fn write_master(&self, offset: u16, value: u8) {
         let mut state = self.state.lock();
+        let ran = state.master.is_started();
         if state.master.write(offset, value) && std::mem::take(&mut state.waits) {
             self.proceed(&mut state);
         }
+        let stops = ran && !state.master.is_started() && state.moves_by_master();
+        if stops && state.outstanding > 0 {
+            // The drive is left in the middle of its transfer.
+            state.cancel();
+            state.end_with(Ending::Abort);
+        }
+        self.drive_line(&state);
     }
 
     fn command(&self, state: &mut State, command: u8) {
-        let Some(unit) = state.selected() else { return };
-        let is_cd = matches!(unit.drive, Drive::Cd(_));
-        if state.registers.status & (BSY | DRQ) != 0 && !(is_cd && command == command::DEVICE_RESET) {
+        let number = state.number();
+        let Some(unit) = &state.units[number] else { return };
+        let resets = unit.is_cd() && command == command::DEVICE_RESET;
+        let busy = state.registers[number].status & (BSY | DRQ) != 0;
+        if state.ending.is_some() || state.control & CONTROL_SRST != 0 || busy && !resets {
             return;
         }
         state.interrupt = false;
         state.cancel();
-        state.registers.error = 0;
-        state.registers.status = DRDY | DSC;
-        let begun = if is_cd { atapi::command(state, command) } else { disk::command(state, command) };
+        if resets {
+            state.end_with(Ending::DeviceReset);
+            return self.drive_line(state);
+        }
+        let mut task = state.registers[number].task(state.device);
+        let registers = &mut state.registers[number];
+        (registers.error, registers.status) = (0, DRDY | DSC);
+        let Some(unit) = &mut state.units[number] else { return };
+        let begun = unit.command(&mut task, command);
+        state.registers[number].set_task(&task);
+        state.device = task.device;
         match begun {
             Ok(Some(work)) => {
                 state.work = Some(work);
                 self.proceed(state);
             }
-            Ok(None) => state.interrupt = command != command::DEVICE_RESET,
+            Ok(None) => {
+                if command == command::DIAGNOSE {
+                    state.diagnosed();
+                }
+                state.interrupt = true;
+            }
             Err(error) => state.fail(error),
         }
         self.drive_line(state);
@@ -278,58 +309,51 @@ impl Channel {
 
     /// Goes on with the work of the command.
     fn proceed(&self, state: &mut State) {
-        let by_dma = |by: &By| *by == By::Dma;
         let what = match state.work.clone() {
             None => return,
-            Some(Work::Give(_, by) | Work::Take(_, _, by)) if by_dma(&by) && !state.master.is_started() => {
+            Some(_) if state.moves_by_master() && !state.master.is_started() => {
                 state.waits = true;
-                state.registers.status = DRDY | DSC | DRQ;
+                state.set_status(DRDY | DSC | DRQ);
                 return;
             }
-            Some(Work::Give(source, By::Dma)) => What::Give(source, state.master.table),
-            Some(Work::Take(from, left, By::Dma)) => What::Take(from, left, state.master.table),
-            Some(Work::Give(Source::Bytes(bytes), By::Ports(_))) => {
-                state.work = Some(Work::Give(Source::Bytes(Vec::new()), By::Ports(0)));
+            Some(work) if state.moves_by_master() => What::Master(work, state.master.table),
+            Some(Work::Give(Source::Bytes(bytes), By::Ports(block))) => {
+                state.work = Some(Work::Give(Source::Bytes(Vec::new()), By::Ports(block)));
+                state.block = block;
                 return state.offer(bytes);
             }
-            Some(Work::Give(Source::Medium(from, left), By::Ports(_))) => {
-                What::Read(from, left.min(PIECE as u64) as usize)
+            Some(Work::Give(Source::Medium(from, left), By::Ports(block))) => {
+                state.block = block;
+                What::Read(from, left.min(PIECE) as usize)
             }
-            Some(Work::Take(_, left, By::Ports(block))) => {
-                // The first block is asked for without an interrupt.
-                state.data = vec![0; (block as u64).min(left) as usize];
-                (state.at, state.end) = (0, state.data.len());
-                state.registers.status = DRDY | DSC | DRQ;
-                return;
+            // The first block is asked for without an interrupt.
+            Some(Work::Take { left, by: By::Ports(block), .. }) => {
+                return state.want((block as u64).min(left) as usize);
             }
-            Some(Work::Packet) => {
-                state.data = vec![0; atapi::PACKET];
-                (state.at, state.end) = (0, state.data.len());
-                state.registers.status = DRDY | DSC | DRQ;
-                return;
-            }
-            Some(Work::Flush) => What::Flush,
+            Some(Work::Packet) => return state.want(packet::PACKET),
+            Some(_) => What::Flush,
         };
         self.ask(state, what);
     }
 
     fn ask(&self, state: &mut State, what: What) {
-        state.registers.status = BSY | DRDY | DSC;
-        let request = Request { generation: state.generation, unit: state.number(), what };
+        state.set_status(BSY | DRDY | DSC);
+        let generation = state.generation.load(Ordering::Acquire);
+        state.outstanding += 1;
         // The thread ends only with the channel.
-        let _ = self.requests.send(request);
+        let _ = self.requests.send(Request { generation, unit: state.number(), what });
     }
 
     fn read_data(&self, state: &mut State, bytes: usize) -> u32 {
         let gives = matches!(state.work, Some(Work::Give(..)));
-        if state.registers.status & DRQ == 0 || !gives {
+        if state.status() & DRQ == 0 || !gives {
             return 0;
         }
         let mut value = [0; 4];
         let count = bytes.min(state.end - state.at);
         value[..count].copy_from_slice(&state.data[state.at..state.at + count]);
         state.at += count;
-        if state.at == state.end {
+        if state.at == state.end && !state.waits {
             self.block_read(state);
         }
         u32::from_le_bytes(value)
@@ -349,8 +373,8 @@ impl Channel {
     }
 
     fn write_data(&self, state: &mut State, bytes: usize, value: u32) {
-        let takes = matches!(state.work, Some(Work::Take(..) | Work::Packet));
-        if state.registers.status & DRQ == 0 || !takes {
+        let takes = matches!(state.work, Some(Work::Take { .. } | Work::Packet));
+        if state.status() & DRQ == 0 || !takes || state.waits {
             return;
         }
         let count = bytes.min(state.end - state.at);
@@ -363,15 +387,20 @@ impl Channel {
         let data = std::mem::take(&mut state.data);
         (state.at, state.end) = (0, 0);
         match state.work.clone() {
-            Some(Work::Take(from, ..)) => self.ask(state, What::Write(from, data)),
+            Some(Work::Take { from, left, durable, .. }) => {
+                let last = data.len() as u64 >= left;
+                self.ask(state, What::Write(from, data, durable && last));
+            }
             _ => self.packet(state, &data),
         }
     }
 
     fn packet(&self, state: &mut State, packet: &[u8]) {
         state.work = None;
-        state.registers.status = DRDY | DSC;
-        match atapi::packet(state, packet) {
+        state.set_status(DRDY | DSC);
+        let number = state.number();
+        let Some(unit) = &mut state.units[number] else { return };
+        match unit.packet(packet) {
             Ok(Some(work)) => {
                 state.work = Some(work);
                 self.proceed(state);
@@ -383,10 +412,16 @@ impl Channel {
     }
 
     /// What the thread has done.
-    fn answered(&self, request: &Request, answer: Answer) {
+    fn answer(&self, request: &Request, answer: Answer) {
         let mut state = self.state.lock();
         let state = &mut *state;
-        if state.generation != request.generation {
+        state.outstanding -= 1;
+        self.answered.notify_all();
+        if state.generation.load(Ordering::Acquire) != request.generation {
+            if let Some(ending) = state.ending.take() {
+                state.end_with(ending);
+                self.drive_line(state);
+            }
             return;
         }
         match answer {
@@ -397,34 +432,29 @@ impl Channel {
                 }
                 state.offer(data);
             }
-            Answer::Done { exhausted } => match (&request.what, &mut state.work) {
-                (What::Write(_, data), Some(Work::Take(from, left, By::Ports(block)))) => {
+            Answer::Moved { exhausted } => {
+                state.master.finish(exhausted, false);
+                state.finish();
+            }
+            Answer::Done => match (&request.what, &mut state.work) {
+                (What::Write(_, data, _), Some(Work::Take { from, left, by: By::Ports(block), .. })) => {
                     *from += data.len() as u64;
                     *left -= (data.len() as u64).min(*left);
                     let next = (*block as u64).min(*left) as usize;
                     if next == 0 {
                         state.finish();
                     } else {
-                        state.data = vec![0; next];
-                        (state.at, state.end) = (0, next);
-                        state.registers.status = DRDY | DSC | DRQ;
+                        state.want(next);
                         state.interrupt = true;
                     }
                 }
-                (What::Give(..) | What::Take(..), _) => {
-                    state.master.finish(exhausted, false);
-                    state.finish();
-                }
                 _ => state.finish(),
             },
-            Answer::Failed { medium } => {
-                if matches!(request.what, What::Give(..) | What::Take(..)) {
-                    state.master.finish(true, !medium);
+            Answer::Failed(failure) => {
+                if matches!(request.what, What::Master(..)) {
+                    state.master.finish(true, matches!(failure, Failure::Memory | Failure::Short));
                 }
-                match state.selected().map(|unit| &unit.drive) {
-                    Some(Drive::Cd(_)) => state.fail_packet(atapi::Sense::UNREADABLE),
-                    _ => state.fail(if medium { UNC } else { ABRT }),
-                }
+                state.failed(failure);
             }
         }
         self.drive_line(state);
@@ -433,22 +463,33 @@ impl Channel {
 
 impl State {
     fn number(&self) -> usize {
-        usize::from(self.registers.device & DEVICE_SECOND != 0)
+        usize::from(self.device & DEVICE_SECOND != 0)
     }
 
-    /// The drive that is selected.
-    pub fn selected(&mut self) -> Option<&mut Unit> {
-        let number = self.number();
-        self.units[number].as_mut()
+    fn status(&self) -> u8 {
+        self.registers[self.number()].status
+    }
+
+    fn set_status(&mut self, status: u8) {
+        self.registers[self.number()].status = status;
+    }
+
+    fn selected_is_cd(&self) -> bool {
+        self.units[self.number()].as_ref().is_some_and(Unit::is_cd)
+    }
+
+    fn moves_by_master(&self) -> bool {
+        matches!(self.work, Some(Work::Give(_, By::Dma) | Work::Take { by: By::Dma, .. } | Work::Trim(_)))
     }
 
     fn read(&self, offset: u16) -> u8 {
-        let registers = &self.registers;
-        if self.units[self.number()].is_none() {
+        let number = self.number();
+        if self.units[number].is_none() {
             // The other drive answers for it, with nothing.
-            return if offset == DEVICE { registers.device | DEVICE_ONES } else { 0 };
+            return if offset == DEVICE { self.device | DEVICE_ONES } else { 0 };
         }
-        let earlier = registers.control & CONTROL_HOB != 0;
+        let registers = &self.registers[number];
+        let earlier = self.control & CONTROL_HOB != 0;
         let byte = |pair: Pair| if earlier { pair.before } else { pair.now };
         match offset {
             ERROR => registers.error,
@@ -456,37 +497,30 @@ impl State {
             LBA_LOW => byte(registers.low),
             LBA_MID => byte(registers.mid),
             LBA_HIGH => byte(registers.high),
-            DEVICE => registers.device | DEVICE_ONES,
+            DEVICE => self.device | DEVICE_ONES,
             _ => registers.status,
         }
     }
 
+    /// Both drives take what is written, but not while one of them is at work.
     fn write(&mut self, offset: u16, value: u8) {
-        let busy = self.registers.status & (BSY | DRQ) != 0;
-        if busy && offset != DEVICE {
+        if self.registers.iter().any(|registers| registers.status & (BSY | DRQ) != 0) {
             return;
         }
-        self.registers.control &= !CONTROL_HOB;
-        let registers = &mut self.registers;
-        match offset {
-            ERROR => registers.features = value,
-            COUNT => registers.count.set(value),
-            LBA_LOW => registers.low.set(value),
-            LBA_MID => registers.mid.set(value),
-            LBA_HIGH => registers.high.set(value),
-            _ if busy => {}
-            _ => registers.device = value & !DEVICE_ONES | value & DEVICE_ONES,
+        self.control &= !CONTROL_HOB;
+        if offset == DEVICE {
+            self.device = value;
+            return;
         }
-    }
-
-    /// Puts the signature of the selected drive into the registers.
-    pub fn sign(&mut self) {
-        let is_cd = matches!(self.selected().map(|unit| &unit.drive), Some(Drive::Cd(_)));
-        let pair = |now| Pair { now, before: 0 };
-        let (mid, high) = if is_cd { (0x14, 0xeb) } else { (0, 0) };
-        let registers = &mut self.registers;
-        (registers.count, registers.low) = (pair(1), pair(1));
-        (registers.mid, registers.high) = (pair(mid), pair(high));
+        for registers in &mut self.registers {
+            match offset {
+                ERROR => registers.features = value,
+                COUNT => registers.count.set(value),
+                LBA_LOW => registers.low.set(value),
+                LBA_MID => registers.mid.set(value),
+                _ => registers.high.set(value),
+            }
+        }
     }
 
     /// Forgets what goes on.
@@ -494,22 +528,56 @@ impl State {
         self.work = None;
         self.waits = false;
         self.data.clear();
-        (self.at, self.end) = (0, 0);
-        self.generation += 1;
+        (self.at, self.end, self.block) = (0, 0, 0);
+        self.generation.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Ends what was cancelled, now or when the thread lets go of it.
+    fn end_with(&mut self, ending: Ending) {
+        if self.outstanding > 0 {
+            self.ending = Some(ending);
+            let busy = |registers: &mut Registers| registers.status = BSY;
+            if ending == Ending::Reset {
+                self.registers.iter_mut().for_each(busy);
+            } else {
+                self.set_status(BSY);
+            }
+            return;
+        }
+        match ending {
+            Ending::Reset => self.reset(),
+            Ending::DeviceReset => self.reset_drive(self.number()),
+            Ending::Abort => self.fail(ABRT),
+        }
+    }
+
+    /// A drive's registers after a reset of it; there is no interrupt.
+    fn reset_drive(&mut self, number: usize) {
+        self.registers[number] = Registers::default();
+        let Some(unit) = &mut self.units[number] else { return };
+        unit.reset();
+        let registers = &mut self.registers[number];
+        registers.set_task(&unit.signature());
+        (registers.error, registers.status) = (1, unit.fresh_status());
     }
 
     fn reset(&mut self) {
         self.cancel();
+        self.ending = None;
         self.interrupt = false;
-        self.registers = Registers { error: 1, ..Registers::default() };
-        for unit in self.units.iter_mut().flatten() {
-            unit.settings = Settings { geometry: unit.settings.geometry, ..Settings::default() };
-            unit.cd.reset();
+        self.device = 0;
+        self.reset_drive(0);
+        self.reset_drive(1);
+    }
+
+    /// EXECUTE DEVICE DIAGNOSTIC is for both drives, and the first one answers.
+    fn diagnosed(&mut self) {
+        self.device &= !DEVICE_SECOND;
+        for (registers, unit) in self.registers.iter_mut().zip(&self.units) {
+            let Some(unit) = unit else { continue };
+            registers.set_task(&unit.signature());
+            (registers.error, registers.status) = (1, unit.fresh_status());
         }
-        self.sign();
-        let is_disk = matches!(self.selected().map(|unit| &unit.drive), Some(Drive::Disk(_)));
-        // A packet drive is not ready before its first command.
-        self.registers.status = if is_disk { DRDY | DSC } else { 0 };
     }
 
     /// Shows data to the guest, and the first block of them.
@@ -519,51 +587,71 @@ impl State {
         if self.data.is_empty() { self.finish() } else { self.next_block() }
     }
 
+    /// Takes so many bytes from the guest.
+    fn want(&mut self, bytes: usize) {
+        self.data = vec![0; bytes];
+        (self.at, self.end) = (0, bytes);
+        self.set_status(DRDY | DSC | DRQ);
+    }
+
     fn next_block(&mut self) {
         let left = self.data.len() - self.end;
-        let block = if self.selected_is_cd() {
-            atapi::block(self, left)
-        } else {
-            match &self.work {
-                Some(Work::Give(_, By::Ports(block))) if *block > 0 => (*block).min(left),
-                _ => left,
-            }
-        };
+        let block = left.min(self.block.max(1));
+        if self.selected_is_cd() {
+            // The registers say how much there is, and whose it is.
+            let [mid, high] = (block as u16).to_le_bytes();
+            let number = self.number();
+            let registers = &mut self.registers[number];
+            (registers.mid.now, registers.high.now) = (mid, high);
+            registers.count.now = REASON_TO_HOST;
+        }
         self.end += block;
-        self.registers.status = DRDY | DSC | DRQ;
+        self.set_status(DRDY | DSC | DRQ);
         self.interrupt = true;
     }
 
-    fn selected_is_cd(&mut self) -> bool {
-        matches!(self.selected().map(|unit| &unit.drive), Some(Drive::Cd(_)))
+    fn ended(&mut self, error: u8, status: u8) {
+        self.cancel();
+        let is_cd = self.selected_is_cd();
+        let number = self.number();
+        let registers = &mut self.registers[number];
+        if is_cd {
+            registers.count.now = REASON_COMMAND | REASON_TO_HOST;
+        }
+        (registers.error, registers.status) = (error, status);
+        self.interrupt = true;
     }
 
     /// The command has done what it had to.
     fn finish(&mut self) {
-        if self.selected_is_cd() {
-            self.registers.count.now = REASON_COMMAND | REASON_TO_HOST;
-        }
-        self.cancel();
-        self.registers.status = DRDY | DSC;
-        self.interrupt = true;
+        self.ended(0, DRDY | DSC);
     }
 
     fn fail(&mut self, error: u8) {
-        self.cancel();
-        self.registers.error = error;
-        self.registers.status = DRDY | DSC | ERR;
-        self.interrupt = true;
+        let [count, low, mid, high] = {
+            let registers = &self.registers[self.number()];
+            [registers.count, registers.low, registers.mid, registers.high]
+        };
+        self.ended(error, DRDY | DSC | ERR);
+        // The signature of a drive that refuses to be a disk stays.
+        let number = self.number();
+        let registers = &mut self.registers[number];
+        (registers.count, registers.low, registers.mid, registers.high) = (count, low, mid, high);
     }
 
-    fn fail_packet(&mut self, sense: atapi::Sense) {
-        self.cancel();
-        if let Some(unit) = self.selected() {
-            unit.cd.sense = sense;
+    fn failed(&mut self, failure: Failure) {
+        match failure {
+            _ if self.selected_is_cd() => self.fail_packet(Sense::UNREADABLE),
+            Failure::Read => self.fail(UNC),
+            Failure::Refused(error) => self.fail(error),
+            Failure::Write | Failure::Memory | Failure::Short | Failure::Cancelled => self.fail(ABRT),
         }
-        self.registers.count.now = REASON_COMMAND | REASON_TO_HOST;
-        self.registers.error = sense.key << 4 | if sense.key == atapi::ILLEGAL { ABRT } else { 0 };
-        self.registers.status = DRDY | ERR;
-        self.interrupt = true;
+    }
+
+    fn fail_packet(&mut self, sense: Sense) {
+        let number = self.number();
+        let error = self.units[number].as_mut().map_or(ABRT, |unit| unit.packet_failed(sense));
+        self.ended(error, DRDY | ERR);
     }
 }
 
@@ -571,81 +659,36 @@ impl State {
 fn serve(channel: &Weak<Channel>, inbox: &Receiver<Request>) {
     while let Ok(request) = inbox.recv() {
         let Some(channel) = channel.upgrade() else { return };
-        let disk = channel.state.lock().units[request.unit].as_ref().and_then(|unit| match &unit.drive {
-            Drive::Disk(disk) => Some(disk.clone()),
-            Drive::Cd(tray) => tray.medium(),
-        });
-        let answer = carry_out(&request.what, disk.as_deref(), &channel.memory);
-        channel.answered(&request, answer);
+        let (disk, generation) = {
+            let state = channel.state.lock();
+            (state.units[request.unit].as_ref().and_then(Unit::medium), state.generation.clone())
+        };
+        let current = || generation.load(Ordering::Acquire) == request.generation;
+        let transfer = Transfer { disk: disk.as_deref(), memory: &channel.memory, current: &current };
+        let answer = carry_out(&request.what, &transfer).unwrap_or_else(Answer::Failed);
+        channel.answer(&request, answer);
     }
 }
 
-fn carry_out(what: &What, disk: Option<&dyn Disk>, memory: &GuestMemory) -> Answer {
-    let no_medium = || std::io::Error::new(std::io::ErrorKind::NotFound, "no medium");
-    let disk = disk.ok_or_else(no_medium);
-    let read =
-        |from: u64, data: &mut [u8]| disk.as_ref().is_ok_and(|d| d.read_at(from, &mut [IoSliceMut::new(data)]).is_ok());
-    let write = |from: u64, data: &[u8]| disk.as_ref().is_ok_and(|d| d.write_at(from, &[IoSlice::new(data)]).is_ok());
-    let failed = Answer::Failed { medium: true };
-    let done = Answer::Done { exhausted: true };
+fn carry_out(what: &What, transfer: &Transfer<'_>) -> Result<Answer, Failure> {
     match what {
         What::Read(from, length) => {
             let mut data = vec![0; *length];
-            if read(*from, &mut data) { Answer::Data(data) } else { failed }
+            transfer.read(*from, &mut data)?;
+            Ok(Answer::Data(data))
         }
-        What::Write(from, data) => {
-            if write(*from, data) {
-                done
-            } else {
-                failed
+        What::Write(from, data, durable) => {
+            transfer.write(*from, data)?;
+            if *durable {
+                transfer.flush()?;
             }
+            Ok(Answer::Done)
         }
-        What::Flush => {
-            if disk.as_ref().is_ok_and(|disk| disk.flush().is_ok()) {
-                done
-            } else {
-                failed
-            }
-        }
-        What::Give(source, table) => {
-            let Some(mut regions) = Regions::read(memory, *table) else { return Answer::Failed { medium: false } };
-            match source {
-                Source::Bytes(bytes) => {
-                    let count = bytes.len().min(regions.left());
-                    if !regions.fill(memory, &bytes[..count]) {
-                        return Answer::Failed { medium: false };
-                    }
-                }
-                Source::Medium(from, length) => {
-                    let (mut from, mut left) = (*from, (*length).min(regions.left() as u64));
-                    while left > 0 {
-                        let mut data = vec![0; left.min(PIECE as u64) as usize];
-                        if !read(from, &mut data) {
-                            return failed;
-                        }
-                        if !regions.fill(memory, &data) {
-                            return Answer::Failed { medium: false };
-                        }
-                        (from, left) = (from + data.len() as u64, left - data.len() as u64);
-                    }
-                }
-            }
-            Answer::Done { exhausted: regions.left() == 0 }
-        }
-        What::Take(from, length, table) => {
-            let Some(mut regions) = Regions::read(memory, *table) else { return Answer::Failed { medium: false } };
-            let (mut from, mut left) = (*from, (*length).min(regions.left() as u64));
-            while left > 0 {
-                let mut data = vec![0; left.min(PIECE as u64) as usize];
-                if !regions.drain(memory, &mut data) {
-                    return Answer::Failed { medium: false };
-                }
-                if !write(from, &data) {
-                    return failed;
-                }
-                (from, left) = (from + data.len() as u64, left - data.len() as u64);
-            }
-            Answer::Done { exhausted: regions.left() == 0 }
+        What::Flush => transfer.flush().map(|()| Answer::Done),
+        What::Master(work, table) => {
+            let mut regions = master::regions(transfer.memory, *table).ok_or(Failure::Memory)?;
+            transfer.work(work, &mut regions)?;
+            Ok(Answer::Moved { exhausted: regions.left() == 0 })
         }
     }
 }

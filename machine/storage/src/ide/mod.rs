@@ -1,7 +1,7 @@
 //! PIIX3's IDE function, with two channels of two drives each (82371SB sections 2.7 and 3.5; ATA/ATAPI-7).
 //!
 //! [`Ide`] is the PCI function and the ports, which stay where the AT had them. A [`channel`] holds the registers that its drives
-//! share and the thread that does their I/O; [`disk`] and [`atapi`] are the commands of hard disks and of CD drives.
+//! share and the thread that does their I/O; the drives' commands are [`crate::ata`]'s.
 //!
 //! ```text
 //!   0x1f0, 0x3f6 --> channel 0 --> disk or CD drive, twice --> interrupt 14
@@ -9,10 +9,7 @@
 //!   BAR 4 ---------> bus masters of both
 //! ```
 
-mod atapi;
 mod channel;
-mod disk;
-mod identify;
 mod master;
 pub mod registers;
 mod state;
@@ -22,17 +19,18 @@ mod tests;
 use std::sync::{Arc, Weak};
 
 use channel::Channel;
-pub use channel::Drive;
 use lodge_bus::{
-    AccessError, Device, IrqLine, PciAddress, PciFunction, PortBus, PortDevice, PortRange, ResetDevice, SaveDevice,
-    StateError, Width,
+    AccessError, Device, IrqLine, PauseDevice, PciAddress, PciFunction, PortBus, PortDevice, PortRange, ResetDevice,
+    SaveDevice, StateError, Width,
 };
 use lodge_engine_api::GuestMemory;
 use lodge_pci::bridges::registers::{INTEL, SUBSYSTEM};
 use lodge_pci::{BarTarget, ConfigSpace, ConfigSpec};
 use parking_lot::Mutex;
 use registers::*;
-pub use state::IdeState;
+pub use state::{ChannelState, IdeState};
+
+use crate::ata::Drive;
 
 /// Regions of ports: the command block and the control of each channel, and the bus masters.
 const REGION_COMMANDS: [u8; 2] = [0, 1];
@@ -101,6 +99,9 @@ impl Device for Ide {
         Some(self)
     }
     fn resettable(self: Arc<Self>) -> Option<Arc<dyn ResetDevice>> {
+        Some(self)
+    }
+    fn pausable(self: Arc<Self>) -> Option<Arc<dyn PauseDevice>> {
         Some(self)
     }
     fn saved(self: Arc<Self>) -> Option<Arc<dyn SaveDevice>> {
@@ -174,17 +175,35 @@ impl ResetDevice for Ide {
     }
 }
 
+impl PauseDevice for Ide {
+    fn pause(&self) {
+        // The threads do only what was asked of them, and nobody asks while the processors are held.
+        for channel in &self.channels {
+            channel.quiesce(&mut channel.state.lock());
+        }
+    }
+
+    fn resume(&self) {}
+}
+
 impl SaveDevice for Ide {
     fn save(&self) -> Vec<u8> {
-        let masters = [0, 1].map(|n| self.channels[n].state.lock().master);
-        lodge_savestate::to_record(&IdeState { config: self.config.lock().state(), masters })
+        let channels = [0, 1].map(|n: usize| ChannelState::of(&self.channels[n]));
+        lodge_savestate::to_record(&IdeState { config: self.config.lock().state(), channels })
     }
 
     fn restore(&self, record: &[u8]) -> Result<(), StateError> {
         let state: IdeState = StateError::read("ide", record)?;
+        for (channel, saved) in self.channels.iter().zip(&state.channels) {
+            if !saved.is_sound(&channel.state.lock()) {
+                let cause = "a channel is in a state that its drives cannot be in".into();
+                return Err(StateError { device: "ide".into(), cause });
+            }
+        }
         self.config.lock().set_state(&state.config);
-        for (channel, master) in self.channels.iter().zip(state.masters) {
-            channel.state.lock().master = master;
+        for (channel, saved) in self.channels.iter().zip(state.channels) {
+            channel.reset();
+            saved.put(channel);
         }
         Ok(())
     }
