@@ -420,6 +420,8 @@ impl Machine {
         if let Some(processors) = &self.processors {
             processors.pause();
         }
+        // It may have asked many times by now; what wakes it has to come through.
+        self.control.served();
     }
 
     /// Starts devices and processors over, with memory as it is, and has firmware bring the system back.

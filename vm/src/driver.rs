@@ -159,6 +159,7 @@ impl Vm {
             phase: Phase::Paused,
             incarnation: 0,
             sleepy: false,
+            awakened: false,
             times: Times::default(),
         };
         let serve = move || {
@@ -199,6 +200,8 @@ struct Driver {
     incarnation: u64,
     /// The guest asked for sleep while the machine was paused.
     sleepy: bool,
+    /// And something woke it up since.
+    awakened: bool,
     times: Times,
 }
 
@@ -238,10 +241,14 @@ impl Driver {
                 Phase::Paused => self.sleepy = true,
                 Phase::Suspended => {}
             },
-            Message::Wake(from) if from == now && self.phase == Phase::Suspended => {
-                self.machine.wake();
-                self.phase = Phase::Running;
-            }
+            Message::Wake(from) if from == now => match self.phase {
+                Phase::Suspended => {
+                    self.machine.wake();
+                    self.phase = Phase::Running;
+                }
+                Phase::Paused if self.sleepy => self.awakened = true,
+                Phase::Running | Phase::Paused => {}
+            },
             Message::Exit(from, status) if from == now => return Some(Outcome::Exited(status)),
             Message::Crashed(from, report) if from == now => return Some(Outcome::Crashed(report)),
             Message::Failed(from, error) if from == now => return Some(Outcome::Failed(error)),
@@ -266,6 +273,10 @@ impl Driver {
                 self.phase = Phase::Running;
                 if std::mem::take(&mut self.sleepy) {
                     self.suspend();
+                    if std::mem::take(&mut self.awakened) {
+                        self.machine.wake();
+                        self.phase = Phase::Running;
+                    }
                 }
             }
             // As any key would.
@@ -302,13 +313,16 @@ impl Driver {
     fn reset(&mut self) -> Option<Outcome> {
         self.machine.halt();
         self.incarnation += 1;
-        self.sleepy = false;
+        (self.sleepy, self.awakened) = (false, false);
         match Machine::build(&self.config, &*self.engine, &self.backends, &self.messages, self.incarnation) {
             Ok(machine) => self.machine = machine,
             Err(error) => return Some(Outcome::Failed(error)),
         }
-        self.machine.resume();
-        self.phase = Phase::Running;
+        // A machine that was paused stays so.
+        if self.phase != Phase::Paused {
+            self.machine.resume();
+            self.phase = Phase::Running;
+        }
         None
     }
 

@@ -140,7 +140,9 @@ impl Shared {
         }
         let _world = self.stop_others(index);
         self.memory_changed.store(false, Ordering::SeqCst);
-        for change in std::mem::take(&mut *self.memory_changes.lock()) {
+        // Not locked for longer: who asks for changes holds device locks.
+        let changes = std::mem::take(&mut *self.memory_changes.lock());
+        for change in changes {
             let touched = match change {
                 MemoryChange::Reach { range, reach } => {
                     self.ram.set_reach(range.clone(), reach);
@@ -148,6 +150,8 @@ impl Shared {
                 }
                 MemoryChange::AddressLine20 { open } => {
                     self.ram.set_line_20(open);
+                    // Blocks are linked over addresses that have come apart, or together.
+                    self.code.lock().reset(&self.ram);
                     [0..0, 0..0]
                 }
                 MemoryChange::Move { region, to } => self.ram.move_region(region, to),

@@ -300,7 +300,8 @@ impl TranslatorVcpu {
             // Mirrored code reaches what lies around it, and around the stack pointer, without a check.
             mode &= !Mode::MIRRORED;
         }
-        let large = translation.page_size > PAGE;
+        // A part of a large page may be somewhere else while an address line is held low.
+        let large = translation.page_size > PAGE && self.shared.ram.line_20();
         let page = if large { 2 << 20 } else { PAGE };
         if large {
             mode |= Mode::LARGE;
@@ -447,11 +448,13 @@ impl TranslatorVcpu {
     /// Empties the code cache with all vCPUs out of it.
     fn reset_code(&mut self) {
         let shared = Arc::clone(&self.shared);
-        let _world = shared.stop_others(self.context.index);
+        let world = shared.stop_others(self.context.index);
         shared.code.lock().reset(&shared.ram);
         for mailbox in &shared.mailboxes {
             mailbox.chores.store(true, Ordering::SeqCst);
         }
+        // What is done next may have to stop the others itself.
+        drop(world);
         self.chores();
     }
 

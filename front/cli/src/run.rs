@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use lodge_backend::{CharStream, Disk, FdStream, NullStream, SocketStream, Tray};
+use lodge_backend::{CharStream, Disk, FdStream, NullStream, Padded, SocketStream, Tray};
 use lodge_control::{Drive, Server};
 use lodge_disk::{DiskError, Format, Options};
 use lodge_display::Monitor;
@@ -34,6 +34,8 @@ use crate::{firmware, report};
 /// Most bytes of generated code that an engine may keep: an eighth of the guest's memory, or a quarter of what it has beyond
 /// [`SMALL`], within these bounds. Compiling a kernel fills 190 MiB, and takes 1.6 times as long with 128 MiB.
 const CODE_CACHE: RangeInclusive<u64> = 32 << 20..=512 << 20;
+/// Bytes of the commonest floppy.
+const DISKETTE: u64 = 1440 << 10;
 /// Memory of a guest that is small.
 const SMALL: u64 = 256 << 20;
 /// The kernel's command line where none is given: a console on the serial port.
@@ -270,6 +272,10 @@ fn open_diskette(path: &Path) -> Result<Arc<dyn Disk>, RunError> {
 
 fn open_image_of_floppy(path: &Path, readonly: bool) -> Result<Arc<dyn Disk>, RunError> {
     let disk = lodge_disk::open(path, Options { format: Some(Format::Raw), readonly, ephemeral: false })?;
+    if Geometry::of(disk.size()).is_none() && disk.size() < DISKETTE {
+        // Images are often cut off where their contents end.
+        return Ok(Arc::new(Padded::new(disk, DISKETTE)));
+    }
     Geometry::of_file(path, disk.size())?;
     Ok(disk)
 }

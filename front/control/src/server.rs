@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
-use std::os::unix::fs::FileTypeExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -188,6 +188,8 @@ struct Shared {
 pub struct Server {
     shared: Arc<Shared>,
     path: PathBuf,
+    /// Which file the socket is, for as long as nobody puts another in its place.
+    file: Option<(u64, u64)>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -224,13 +226,17 @@ impl Server {
             }
         };
         let thread = std::thread::Builder::new().name("control".into()).spawn(accept)?;
-        Ok(Self { shared, path: path.to_owned(), thread: Some(thread) })
+        Ok(Self { shared, path: path.to_owned(), file: identity(path), thread: Some(thread) })
     }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
         self.shared.stop.store(true, Ordering::SeqCst);
+        if self.file.is_none() || identity(&self.path) != self.file {
+            // It is another machine's now. The thread ends with the process.
+            return;
+        }
         // A connection has the thread look; if none can be made, it stays until the process ends.
         if UnixStream::connect(&self.path).is_ok()
             && let Some(thread) = self.thread.take()
@@ -241,6 +247,11 @@ impl Drop for Server {
         // Whoever removed it before was quicker.
         let _ = fs::remove_file(&self.path);
     }
+}
+
+/// Which file is at `path`: device and number.
+fn identity(path: &Path) -> Option<(u64, u64)> {
+    fs::symlink_metadata(path).ok().map(|metadata| (metadata.dev(), metadata.ino()))
 }
 
 /// Listens at `path`, where nothing may be. The socket's mode is set before it has a name.

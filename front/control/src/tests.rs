@@ -190,3 +190,16 @@ fn the_socket_is_its_users_alone_and_nobody_elses_is_taken() {
     assert!(Server::bind(&file).is_err());
     assert_eq!(std::fs::read(&file).unwrap(), b"precious");
 }
+
+#[test]
+fn a_socket_that_another_machine_has_taken_over_stays() {
+    let rig = Rig::new();
+    let path = rig.path();
+    std::fs::remove_file(&path).unwrap();
+    let other = Server::bind(&path).unwrap();
+    drop(rig.server);
+    assert!(path.exists(), "and dropping did not wait for the other to answer");
+    drop(other);
+    rig.vm.handle().quit();
+    rig.vm.wait().unwrap();
+}

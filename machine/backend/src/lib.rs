@@ -17,6 +17,6 @@ mod entropy;
 mod tray;
 
 pub use character::{CharStream, FdStream, NullStream, Receiver, SocketStream};
-pub use disk::{Disk, DiskError, Overlay, RawDisk, SECTOR};
+pub use disk::{Disk, DiskError, Overlay, Padded, RawDisk, SECTOR};
 pub use entropy::{Entropy, HostEntropy};
 pub use tray::{Locked, Tray};

@@ -5,7 +5,6 @@
 
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use lodge_engine_api::MemoryChange;
 use parking_lot::Mutex;
@@ -27,23 +26,26 @@ impl MemoryControl for FixedMemory {
 /// Bit 20 of the addresses that processors put out, which two devices hold low or let pass: whoever says so last.
 pub struct AddressLine20 {
     memory: Arc<dyn MemoryControl>,
-    open: AtomicBool,
+    open: Mutex<bool>,
 }
 
 impl AddressLine20 {
     /// The line, open.
     pub fn new(memory: Arc<dyn MemoryControl>) -> Arc<Self> {
-        Arc::new(Self { memory, open: AtomicBool::new(true) })
+        Arc::new(Self { memory, open: Mutex::new(true) })
     }
 
     /// Whether the bit passes.
     pub fn is_open(&self) -> bool {
-        self.open.load(Ordering::SeqCst)
+        *self.open.lock()
     }
 
     /// Lets the bit pass, or holds it low.
     pub fn set(&self, open: bool) {
-        if self.open.swap(open, Ordering::SeqCst) != open {
+        // Locked until the engine knows, so that it hears the last word last.
+        let mut now = self.open.lock();
+        if *now != open {
+            *now = open;
             self.memory.change(MemoryChange::AddressLine20 { open });
         }
     }

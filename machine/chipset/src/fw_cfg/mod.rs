@@ -27,6 +27,8 @@ use vm_memory::{Bytes, GuestAddress};
 
 const REGION_PORTS: u8 = 0;
 const REGION_DMA: u8 = 1;
+/// Most bytes behind an item's end that a request may ask for.
+const BEYOND: usize = 1 << 20;
 /// Bytes that are copied at a time.
 const PIECE: usize = 4096;
 
@@ -187,6 +189,10 @@ impl FwCfg {
     fn copy_out(&self, state: &Volatile, address: u64, length: u32) -> bool {
         let rest = self.rest(state);
         let length = length as usize;
+        // Nobody reads far beyond the end, and zeroing a large memory would take long.
+        if length > rest.len() + BEYOND {
+            return false;
+        }
         let mut done = 0;
         while done < length {
             let mut piece = [0; PIECE];

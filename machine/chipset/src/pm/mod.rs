@@ -137,6 +137,10 @@ impl Pm {
                     (true, SUSPEND) if !self.acpi_on_at_reset => {
                         state.asleep = true;
                         self.system.suspend();
+                        // What came before, and was not seen, wakes at once.
+                        if state.status & (POWER_BUTTON | state.enable & ALARM) != 0 {
+                            self.system.wake();
+                        }
                     }
                     _ => {}
                 }

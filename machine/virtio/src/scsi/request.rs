@@ -43,6 +43,8 @@ impl Scsi {
     /// Carries out what is in a queue for requests.
     pub(super) fn requests(&self, index: u16, queue: &mut VirtQueue) -> Result<(), Broken> {
         let mut buffer = Vec::new();
+        // A queue that is looked at for the first time has requests that someone may wait for.
+        self.passes[usize::from(index - REQUESTS)].fetch_max(1, Ordering::AcqRel);
         loop {
             queue.hush()?;
             let mut batch = 0;
