@@ -78,6 +78,13 @@ pub fn run() -> Command {
     run_keeping(OsStr::new("off"))
 }
 
+/// `lodge run` with the firmware that was fetched for the tests.
+pub fn with_firmware() -> Command {
+    let mut command = run();
+    command.arg("--firmware-dir").arg(guest("firmware/bios-256k.bin").with_file_name(""));
+    command
+}
+
 /// The same with translations kept in a folder.
 fn run_keeping(translations: &OsStr) -> Command {
     let mut command = Command::new(lodge());

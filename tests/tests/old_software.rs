@@ -2,14 +2,14 @@
 
 use iced_x86::code_asm::*;
 use lodge_tests::disks::{ALL_GOOD, Made, Mark, Program, boot_disk};
-use lodge_tests::{finish, run};
+use lodge_tests::{finish, with_firmware};
 
 /// Runs a program from a hard disk; what it said.
 #[track_caller]
 fn boots(make: impl Fn(&mut Program) -> Made) -> String {
     let disk = boot_disk(make);
     let path = disk.path().display();
-    let mut command = run();
+    let mut command = with_firmware();
     command.args(["--disk", &format!("{path},bus=ide,readonly"), "--memory", "16M", "--debug-exit"]);
     let (status, output) = finish(command.args(["--timeout", "60"]));
     assert_eq!(status, ALL_GOOD, "{output}");

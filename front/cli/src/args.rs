@@ -484,7 +484,7 @@ mod tests {
         let Command::Run(run) = Cli::try_parse_from(["lodge", "run", "--floppy", "f"]).unwrap().command else {
             panic!()
         };
-        assert_eq!(run.plan().unwrap().boot, BootPlan::Bios);
+        assert_eq!(run.plan().unwrap().boot, BootPlan::Bios(BootOrder::default()));
     }
 
     #[test]

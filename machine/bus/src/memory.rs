@@ -120,7 +120,7 @@ mod tests {
         assert_eq!(mapping.place(), Some(0xfeb0_0000));
         mapping.set(Some(0xfec0_0000));
         mapping.set(Some(0x400_0000));
-        mapping.set(Some(u64::MAX & !0xfff));
+        mapping.set(Some(!0xfff));
         assert_eq!(mapping.place(), None);
         let places = [Some(0xe000_0000), None, Some(0xfeb0_0000), None, Some(0x400_0000), None];
         assert_eq!(*moves.0.lock(), places);

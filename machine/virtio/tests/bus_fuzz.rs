@@ -15,6 +15,7 @@ use lodge_bus::{
 };
 use lodge_chipset::{Board, BoardConfig, CmosConfig, Dma, Hpet, HpetWiring, I8042, Pit, Pm, Rtc, Uart, UartConfig};
 use lodge_engine_api::GuestMemory;
+use lodge_input::{Button, Key, Keyboard, Pointer};
 use lodge_irq::{Controllers, GuestTsc, InterruptController, Waker};
 use lodge_pci::{Bridge, PciHost, PciWindow, Router};
 use lodge_storage::scsi::Medium;
@@ -382,14 +383,13 @@ impl Machine {
             }
             3 => random.pick(&self.receivers).room_to_send(),
             4 => {
-                self.keyboard.key(&random.next().to_le_bytes()[..2]);
+                self.keyboard.key(*random.pick(Key::ALL), random.next() & 1 != 0);
             }
-            _ => self.keyboard.pointer(
-                random.next() as i32,
-                random.next() as i32,
-                random.next() as i32,
-                random.next() as u8,
-            ),
+            _ => {
+                self.keyboard.motion(random.next() as i32, random.next() as i32);
+                self.keyboard.wheel(random.next() as i32);
+                self.keyboard.button(Button::Left, random.next() & 1 != 0);
+            }
         }
     }
 

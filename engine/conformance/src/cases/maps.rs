@@ -61,7 +61,7 @@ fn reaches() -> Vec<Case> {
         .gives(Rsi, 0x4433_2211)
         .accesses(Access::MmioRead(PAGE, 4)),
         // A BIOS copies itself to memory that is then made read-only, and goes on.
-        Case::long("maps/code_in_read_only_memory_is_not_changed_by_writes", |a| { emit!(a; mov(dword_ptr(rbx), 0xc3c1_ff); call(rbx); mov(al, 0); out(MEMORY, al); mov(byte_ptr(rbx + 1), 0xc2u32); call(rbx); mov(al, 1); out(MEMORY, al); mov(byte_ptr(rbx + 1), 0xc2u32); call(rbx)) })
+        Case::long("maps/code_in_read_only_memory_is_not_changed_by_writes", |a| { emit!(a; mov(dword_ptr(rbx), 0x00c3_c1ff); call(rbx); mov(al, 0); out(MEMORY, al); mov(byte_ptr(rbx + 1), 0xc2u32); call(rbx); mov(al, 1); out(MEMORY, al); mov(byte_ptr(rbx + 1), 0xc2u32); call(rbx)) })
         .change(reach(Reach::ReadOnly))
         .change(reach(Reach::Memory))
         .any(Rax)
