@@ -4,6 +4,7 @@
 //! a Debian root file system; `cargo xtask test` sets them. Every wait has a limit, and a test that fails shows what the guest said last.
 #![forbid(unsafe_code)]
 
+pub mod disks;
 mod kernels;
 
 use std::ffi::OsStr;
@@ -75,6 +76,13 @@ fn from_environment(name: &str) -> PathBuf {
 /// are not kept.
 pub fn run() -> Command {
     run_keeping(OsStr::new("off"))
+}
+
+/// `lodge run` with the firmware that was fetched for the tests.
+pub fn with_firmware() -> Command {
+    let mut command = run();
+    command.arg("--firmware-dir").arg(guest("firmware/bios-256k.bin").with_file_name(""));
+    command
 }
 
 /// The same with translations kept in a folder.

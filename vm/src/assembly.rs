@@ -1,26 +1,33 @@
 //! Building a machine: memory, time, buses, devices from one table, the kernel, and the engine's partition.
 
+use std::ops::{Range, RangeInclusive};
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
-use lodge_backend::{CharStream, Disk, Receiver};
-use lodge_boot::Loaded;
+use lodge_backend::{CharStream, Disk, Receiver, Tray};
 use lodge_boot::layout::DEVICE_HOLE;
-use lodge_bus::{Device, HostClock, MmioBus, PauseDevice, PortBus, SystemControl, Timers};
+use lodge_bus::{AddressLine20, Device, HostClock, MemoryControl, MmioBus, PauseDevice, PciAddress, PortBus, Timers};
+use lodge_chipset::rtc::registers::{SHUTDOWN, SHUTDOWN_RESUME};
+use lodge_chipset::{Items, Pm, Rtc};
+use lodge_display::Monitor;
 use lodge_engine_api::{Engine, GuestMemory, Partition, PartitionSpec, Statistics};
+use lodge_input::Desk;
 use lodge_irq::Controllers;
-use lodge_pci::{PciHost, PciWindow, Router};
-use lodge_x86::cpuid::{Missing, Profile, Shape};
+use lodge_pci::{Bridge, PciHost, PciWindow, Router};
+use lodge_x86::CpuState;
+use lodge_x86::cpuid::{Missing, Profile, SIGNATURE, Shape};
 
+use crate::boot_order::Bootable;
 use crate::clock::TimeSource;
 use crate::devices::DEVICES;
 use crate::driver::{Control, Message};
-use crate::firmware;
+use crate::firmware::{self, Image};
 use crate::inputs::{Bells, World};
+use crate::memory::MemoryMap;
 use crate::processors::Processors;
 use crate::tsc::Measurement;
-use crate::{Config, VmError, ram};
+use crate::{Boot, Config, VmError, ram, slots};
 
 /// What the local APIC's timer divides, in Hz.
 const APIC_HZ: u64 = 1_000_000_000;
@@ -33,20 +40,49 @@ pub(crate) const PCI_WINDOW: PciWindow =
 /// Most processors that APIC IDs of 8 bits can name.
 const VCPUS_MAX: u32 = 255;
 
+/// Which device a disk is behind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bus {
+    /// A virtio disk.
+    Virtio,
+    /// PIIX3's IDE channels.
+    Ide,
+    /// AHCI controllers with six ports each.
+    Sata,
+    /// An NVMe controller of its own.
+    Nvme,
+    /// A virtio SCSI host.
+    Scsi,
+}
+
+/// A disk and the device that it is behind.
+#[derive(Clone)]
+pub struct Attached {
+    /// Its bus.
+    pub bus: Bus,
+    /// The disk.
+    pub disk: Arc<dyn Disk>,
+}
+
 /// What stands behind the devices on the host. It stays when the machine is reset.
 #[derive(Clone, Default)]
 pub struct Backends {
     serials: Vec<Arc<dyn CharStream>>,
-    disks: Vec<Arc<dyn Disk>>,
+    disks: Vec<Attached>,
+    cds: Vec<Arc<Tray>>,
+    floppies: Vec<Arc<Tray>>,
     console: Option<Arc<dyn CharStream>>,
+    firmware_log: Option<Arc<dyn CharStream>>,
+    variables: Option<Arc<dyn Disk>>,
+    monitor: Arc<Monitor>,
+    desk: Arc<Desk>,
     first_output: Arc<OnceLock<Instant>>,
 }
 
 impl Backends {
     /// Serial ports and disks, in order.
-    pub fn new(serials: Vec<Arc<dyn CharStream>>, disks: Vec<Arc<dyn Disk>>) -> Self {
-        let first_output = Arc::new(OnceLock::new());
-        let mut backends = Self { serials: Vec::new(), disks, console: None, first_output };
+    pub fn new(serials: Vec<Arc<dyn CharStream>>, disks: Vec<Attached>) -> Self {
+        let mut backends = Self { disks, ..Self::default() };
         backends.serials = serials.into_iter().map(|stream| backends.watched(stream)).collect();
         backends
     }
@@ -58,6 +94,71 @@ impl Backends {
         self
     }
 
+    /// With a stream that gets what firmware logs.
+    #[must_use]
+    pub fn with_firmware_log(mut self, stream: Arc<dyn CharStream>) -> Self {
+        self.firmware_log = Some(stream);
+        self
+    }
+
+    /// With a disk that firmware keeps its variables on, of whole pages.
+    #[must_use]
+    pub fn with_variables(mut self, disk: Arc<dyn Disk>) -> Self {
+        self.variables = Some(disk);
+        self
+    }
+
+    /// Where firmware keeps its variables, if it has a place for them.
+    pub(crate) fn variables(&self) -> Option<&Arc<dyn Disk>> {
+        self.variables.as_ref()
+    }
+
+    /// Where what firmware logs goes, if anywhere.
+    pub(crate) fn firmware_log(&self) -> Option<&Arc<dyn CharStream>> {
+        self.firmware_log.as_ref()
+    }
+
+    /// With CD drives.
+    #[must_use]
+    pub fn with_cds(mut self, cds: Vec<Arc<Tray>>) -> Self {
+        self.cds = cds;
+        self
+    }
+
+    /// With a monitor that shows what the graphics card does, where there is one.
+    #[must_use]
+    pub fn with_monitor(mut self, monitor: Arc<Monitor>) -> Self {
+        self.monitor = monitor;
+        self
+    }
+
+    /// What the graphics card is plugged into, and viewers look at.
+    pub fn monitor(&self) -> &Arc<Monitor> {
+        &self.monitor
+    }
+
+    /// What keyboard and mouse are plugged into, and viewers use.
+    pub fn desk(&self) -> &Arc<Desk> {
+        &self.desk
+    }
+
+    /// With floppy drives, at most two.
+    #[must_use]
+    pub fn with_floppies(mut self, floppies: Vec<Arc<Tray>>) -> Self {
+        self.floppies = floppies;
+        self
+    }
+
+    /// The floppy drives.
+    pub(crate) fn floppies(&self) -> &[Arc<Tray>] {
+        &self.floppies
+    }
+
+    /// The CD drives.
+    pub(crate) fn cds(&self) -> &[Arc<Tray>] {
+        &self.cds
+    }
+
     fn watched(&self, stream: Arc<dyn CharStream>) -> Arc<dyn CharStream> {
         Arc::new(Watched { stream, first_output: self.first_output.clone() })
     }
@@ -67,9 +168,9 @@ impl Backends {
         self.console.as_ref()
     }
 
-    /// The disks.
-    pub(crate) fn disks(&self) -> &[Arc<dyn Disk>] {
-        &self.disks
+    /// The disks on a bus, each with its number among all.
+    pub(crate) fn disks(&self, bus: Bus) -> impl Iterator<Item = (usize, &Arc<dyn Disk>)> {
+        self.disks.iter().enumerate().filter(move |(_, at)| at.bus == bus).map(|(number, at)| (number, &at.disk))
     }
 
     /// What stands behind the serial ports.
@@ -85,7 +186,7 @@ impl Backends {
     /// Lets what the guest wrote reach the host, for at most so long.
     pub(crate) fn flush(&self, at_most: Duration) {
         let until = Instant::now() + at_most;
-        for stream in self.serials.iter().chain(&self.console) {
+        for stream in self.serials.iter().chain(&self.console).chain(&self.firmware_log) {
             stream.flush(until.saturating_duration_since(Instant::now()));
         }
     }
@@ -123,19 +224,41 @@ pub(crate) struct Board<'a> {
     pub(crate) config: &'a Config,
     pub(crate) backends: &'a Backends,
     pub(crate) memory: GuestMemory,
+    pub(crate) map: Arc<dyn MemoryControl>,
+    pub(crate) line_20: Arc<AddressLine20>,
+    /// What firmware is told, where there is any.
+    pub(crate) items: Option<Items>,
+    /// Where it has its variables.
+    pub(crate) variables: Option<Range<u64>>,
     pub(crate) ports: PortBus,
     pub(crate) mmio: MmioBus,
     pub(crate) timers: Timers,
+    pub(crate) clock: Arc<HostClock>,
     pub(crate) interrupts: Arc<Controllers>,
     pub(crate) pci: Arc<PciHost>,
     pub(crate) router: Arc<Router>,
-    pub(crate) control: Arc<dyn SystemControl>,
+    pub(crate) control: Arc<Control>,
     pub(crate) devices: Vec<Arc<dyn Device>>,
+    /// What acts on the machine as a whole, once it is there.
+    pub(crate) pm: Option<Arc<Pm>>,
+    pub(crate) pm_function: Option<Arc<Bridge>>,
+    pub(crate) rtc: Option<Arc<Rtc>>,
+    /// What firmware can boot from.
+    pub(crate) bootable: Vec<Bootable>,
 }
 
 impl Board<'_> {
-    /// Puts a device on the buses.
+    /// Puts a device on the buses, behind PCI where it wants to be.
     pub(crate) fn attach(&mut self, device: Arc<dyn Device>) -> Result<(), VmError> {
+        self.attach_among(device, slots::OTHERS).map(drop)
+    }
+
+    /// Puts a device on the buses, behind PCI at one of these device numbers if it does not mind. Its place there.
+    pub(crate) fn attach_among(
+        &mut self,
+        device: Arc<dyn Device>,
+        slots: RangeInclusive<u8>,
+    ) -> Result<Option<PciAddress>, VmError> {
         let refused =
             |error: lodge_bus::MapError| VmError::Device { device: device.name().to_owned(), cause: error.to_string() };
         if let Some(port) = device.clone().port() {
@@ -144,11 +267,10 @@ impl Board<'_> {
         if let Some(mmio) = device.clone().mmio() {
             self.mmio.attach(&mmio).map_err(refused)?;
         }
-        if let Some(pci) = device.clone().pci() {
-            self.pci.add(pci).map_err(|error| fault(device.name(), error))?;
-        }
+        let placed = device.clone().pci().map(|pci| self.pci.add_among(pci, slots));
+        let place = placed.transpose().map_err(|error| fault(device.name(), error))?;
         self.devices.push(device);
-        Ok(())
+        Ok(place)
     }
 
     /// Gives PCI functions their addresses, as firmware would.
@@ -169,6 +291,10 @@ pub(crate) struct Machine {
     clock: Arc<HostClock>,
     time: Arc<TimeSource>,
     timers: Timers,
+    control: Arc<Control>,
+    interrupts: Arc<Controllers>,
+    pm: Option<Arc<Pm>>,
+    rtc: Option<Arc<Rtc>>,
     /// The buses hold the devices' facets only.
     devices: Vec<Arc<dyn Device>>,
 }
@@ -189,9 +315,9 @@ impl Machine {
             return Err(VmError::ProcessorCount { asked: config.vcpus, most });
         }
         let profile = host_profile()?;
-        let memory = ram::create(config.memory)?;
-        let rsdp = firmware::write_tables(&memory, config.vcpus, backends.serials().len(), &profile)?;
-        let loaded = load(config, &memory, rsdp)?;
+        let map = Arc::new(MemoryMap::default());
+        let start = Start::prepare(config, backends, &profile, &map)?;
+        let memory = start.memory.clone();
         let tsc_hz = measurement.finish();
 
         let clock = Arc::new(HostClock::new());
@@ -206,19 +332,30 @@ impl Machine {
             config,
             backends,
             memory: memory.clone(),
+            map: map.clone(),
+            line_20: AddressLine20::new(map.clone()),
+            items: start.items,
+            variables: start.variables,
             ports: PortBus::new(),
             mmio: MmioBus::new(),
             pci: PciHost::new(control.clone()),
             router: Router::new(interrupts.clone()),
             interrupts,
             timers,
-            control,
+            clock: clock.clone(),
+            control: control.clone(),
             devices: Vec::new(),
+            pm: None,
+            pm_function: None,
+            rtc: None,
+            bootable: Vec::new(),
         };
         for make in DEVICES {
             make(&mut board)?;
         }
-        board.assign_addresses()?;
+        if matches!(config.boot, Boot::Kernel(_)) {
+            board.assign_addresses()?;
+        }
 
         let shape = Shape {
             vcpus: config.vcpus,
@@ -235,6 +372,7 @@ impl Machine {
             mirroring: config.mirroring,
             kept_code: config.kept_code.clone(),
         })?;
+        map.connect(&partition);
         let world = World {
             ports: board.ports.clone(),
             mmio: board.mmio.clone(),
@@ -242,9 +380,20 @@ impl Machine {
             clock: clock.clone(),
             time: time.clone(),
         };
-        let processors = Processors::start(&partition, &world, &bells, &loaded.state, messages, incarnation)?;
-        tracing::info!(protocol = loaded.protocol.name(), tsc_hz, vcpus = config.vcpus, "machine built");
-        Ok(Self { processors: Some(processors), partition, clock, time, timers: board.timers, devices: board.devices })
+        let processors = Processors::start(&partition, &world, &bells, &start.state, &control)?;
+        tracing::info!(protocol = start.protocol, tsc_hz, vcpus = config.vcpus, "machine built");
+        Ok(Self {
+            processors: Some(processors),
+            partition,
+            clock,
+            time,
+            timers: board.timers,
+            control,
+            interrupts: board.interrupts,
+            pm: board.pm,
+            rtc: board.rtc,
+            devices: board.devices,
+        })
     }
 
     /// Lets guest time and the processors go on.
@@ -264,6 +413,36 @@ impl Machine {
             processors.pause();
         }
         self.stop_world();
+    }
+
+    /// Holds the processors, as they are without power. Guest time goes on.
+    pub(crate) fn suspend(&self) {
+        if let Some(processors) = &self.processors {
+            processors.pause();
+        }
+        // It may have asked many times by now; what wakes it has to come through.
+        self.control.served();
+    }
+
+    /// Starts devices and processors over, with memory as it is, and has firmware bring the system back.
+    pub(crate) fn wake(&self) {
+        self.control.served();
+        self.devices.iter().filter_map(|device| device.clone().resettable()).for_each(|device| device.reset());
+        if let Some(rtc) = &self.rtc {
+            rtc.set_byte(SHUTDOWN, SHUTDOWN_RESUME);
+        }
+        self.interrupts.reset_processors();
+        if let Some(processors) = &self.processors {
+            processors.resume();
+        }
+    }
+
+    /// Presses the power button. Whether the guest listens to it.
+    pub(crate) fn press_power_button(&self) -> bool {
+        self.pm.as_ref().is_some_and(|pm| {
+            pm.press_power_button();
+            pm.power_button_heard()
+        })
     }
 
     /// Ends the processors for good. The engine's counters can still be read.
@@ -304,13 +483,47 @@ pub fn host_profile() -> Result<Profile, Missing> {
     })
 }
 
-/// Loads what shall be booted.
-fn load(config: &Config, memory: &GuestMemory, rsdp: u64) -> Result<Loaded, VmError> {
-    Ok(lodge_boot::load(&lodge_boot::Request {
-        memory,
-        kernel: &config.boot.kernel,
-        initrd: config.boot.initrd.as_deref(),
-        command_line: &config.boot.command_line,
-        rsdp: Some(rsdp),
-    })?)
+/// Memory with what shall be booted in it, and how the first processor begins.
+struct Start {
+    memory: GuestMemory,
+    state: CpuState,
+    protocol: &'static str,
+    /// What firmware is told.
+    items: Option<Items>,
+    /// Where it has its variables.
+    variables: Option<Range<u64>>,
+}
+
+impl Start {
+    fn prepare(config: &Config, backends: &Backends, profile: &Profile, map: &MemoryMap) -> Result<Self, VmError> {
+        let serials = backends.serials().len();
+        match &config.boot {
+            Boot::Kernel(kernel) => {
+                let memory = ram::create(config.memory, 0, config.card_memory())?;
+                let rsdp = firmware::write_tables(&memory, &firmware::description(config, serials), profile)?;
+                let loaded = lodge_boot::load(&lodge_boot::Request {
+                    memory: &memory,
+                    kernel: &kernel.path,
+                    initrd: kernel.initrd.as_deref(),
+                    command_line: &kernel.command_line,
+                    rsdp: Some(rsdp),
+                })?;
+                Ok(Self { memory, state: loaded.state, protocol: loaded.protocol.name(), items: None, variables: None })
+            }
+            Boot::Firmware(named) => {
+                let image = Image::read(&named.image)?;
+                let variables = backends.variables().map(|disk| image.variables(&**disk)).transpose()?;
+                let rom = image.size() + variables.as_ref().map_or(0, firmware::length);
+                let memory = ram::create(config.memory, rom, config.card_memory())?;
+                image.place(&memory, map)?;
+                if let Some((range, disk)) = variables.iter().zip(backends.variables()).next() {
+                    firmware::place_variables(&memory, range, &**disk)?;
+                }
+                let description = firmware::description(config, serials);
+                let items = firmware::items(config.memory, &description, profile, named);
+                let state = CpuState::reset(SIGNATURE);
+                Ok(Self { memory, state, protocol: "firmware", items: Some(items), variables })
+            }
+        }
+    }
 }

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use lodge_engine_api::{KeptCode, Mirroring};
 
+use crate::BootOrder;
+
 /// What a machine shall be. Everything is checked before it gets here, but for what only building can tell.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -14,6 +16,13 @@ pub struct Config {
     pub vcpus: u32,
     /// What is booted.
     pub boot: Boot,
+    /// A graphics card is there without firmware, too. With firmware there always is one.
+    pub display: bool,
+    /// The graphics card's own BIOS (`vgabios-stdvga.bin`); empty: none, which old systems and firmware cannot do without.
+    pub vga_bios: Vec<u8>,
+    /// Bytes of video memory, a power of two from 1 MiB to 256 MiB; [`crate::VIDEO_MEMORY`] is what most have. 0: there is no
+    /// card, whatever else is said.
+    pub video_memory: u64,
     /// The debug exit port is there.
     pub debug_exit: bool,
     /// What a reset by the guest does.
@@ -28,15 +37,52 @@ pub struct Config {
     pub kept_code: Option<KeptCode>,
 }
 
+impl Config {
+    /// Bytes of the graphics card's memory; 0: there is no card.
+    pub(crate) fn card_memory(&self) -> u64 {
+        if self.display || matches!(self.boot, Boot::Firmware(_)) { self.video_memory } else { 0 }
+    }
+}
+
 /// What is booted.
 #[derive(Clone, Debug)]
-pub struct Boot {
+pub enum Boot {
+    /// A kernel, without firmware.
+    Kernel(Kernel),
+    /// What firmware finds.
+    Firmware(Firmware),
+}
+
+impl Boot {
+    /// The firmware, if there is any.
+    pub fn firmware(&self) -> Option<&Firmware> {
+        match self {
+            Self::Kernel(_) => None,
+            Self::Firmware(firmware) => Some(firmware),
+        }
+    }
+}
+
+/// A kernel that is entered directly.
+#[derive(Clone, Debug)]
+pub struct Kernel {
     /// The kernel's file.
-    pub kernel: PathBuf,
+    pub path: PathBuf,
     /// The initial RAM disk's file.
     pub initrd: Option<PathBuf>,
     /// The kernel's command line.
     pub command_line: String,
+}
+
+/// Firmware that the machine starts with.
+#[derive(Clone, Debug)]
+pub struct Firmware {
+    /// The file of its image, which ends where physical addresses of 32 bits do.
+    pub image: PathBuf,
+    /// What it tries to boot from.
+    pub order: BootOrder,
+    /// Text that firmware and boot loaders show goes to the first serial port, too, and what is typed there comes from it.
+    pub serial_console: bool,
 }
 
 /// What a reset by the guest does.

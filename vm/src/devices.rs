@@ -2,17 +2,28 @@
 //!
 //! To add a device, write its maker and add its line to [`DEVICES`].
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
-use lodge_backend::HostEntropy;
-use lodge_bus::{IrqLine, IrqSink, PortDevice};
-use lodge_chipset::{Board as Ports, CmosConfig, Hpet, HpetWiring, I8042, Pit, Pm, Rtc, Uart, UartConfig};
+use lodge_backend::{Disk, HostEntropy, Tray};
+use lodge_boot::acpi;
+use lodge_bus::{IrqLine, IrqSink, MemoryMapping, PciAddress, PortDevice};
+use lodge_chipset::{
+    Board as Ports, BoardConfig, CmosConfig, Dma, Flash, FwCfg, Hpet, HpetWiring, I8042, Pit, Pm, Rtc, Uart, UartConfig,
+};
+use lodge_display::{Screen, Vga, VgaConfig, VgaWiring, VideoMemory};
+use lodge_engine_api::NOWHERE;
+use lodge_input::{Keyboard, Pointer};
+use lodge_irq::Controllers;
 use lodge_pci::{Bridge, Router};
+use lodge_storage::scsi::Medium;
+use lodge_storage::{Ahci, Drive, Floppy, Geometry, Ide, IdeWiring, Nvme, NvmeConfig, PciWiring, floppy};
+use lodge_virtio::{Block, BlockConfig, Console, Rng, Scsi, ScsiConfig, Target, VirtioDevice, VirtioPci, VirtioWiring};
 
-use lodge_virtio::{Block, BlockConfig, Console, Rng, VirtioDevice, VirtioPci, VirtioWiring};
-
-use crate::VmError;
-use crate::assembly::Board;
+use crate::assembly::{Board, Bus};
+use crate::boot_order::{self, BootDevice, Bootable};
+use crate::firmware;
+use crate::{VmError, slots};
 
 /// Makes a device, or several that belong together, and attaches them.
 pub(crate) type Maker = fn(&mut Board<'_>) -> Result<(), VmError>;
@@ -22,14 +33,23 @@ pub(crate) const DEVICES: &[Maker] = &[
     interrupt_controllers,
     pci_host,
     bridges,
-    timers,
+    display,
     power_management,
+    timers,
     small_ports,
+    dma_and_floppies,
+    flash,
     keyboard,
     serial_ports,
+    ide,
+    sata,
+    nvme,
     disks,
+    scsi,
     console,
     entropy,
+    // Comes last: it says what can be booted.
+    firmware_configuration,
 ];
 
 /// Base port and ISA interrupt of the four serial ports.
@@ -52,15 +72,54 @@ fn pci_host(board: &mut Board<'_>) -> Result<(), VmError> {
 
 fn bridges(board: &mut Board<'_>) -> Result<(), VmError> {
     let router: Arc<Router> = board.router.clone();
-    board.attach(Bridge::i440fx())?;
+    board.attach(Bridge::i440fx(board.map.clone()))?;
     board.attach(Bridge::piix3(router))
+}
+
+/// The clock's interrupt is an event of the power management, too.
+struct AlarmWire {
+    interrupts: Arc<Controllers>,
+    pm: Option<Arc<Pm>>,
+}
+
+impl IrqSink for AlarmWire {
+    fn set_level(&self, line: u32, high: bool) {
+        self.interrupts.set_level(line, high);
+        if let Some(pm) = self.pm.as_ref().filter(|_| high) {
+            pm.clock_alarm();
+        }
+    }
+}
+
+fn display(board: &mut Board<'_>) -> Result<(), VmError> {
+    // Memory was made with it, or without.
+    let Some((region, taken)) = crate::ram::video(&board.memory) else { return Ok(()) };
+    let length = board.config.video_memory;
+    let memory = VideoMemory::new(board.memory.clone(), NOWHERE, length)
+        .map_err(|error| VmError::Device { device: "vga".into(), cause: error.to_string() })?;
+    let wiring = VgaWiring {
+        clock: board.clock.clone(),
+        mmio: board.mmio.clone(),
+        memory,
+        frame_buffer: MemoryMapping::new(board.map.clone(), region, length, taken),
+    };
+    let card = Vga::new(VgaConfig { rom: board.config.vga_bios.clone() }, wiring);
+    let screen: Arc<dyn Screen> = card.clone();
+    board.backends.monitor().connect(Arc::downgrade(&screen));
+    board.attach_among(card, slots::DISPLAY).map(drop)
 }
 
 fn timers(board: &mut Board<'_>) -> Result<(), VmError> {
     let pit = Pit::new(&board.timers, board.irq(0));
     let (below, above) = crate::ram::sizes(board.config.memory);
-    let cmos = CmosConfig { memory_below_4g: below, memory_above_4g: above, vcpus: board.config.vcpus };
-    let rtc = Rtc::new(cmos, &board.timers, board.irq(8));
+    let floppies = [0, 1].map(|drive| board.backends.floppies().get(drive).map_or(0, |tray| drive_kind(tray)));
+    let cmos = CmosConfig { memory_below_4g: below, memory_above_4g: above, vcpus: board.config.vcpus, floppies };
+    let alarm = AlarmWire { interrupts: board.interrupts.clone(), pm: board.pm.clone() };
+    let rtc = Rtc::new(cmos, &board.timers, IrqLine::new(Arc::new(alarm), 8));
+    board.rtc = Some(rtc.clone());
+    if board.items.is_some() {
+        board.control.connect(rtc.clone(), board.interrupts.clone(), board.line_20.clone());
+    }
     let replace = {
         let (pit, rtc) = (pit.clone(), rtc.clone());
         Box::new(move |replaced| {
@@ -77,19 +136,79 @@ fn timers(board: &mut Board<'_>) -> Result<(), VmError> {
 
 fn power_management(board: &mut Board<'_>) -> Result<(), VmError> {
     // Without firmware ACPI is on from the first.
-    let pm = Pm::new(true, &board.timers, board.irq(9), board.control.clone());
+    let pm = Pm::new(board.items.is_none(), &board.timers, board.irq(9), board.control.clone());
     let face = pm.clone() as Arc<dyn PortDevice>;
     let block = board.ports.mapping(Arc::downgrade(&face), Pm::block());
+    board.pm = Some(pm.clone());
     board.attach(pm)?;
-    board.attach(Bridge::piix4_pm(block))
+    let function = Bridge::piix4_pm(block);
+    board.pm_function = Some(function.clone());
+    board.attach(function)
 }
 
 fn small_ports(board: &mut Board<'_>) -> Result<(), VmError> {
-    board.attach(Ports::new(board.config.debug_exit, board.control.clone()))
+    let config = BoardConfig { debug_exit: board.config.debug_exit, log: board.backends.firmware_log().cloned() };
+    board.attach(Ports::new(config, board.control.clone(), board.line_20.clone()))
+}
+
+/// The kind of drive, as CMOS memory has it, that reads what is in the tray; of an empty one, the commonest.
+fn drive_kind(tray: &Tray) -> u8 {
+    const COMMONEST: u8 = 4;
+    let geometry = tray.medium().and_then(|disk| Geometry::of(disk.size()));
+    geometry.map_or(COMMONEST, |geometry| geometry.drive())
+}
+
+fn dma_and_floppies(board: &mut Board<'_>) -> Result<(), VmError> {
+    let dma = Dma::new(board.memory.clone());
+    let trays = [0, 1].map(|drive| board.backends.floppies().get(drive).cloned());
+    if board.backends.floppies().len() > trays.len() {
+        return Err(VmError::TooManyFloppies);
+    }
+    // Without drives the controller would only be looked for in vain.
+    if trays.iter().any(Option::is_some) {
+        let (channel, irq) = (dma.channel(floppy::registers::CHANNEL), board.irq(floppy::registers::INTERRUPT));
+        let controller = Floppy::new(trays, channel, irq, &board.timers).map_err(no_thread)?;
+        board.attach(controller)?;
+        for drive in 0..board.backends.floppies().len() {
+            let path = format!("/pci@i0cf8/isa@1/fdc@03f0/floppy@{drive}");
+            board.bootable.push(Bootable { kind: BootDevice::Floppy, number: drive, path });
+        }
+    }
+    board.attach(dma)
+}
+
+fn no_thread(source: std::io::Error) -> VmError {
+    VmError::Host { what: "thread for a device", source }
+}
+
+fn flash(board: &mut Board<'_>) -> Result<(), VmError> {
+    match board.variables.clone().zip(board.backends.variables().cloned()) {
+        Some((range, disk)) => board.attach(Flash::new(range, board.memory.clone(), board.map.clone(), disk)),
+        None => Ok(()),
+    }
+}
+
+fn firmware_configuration(board: &mut Board<'_>) -> Result<(), VmError> {
+    let Some((mut items, firmware)) = board.items.take().zip(board.config.boot.firmware()) else { return Ok(()) };
+    // Firmware moves the power-management block, and the tables have to say where to.
+    let (function, description) =
+        (board.pm_function.clone(), firmware::description(board.config, board.backends.serials().len()));
+    items.made_file(acpi::TABLES_FILE, move || {
+        let moved = function.as_ref().and_then(|function| function.pm_base());
+        let description = acpi::Description { pm_base: moved.unwrap_or(description.pm_base), ..description.clone() };
+        acpi::link(&description).tables
+    });
+    items.file(boot_order::FILE, boot_order::list(&firmware.order, &board.bootable));
+    board.attach(FwCfg::new(items, board.memory.clone()))
 }
 
 fn keyboard(board: &mut Board<'_>) -> Result<(), VmError> {
-    board.attach(I8042::new(board.irq(1), board.irq(12), board.control.clone()))
+    let (control, line_20) = (board.control.clone(), board.line_20.clone());
+    let device = I8042::new(board.irq(1), board.irq(12), control, line_20, &board.timers);
+    let (keyboard, mouse): (Arc<dyn Keyboard>, Arc<dyn Pointer>) = (device.clone(), device.clone());
+    board.backends.desk().connect_keyboard(Arc::downgrade(&keyboard));
+    board.backends.desk().connect_mouse(Arc::downgrade(&mouse));
+    board.attach(device)
 }
 
 fn serial_ports(board: &mut Board<'_>) -> Result<(), VmError> {
@@ -102,36 +221,138 @@ fn serial_ports(board: &mut Board<'_>) -> Result<(), VmError> {
 
 impl Board<'_> {
     /// Puts a virtio device behind PCI.
-    fn attach_virtio(&mut self, device: Arc<dyn VirtioDevice>) -> Result<(), VmError> {
+    fn attach_virtio(
+        &mut self,
+        device: Arc<dyn VirtioDevice>,
+        slots: RangeInclusive<u8>,
+    ) -> Result<Option<PciAddress>, VmError> {
         let wiring = VirtioWiring {
             memory: self.memory.clone(),
             mmio: self.mmio.clone(),
             msi: self.interrupts.clone(),
             router: self.router.clone(),
         };
-        let function =
-            VirtioPci::new(device, wiring).map_err(|source| VmError::Host { what: "thread for a device", source })?;
-        self.attach(function)
+        let function = VirtioPci::new(device, wiring).map_err(no_thread)?;
+        self.attach_among(function, slots)
+    }
+
+    /// What a storage function behind PCI is wired to.
+    fn pci_wiring(&self) -> PciWiring {
+        PciWiring {
+            memory: self.memory.clone(),
+            mmio: self.mmio.clone(),
+            msi: self.interrupts.clone(),
+            router: self.router.clone(),
+        }
+    }
+
+    /// The disks on a bus, with their numbers among all and their names.
+    fn named_disks(&self, bus: Bus) -> Vec<(usize, String, Arc<dyn Disk>)> {
+        self.backends.disks(bus).map(|(index, disk)| (index, format!("disk{index}"), disk.clone())).collect()
+    }
+
+    /// Queues of a device that has one for each processor, within reason.
+    fn queues(&self) -> u16 {
+        self.config.vcpus.clamp(1, 16) as u16
     }
 }
 
+fn sata(board: &mut Board<'_>) -> Result<(), VmError> {
+    let disks = board.named_disks(Bus::Sata);
+    for (number, several) in disks.chunks(lodge_storage::ahci::registers::PORTS).enumerate() {
+        let drives = std::array::from_fn(|port| several.get(port).map(|(_, _, disk)| Drive::Disk(disk.clone())));
+        let controller = Ahci::new(&format!("sata{number}"), drives, board.pci_wiring()).map_err(no_thread)?;
+        if let Some(at) = board.attach_among(controller, slots::STORAGE)? {
+            let of = |(port, (index, _, _)): (usize, &(usize, _, _))| {
+                Bootable::behind(BootDevice::Disk, *index, at, "pci8086,2922", &format!("/drive@{port:x}/disk@0"))
+            };
+            board.bootable.extend(several.iter().enumerate().map(of));
+        }
+    }
+    Ok(())
+}
+
+fn nvme(board: &mut Board<'_>) -> Result<(), VmError> {
+    for (number, (index, serial, disk)) in board.named_disks(Bus::Nvme).into_iter().enumerate() {
+        let config = NvmeConfig { name: format!("nvme{number}"), serial, queues: board.queues() };
+        let controller = Nvme::new(config, disk, board.pci_wiring()).map_err(no_thread)?;
+        // SeaBIOS takes the function's path as a beginning, OVMF wants the name space and the identifier it reports.
+        let place = board.attach_among(controller, slots::NVME)?;
+        let of = |at| Bootable::behind(BootDevice::Disk, index, at, "pci8086,5845", "/namespace@1,0");
+        board.bootable.extend(place.map(of));
+    }
+    Ok(())
+}
+
+fn scsi(board: &mut Board<'_>) -> Result<(), VmError> {
+    let target = |(_, serial, disk): &(_, String, Arc<dyn Disk>)| Target {
+        medium: Medium::Disk(disk.clone()),
+        serial: serial.clone(),
+    };
+    let disks = board.named_disks(Bus::Scsi);
+    for (number, several) in disks.chunks(lodge_virtio::scsi::registers::MOST_TARGETS).enumerate() {
+        let config = ScsiConfig { name: format!("scsi{number}"), queues: board.queues() };
+        let host = Scsi::new(config, several.iter().map(target).collect());
+        if let Some(at) = board.attach_virtio(host, slots::STORAGE)? {
+            let of = |(number, (index, _, _)): (usize, &(usize, _, _))| {
+                Bootable::behind(BootDevice::Disk, *index, at, "scsi", &format!("/channel@0/disk@{number:x},0"))
+            };
+            board.bootable.extend(several.iter().enumerate().map(of));
+        }
+    }
+    Ok(())
+}
+
 fn disks(board: &mut Board<'_>) -> Result<(), VmError> {
-    for (index, disk) in board.backends.disks().iter().enumerate() {
+    for (index, disk) in board.backends.disks(Bus::Virtio) {
         let name = format!("disk{index}");
         let config = BlockConfig { serial: name.clone(), name, queues: 1 };
-        board.attach_virtio(Block::new(config, disk.clone()))?;
+        let place = board.attach_virtio(Block::new(config, disk.clone()), slots::DISKS)?;
+        board.bootable.extend(place.map(|at| Bootable::behind(BootDevice::Disk, index, at, "scsi", "/disk@0,0")));
+    }
+    Ok(())
+}
+
+fn ide(board: &mut Board<'_>) -> Result<(), VmError> {
+    // The first CD drive is where most have it: the first of the second channel.
+    const DISKS: [usize; 4] = [0, 1, 3, 2];
+    const CDS: [usize; 4] = [2, 3, 1, 0];
+    let mut drives = [const { None }; 4];
+    let disks = board
+        .backends
+        .disks(Bus::Ide)
+        .map(|(number, disk)| (DISKS, BootDevice::Disk, number, Drive::Disk(disk.clone())));
+    let cds = board.backends.cds().iter().enumerate();
+    let cds = cds.map(|(number, tray)| (CDS, BootDevice::Cdrom, number, Drive::Cd(tray.clone())));
+    let mut bootable = Vec::new();
+    for (places, kind, number, drive) in disks.chain(cds) {
+        let Some(place) = places.into_iter().find(|place| drives[*place].is_none()) else {
+            return Err(VmError::TooManyDrives);
+        };
+        drives[place] = Some(drive);
+        bootable.push((kind, number, format!("/drive@{:x}/disk@{:x}", place / 2, place % 2)));
+    }
+    let wiring = IdeWiring {
+        ports: board.ports.clone(),
+        memory: board.memory.clone(),
+        interrupts: [board.irq(14), board.irq(15)],
+    };
+    let function = Ide::new(drives, wiring).map_err(no_thread)?;
+    if let Some(at) = board.attach_among(function, slots::STORAGE)? {
+        let of = |(kind, number, rest): (_, _, String)| Bootable::behind(kind, number, at, "ide", &rest);
+        board.bootable.extend(bootable.into_iter().map(of));
     }
     Ok(())
 }
 
 fn console(board: &mut Board<'_>) -> Result<(), VmError> {
     match board.backends.console().cloned() {
-        Some(stream) => board.attach_virtio(Console::new("console0", stream)),
+        Some(stream) => board.attach_virtio(Console::new("console0", stream), slots::VIRTIO).map(drop),
         None => Ok(()),
     }
 }
 
 fn entropy(board: &mut Board<'_>) -> Result<(), VmError> {
     let device = Rng::new("rng", Arc::new(HostEntropy), &board.timers);
-    board.attach_virtio(device)
+    board.attach_virtio(device, slots::VIRTIO).map(drop)
 }

@@ -12,14 +12,16 @@
 //! A reset builds the machine anew from its configuration, with fresh memory, as power-cycling does; what stands
 //! behind the devices on the host stays. Messages of an earlier incarnation are told by its number and dropped.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use lodge_bus::SystemControl;
+use lodge_bus::{AddressLine20, SystemControl};
+use lodge_chipset::Rtc;
 use lodge_engine_api::{CrashReport, Engine, Statistics};
+use lodge_irq::Controllers;
 
 use crate::assembly::{Backends, Machine};
 use crate::report::peak_memory;
@@ -33,6 +35,10 @@ pub(crate) enum Message {
     PowerOff(u64),
     /// It reset the machine.
     Reset(u64),
+    /// It put the machine to sleep.
+    Suspend(u64),
+    /// Something wakes it up.
+    Wake(u64),
     /// It ended the machine with a status.
     Exit(u64, u8),
     /// One of its processors had a triple fault.
@@ -46,6 +52,8 @@ pub(crate) enum Request {
     Pause,
     Resume,
     Reset,
+    /// Press the power button; the answer is whether anyone listens to it.
+    PowerButton(SyncSender<bool>),
     Quit,
     Status(SyncSender<Status>),
 }
@@ -57,6 +65,8 @@ pub enum Phase {
     Running,
     /// They are held, and guest time stands still.
     Paused,
+    /// The guest sleeps (ACPI S3).
+    Suspended,
 }
 
 /// A machine's state at a moment.
@@ -94,6 +104,14 @@ impl Handle {
     /// Restarts the machine, as its reset button does.
     pub fn reset(&self) {
         self.request(Request::Reset);
+    }
+
+    /// Presses the power button, which wakes a guest that sleeps. Whether the guest listens to it; `None` if the machine
+    /// has ended.
+    pub fn press_power_button(&self) -> Option<bool> {
+        let (sender, receiver) = sync_channel(1);
+        self.request(Request::PowerButton(sender));
+        receiver.recv().ok()
     }
 
     /// Ends the machine at once.
@@ -140,6 +158,8 @@ impl Vm {
             machine,
             phase: Phase::Paused,
             incarnation: 0,
+            sleepy: false,
+            awakened: false,
             times: Times::default(),
         };
         let serve = move || {
@@ -178,6 +198,10 @@ struct Driver {
     machine: Machine,
     phase: Phase,
     incarnation: u64,
+    /// The guest asked for sleep while the machine was paused.
+    sleepy: bool,
+    /// And something woke it up since.
+    awakened: bool,
     times: Times,
 }
 
@@ -212,6 +236,19 @@ impl Driver {
         match message {
             Message::Request(request) => return self.request(request),
             Message::PowerOff(from) if from == now => return Some(Outcome::PoweredOff),
+            Message::Suspend(from) if from == now => match self.phase {
+                Phase::Running => self.suspend(),
+                Phase::Paused => self.sleepy = true,
+                Phase::Suspended => {}
+            },
+            Message::Wake(from) if from == now => match self.phase {
+                Phase::Suspended => {
+                    self.machine.wake();
+                    self.phase = Phase::Running;
+                }
+                Phase::Paused if self.sleepy => self.awakened = true,
+                Phase::Running | Phase::Paused => {}
+            },
             Message::Exit(from, status) if from == now => return Some(Outcome::Exited(status)),
             Message::Crashed(from, report) if from == now => return Some(Outcome::Crashed(report)),
             Message::Failed(from, error) if from == now => return Some(Outcome::Failed(error)),
@@ -234,6 +271,20 @@ impl Driver {
             (Request::Resume, Phase::Paused) => {
                 self.machine.resume();
                 self.phase = Phase::Running;
+                if std::mem::take(&mut self.sleepy) {
+                    self.suspend();
+                    if std::mem::take(&mut self.awakened) {
+                        self.machine.wake();
+                        self.phase = Phase::Running;
+                    }
+                }
+            }
+            // As any key would.
+            (Request::Resume, Phase::Suspended) => _ = self.machine.press_power_button(),
+            (Request::PowerButton(reply), _) => {
+                let heard = self.machine.press_power_button();
+                // The one who asked may not wait any more.
+                let _ = reply.try_send(heard || self.phase == Phase::Suspended);
             }
             (Request::Pause | Request::Resume, _) => {}
             (Request::Reset, _) => return self.reset(),
@@ -253,16 +304,25 @@ impl Driver {
         None
     }
 
+    fn suspend(&mut self) {
+        self.machine.suspend();
+        self.phase = Phase::Suspended;
+    }
+
     /// Builds the machine anew and starts it.
     fn reset(&mut self) -> Option<Outcome> {
         self.machine.halt();
         self.incarnation += 1;
+        (self.sleepy, self.awakened) = (false, false);
         match Machine::build(&self.config, &*self.engine, &self.backends, &self.messages, self.incarnation) {
             Ok(machine) => self.machine = machine,
             Err(error) => return Some(Outcome::Failed(error)),
         }
-        self.machine.resume();
-        self.phase = Phase::Running;
+        // A machine that was paused stays so.
+        if self.phase != Phase::Paused {
+            self.machine.resume();
+            self.phase = Phase::Running;
+        }
         None
     }
 
@@ -282,23 +342,72 @@ impl Driver {
     }
 }
 
+/// Why a processor cannot go on.
+pub(crate) enum Failure {
+    /// A triple fault.
+    Crash(Box<CrashReport>),
+    /// A part of lodge failed.
+    Lodge(VmError),
+}
+
 /// How devices act on the machine: they post, and the driver acts.
 pub(crate) struct Control {
     messages: Sender<Message>,
     incarnation: u64,
     /// A guest that writes in a loop shall not fill the queue.
     posted: AtomicU64,
+    restart: OnceLock<Restart>,
+}
+
+/// What decides whether processors that are reset go on where the guest wants them to, or the machine starts anew:
+/// firmware goes by the shutdown status in CMOS memory.
+struct Restart {
+    rtc: Arc<Rtc>,
+    interrupts: Arc<Controllers>,
+    line_20: Arc<AddressLine20>,
 }
 
 /// How long the host may take to swallow what the guest wrote last.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
-/// Posts that one incarnation may make; the driver acts on the first.
+/// Posts that one incarnation may make before the driver has acted.
 const POSTS: u64 = 16;
 
 impl Control {
     pub(crate) fn new(messages: Sender<Message>, incarnation: u64) -> Arc<Self> {
-        Arc::new(Self { messages, incarnation, posted: AtomicU64::new(0) })
+        Arc::new(Self { messages, incarnation, posted: AtomicU64::new(0), restart: OnceLock::new() })
+    }
+
+    /// From now on firmware decides what a reset of the processors means.
+    pub(crate) fn connect(&self, rtc: Arc<Rtc>, interrupts: Arc<Controllers>, line_20: Arc<AddressLine20>) {
+        // There is one clock per machine.
+        let _ = self.restart.set(Restart { rtc, interrupts, line_20 });
+    }
+
+    /// Resets the processors if the guest said before where they shall go on. Whether it did.
+    pub(crate) fn go_on_after_reset(&self) -> bool {
+        let restart = self.restart.get().filter(|restart| restart.rtc.shutdown_status() != 0);
+        if let Some(restart) = restart {
+            // Or the processor would not find its first instruction.
+            restart.line_20.set(true);
+            restart.interrupts.reset_processors();
+        }
+        restart.is_some()
+    }
+
+    /// A processor cannot go on.
+    pub(crate) fn failed(&self, failure: Failure) {
+        let message = match failure {
+            Failure::Crash(report) => Message::Crashed(self.incarnation, report),
+            Failure::Lodge(error) => Message::Failed(self.incarnation, error),
+        };
+        // The driver may be gone already; then nobody wants to know.
+        let _ = self.messages.send(message);
+    }
+
+    /// The driver has acted: the guest may ask for more.
+    pub(crate) fn served(&self) {
+        self.posted.store(0, Ordering::Relaxed);
     }
 
     fn post(&self, message: Message) {
@@ -315,6 +424,20 @@ impl SystemControl for Control {
 
     fn reset(&self) {
         self.post(Message::Reset(self.incarnation));
+    }
+
+    fn reset_processors(&self) {
+        if !self.go_on_after_reset() {
+            self.reset();
+        }
+    }
+
+    fn suspend(&self) {
+        self.post(Message::Suspend(self.incarnation));
+    }
+
+    fn wake(&self) {
+        self.post(Message::Wake(self.incarnation));
     }
 
     fn exit(&self, status: u8) {

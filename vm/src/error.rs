@@ -13,6 +13,12 @@ pub enum VmError {
         /// Bytes asked for.
         bytes: u64,
     },
+    /// There is no card with so much video memory.
+    #[error("a graphics card can have 1 MiB to 256 MiB of video memory, a power of two, not {}", size(*.bytes))]
+    VideoMemorySize {
+        /// Bytes asked for.
+        bytes: u64,
+    },
     /// The engine cannot run so many processors.
     #[error("a machine can have 1 to {most} processors here, not {asked}; say --cpus {most} or less")]
     ProcessorCount {
@@ -32,9 +38,18 @@ pub enum VmError {
     /// The host's processor will not do.
     #[error(transparent)]
     Processor(#[from] Missing),
+    /// More drives than the IDE channels have room for.
+    #[error("there is room for four drives on IDE, CD drives among them; use bus=sata or bus=virtio for other disks")]
+    TooManyDrives,
+    /// More floppy drives than a controller has.
+    #[error("there is room for two floppy drives; leave out the others")]
+    TooManyFloppies,
     /// The kernel cannot be loaded.
     #[error(transparent)]
     Load(#[from] LoadError),
+    /// The firmware cannot be loaded.
+    #[error(transparent)]
+    Firmware(#[from] crate::firmware::ImageError),
     /// The engine refuses or failed.
     #[error(transparent)]
     Engine(#[from] EngineError),
@@ -67,7 +82,16 @@ impl VmError {
 
     /// Whether the user's command or files are to blame, rather than the host or lodge.
     pub fn is_users(&self) -> bool {
-        matches!(self, Self::MemorySize { .. } | Self::ProcessorCount { .. } | Self::Load(_))
+        matches!(
+            self,
+            Self::MemorySize { .. }
+                | Self::VideoMemorySize { .. }
+                | Self::ProcessorCount { .. }
+                | Self::Load(_)
+                | Self::Firmware(_)
+                | Self::TooManyDrives
+                | Self::TooManyFloppies
+        )
     }
 }
 

@@ -13,7 +13,6 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::mpsc::Sender;
 use std::thread::JoinHandle;
 
 use lodge_engine_api::{EngineError, Exit, Partition, Vcpu};
@@ -21,7 +20,7 @@ use lodge_x86::CpuState;
 use parking_lot::{Condvar, Mutex};
 
 use crate::VmError;
-use crate::driver::Message;
+use crate::driver::{Control, Failure};
 use crate::inputs::{Bells, Inputs, World};
 
 /// What vCPUs shall do.
@@ -97,7 +96,7 @@ pub struct Processors {
 
 impl Processors {
     /// Makes the threads, which bind their vCPUs and then wait for [`Processors::resume`]. vCPU 0 gets `boot` as its
-    /// state, and the others what firmware gives to all. What goes wrong on a thread arrives in `messages`, with `incarnation` so that late ones can be told.
+    /// state, and the others what firmware gives to all. What goes wrong on a thread is told to `control`.
     ///
     /// # Errors
     ///
@@ -107,15 +106,14 @@ impl Processors {
         world: &World,
         bells: &Arc<Bells>,
         boot: &CpuState,
-        messages: &Sender<Message>,
-        incarnation: u64,
+        control: &Arc<Control>,
     ) -> Result<Self, VmError> {
         let mut processors = Self { gate: Arc::new(Gate::new()), bells: bells.clone(), threads: Vec::new() };
         for (vcpu, bell) in (0..).zip(bells.iter()) {
             let (partition, gate, bell) = (partition.clone(), processors.gate.clone(), bell.clone());
             let inputs = Inputs::new(vcpu, world.clone(), bell.clone());
             let boot = boot.clone();
-            let messages = messages.clone();
+            let control = control.clone();
             let work = move || {
                 let run = AssertUnwindSafe(|| {
                     if let Some(notifier) = partition.notifier(vcpu) {
@@ -124,20 +122,19 @@ impl Processors {
                     let mut bound = partition.bind_vcpu(vcpu)?;
                     let state = if vcpu == 0 { boot } else { beside(&boot, bound.state()) };
                     bound.set_state(&state)?;
-                    serve(&mut *bound, &inputs, &gate, || bell.stopped())
+                    serve(&mut *bound, &inputs, &gate, &control, || bell.stopped())
                 });
                 let failure = match catch_unwind(run) {
                     Ok(Ok(None)) => None,
-                    Ok(Ok(Some(crash))) => Some(Message::Crashed(incarnation, crash)),
-                    Ok(Err(error)) => Some(Message::Failed(incarnation, VmError::Engine(error))),
+                    Ok(Ok(Some(crash))) => Some(Failure::Crash(crash)),
+                    Ok(Err(error)) => Some(Failure::Lodge(VmError::Engine(error))),
                     Err(_) => {
                         let what = format!("the thread of processor {vcpu} panicked");
-                        Some(Message::Failed(incarnation, VmError::Internal(what)))
+                        Some(Failure::Lodge(VmError::Internal(what)))
                     }
                 };
-                if let Some(message) = failure {
-                    // The driver may be gone already; then nobody wants to know.
-                    let _ = messages.send(message);
+                if let Some(failure) = failure {
+                    control.failed(failure);
                     gate.wait_end();
                 }
                 gate.leave();
@@ -195,11 +192,14 @@ fn serve(
     vcpu: &mut dyn Vcpu,
     inputs: &Inputs,
     gate: &Gate,
+    control: &Control,
     stopped: impl Fn(),
 ) -> Result<Option<Box<lodge_engine_api::CrashReport>>, EngineError> {
     while gate.pass() {
         match vcpu.run(inputs)? {
             Exit::Stopped => stopped(),
+            // The board answers a shutdown by resetting the processors.
+            Exit::TripleFault(_) if control.go_on_after_reset() => {}
             Exit::TripleFault(report) => return Ok(Some(Box::new(report))),
         }
     }

@@ -8,8 +8,8 @@ use std::sync::mpsc::{Sender, channel};
 use std::time::{Duration, Instant};
 
 use lodge_engine_api::{
-    Capabilities, CpuIo, CrashReport, Engine, EngineError, Event, Exit, Notifier, Partition, PartitionSpec, Statistics,
-    Vcpu, Verdict, Width,
+    Capabilities, CpuIo, CrashReport, Engine, EngineError, Event, Exit, MemoryChange, Notifier, Partition,
+    PartitionSpec, Statistics, Vcpu, Verdict, Width,
 };
 use lodge_x86::CpuState;
 use tempfile::NamedTempFile;
@@ -61,6 +61,7 @@ impl Partition for ScriptedPartition {
     fn notifier(&self, index: u32) -> Option<Arc<dyn Notifier>> {
         Some(self.flags.get(index as usize)?.clone())
     }
+    fn change_memory(&self, _change: MemoryChange) {}
     fn statistics(&self) -> Statistics {
         Statistics { counters: vec![("runs", 7)], ..Statistics::default() }
     }
@@ -103,7 +104,10 @@ fn config(kernel: &NamedTempFile) -> Config {
     Config {
         memory: 16 << 20,
         vcpus: 1,
-        boot: Boot { kernel: kernel.path().to_owned(), initrd: None, command_line: String::new() },
+        boot: Boot::Kernel(Kernel { path: kernel.path().to_owned(), initrd: None, command_line: String::new() }),
+        display: false,
+        vga_bios: Vec::new(),
+        video_memory: VIDEO_MEMORY,
         debug_exit: true,
         on_reboot: OnReboot::Restart,
         timeout: Some(Duration::from_secs(60)),
@@ -250,7 +254,7 @@ fn what_cannot_be_built_is_refused() {
     assert!(matches!(error, VmError::ProcessorCount { asked: 5, most: 4 }) && error.is_users());
     let error = start(Config { memory: 0, ..config(&kernel) }).unwrap_err();
     assert!(matches!(error, VmError::MemorySize { bytes: 0 }));
-    let boot = Boot { kernel: PathBuf::from("/no/such"), initrd: None, command_line: String::new() };
+    let boot = Boot::Kernel(Kernel { path: PathBuf::from("/no/such"), initrd: None, command_line: String::new() });
     let error = start(Config { boot, ..config(&kernel) }).unwrap_err();
     assert!(matches!(error, VmError::Load(_)) && error.is_users());
 }
@@ -421,4 +425,50 @@ fn a_pause_is_no_time_for_the_guest() {
     handle.quit();
     next();
     assert!(matches!(vm.wait().unwrap().outcome, Outcome::Quit));
+}
+
+#[test]
+fn a_card_is_there_without_firmware_if_asked_for() {
+    let kernel = kernel();
+    let pci = |io: &dyn CpuIo, register: u32| {
+        io.port_write(0xcf8, Width::Dword, 1 << 31 | 2 << 11 | register);
+        io.port_read(0xcfc, Width::Dword)
+    };
+    let monitor = lodge_display::Monitor::new();
+    let seen = monitor.clone();
+    let script = move |_: u32, io: &dyn CpuIo, stop: &AtomicBool| {
+        assert_eq!(pci(io, 0), 0x1111_1234);
+        // Addresses for video memory, registers and ROM, all different, of which the ROM does not respond.
+        let places = [0x10, 0x18, 0x30].map(|register| pci(io, register));
+        assert_eq!((places[0], places[0] >= 0xc000_0000, places[2] & 1), (places[0] & 0xff00_0008 | 8, true, 0));
+        assert!(places[1] != 0 && places[2] != 0 && places[1] != places[2], "{places:x?}");
+        let mut id = [0; 2];
+        io.mmio_read(u64::from(places[1]) + 0x500, &mut id);
+        assert_eq!(id, [0xc5, 0xb0]);
+        for (index, value) in [(1, 800), (2, 600), (3, 32), (4, 0x41)] {
+            io.port_write(0x1ce, Width::Word, index);
+            io.port_write(0x1cf, Width::Word, value);
+        }
+        let mode = lodge_display::Mode::Graphics { width: 800, height: 600, depth: 32 };
+        assert_eq!(seen.mode(), Some(mode));
+        io.port_write(0xf4, Width::Byte, 0);
+        Ok(idle(io, stop))
+    };
+    let config = Config { display: true, vga_bios: vec![0x55; 2048], ..config(&kernel) };
+    let backends = Backends::default().with_monitor(monitor.clone());
+    let report = Vm::start(config.clone(), engine(script), backends).unwrap().wait().unwrap();
+    assert!(matches!(report.outcome, Outcome::Exited(1)), "{:?}", report.outcome);
+    assert_eq!(monitor.mode(), None, "the machine is gone, and its card with it");
+
+    for (config, there) in [(Config { display: false, ..config.clone() }, false), (config.clone(), true)] {
+        let report = outcome_of(config, move |io| {
+            assert_eq!(pci(io, 0) == 0x1111_1234, there);
+            io.port_write(0xf4, Width::Byte, 0);
+        });
+        assert!(matches!(report.outcome, Outcome::Exited(1)), "{:?}", report.outcome);
+    }
+    let odd = Config { video_memory: 3 << 20, ..config };
+    let error = Vm::start(odd, engine(|_, _, _| Ok(Exit::Stopped)), Backends::default()).map(|_| ()).unwrap_err();
+    assert!(matches!(error, VmError::VideoMemorySize { bytes: 0x30_0000 }) && error.is_users(), "{error}");
+    assert!(error.to_string().ends_with("not 3 MiB"), "{error}");
 }

@@ -84,7 +84,7 @@ struct Paths {
     root: PathBuf,
 }
 
-/// Programs that the tests run, and the packages that bring them.
+/// Programs that the tests run, or other files that they need, and the packages that bring them.
 const NEEDED: &[(&str, &str)] = &[
     ("git", "git"),
     ("cc", "gcc"),
@@ -93,13 +93,20 @@ const NEEDED: &[(&str, &str)] = &[
     ("e2fsck", "e2fsprogs"),
     ("setsid", "util-linux"),
     ("setpriv", "util-linux"),
+    ("/usr/share/seabios/vgabios-stdvga.bin", "seabios"),
+    ("qemu-img", "qemu-utils"),
 ];
 
 /// Installs the programs that are missing, as root; otherwise says how.
 pub fn install_what_is_needed() -> Result<()> {
     let ours = if shell::is_root() { guests::ROOT_PROGRAMS } else { &[] };
-    let missing: Vec<_> =
-        NEEDED.iter().chain(ours).filter(|(program, _)| !shell::has(program)).map(|(_, package)| *package).collect();
+    let missing: Vec<_> = NEEDED
+        .iter()
+        .chain(guests::MEDIA_PROGRAMS)
+        .chain(ours)
+        .filter(|(program, _)| !shell::has(program))
+        .map(|(_, package)| *package)
+        .collect();
     if missing.is_empty() {
         return Ok(());
     }

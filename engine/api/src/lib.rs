@@ -20,8 +20,8 @@ mod tracking;
 
 pub use io::{AccessError, ClockSample, CpuIo, Event, Width};
 pub use partition::{
-    Capabilities, CrashReport, Engine, EngineError, Exit, KeptCode, Mirroring, Notifier, Partition, PartitionSpec,
-    Statistics, Vcpu, Verdict,
+    Capabilities, CrashReport, Engine, EngineError, Exit, KeptCode, MemoryChange, Mirroring, Notifier, Partition,
+    PartitionSpec, Reach, Statistics, Vcpu, Verdict,
 };
 
 pub use lodge_x86::cpuid::{Entry as CpuidEntry, Table as CpuidTable};
@@ -30,3 +30,7 @@ pub use tracking::{TrackerSlice, WriteTracker, chunk_mask};
 /// Guest physical memory, backed by memfds. Writes that do not come from a vCPU go through `vm-memory`, or report
 /// their range to the region's [`WriteTracker`] afterwards.
 pub type GuestMemory = vm_memory::GuestMemoryMmap<WriteTracker>;
+
+/// Where a region of guest memory begins that is nowhere, until [`MemoryChange::Move`] gives it a place: beyond every
+/// address that a processor or a bus has. At most one region can begin there.
+pub const NOWHERE: u64 = 1 << 63;

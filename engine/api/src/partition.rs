@@ -1,5 +1,6 @@
 //! Engines, partitions and virtual processors.
 
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -77,6 +78,43 @@ pub struct KeptCode {
     pub verify: bool,
 }
 
+/// What accesses of vCPUs to a page of guest memory reach.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Reach {
+    /// The memory.
+    #[default]
+    Memory,
+    /// The memory where they read or fetch; what is written goes to [`CpuIo::mmio_write`].
+    ReadOnly,
+    /// Not the memory: [`CpuIo::mmio_read`] and [`CpuIo::mmio_write`].
+    Devices,
+}
+
+/// A change of what guest physical addresses are. Addresses and lengths are multiples of 4 KiB.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MemoryChange {
+    /// Accesses to a range of guest memory reach something else than before. What is not memory stays as it is.
+    Reach {
+        /// Guest physical addresses.
+        range: Range<u64>,
+        /// What they reach from now on.
+        reach: Reach,
+    },
+    /// Bit 20 of all addresses that processors put out passes, or is zero, as it is for programs that count on addresses
+    /// wrapping at 1 MiB (SDM 3A 9.1.3, 22.34).
+    AddressLine20 {
+        /// It passes, as it does at the start.
+        open: bool,
+    },
+    /// A region is found somewhere else.
+    Move {
+        /// The region's number in [`PartitionSpec::memory`].
+        region: usize,
+        /// Where it begins from now on; `None`: nowhere. It must not overlap others.
+        to: Option<u64>,
+    },
+}
+
 /// Why an engine refuses or fails.
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
@@ -117,7 +155,8 @@ pub struct CrashReport {
 pub enum Exit {
     /// [`Notifier::stop`] was called. Calling `run` again goes on.
     Stopped,
-    /// A triple fault: the guest is beyond its own help.
+    /// A triple fault: the guest is beyond its own help. Calling `run` again says so again, until [`crate::Event::Init`] is
+    /// there to be taken.
     TripleFault(CrashReport),
 }
 
@@ -155,6 +194,10 @@ pub trait Partition: Send + Sync {
 
     /// The way to get vCPU `index`'s attention.
     fn notifier(&self, index: u32) -> Option<Arc<dyn Notifier>>;
+
+    /// Changes what physical addresses are, for each access that begins after the instruction that has caused the call,
+    /// on any vCPU. May be called by [`CpuIo`]'s methods, and by other threads.
+    fn change_memory(&self, change: MemoryChange);
 
     /// Counters.
     fn statistics(&self) -> Statistics;

@@ -2,10 +2,10 @@
 
 use std::fs::File;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, Weak};
 use std::time::Duration;
 
-use lodge_engine_api::{AccessError, ClockSample, CpuIo, Event, GuestMemory, Notifier, Width};
+use lodge_engine_api::{AccessError, ClockSample, CpuIo, Event, GuestMemory, MemoryChange, Notifier, Partition, Width};
 use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
 use vm_memory::{FileOffset, GuestAddress};
 
@@ -19,6 +19,8 @@ pub struct Board {
     inner: Mutex<Inner>,
     wake: Condvar,
     notifiers: OnceLock<Vec<Arc<dyn Notifier>>>,
+    changes: Vec<MemoryChange>,
+    partition: OnceLock<Weak<dyn Partition>>,
 }
 
 #[derive(Default)]
@@ -73,11 +75,15 @@ impl Board {
             inner: Mutex::new(inner),
             wake: Condvar::new(),
             notifiers: OnceLock::new(),
+            changes: case.changes.clone(),
+            partition: OnceLock::new(),
         }
     }
 
-    /// Says how to reach the processors.
-    pub fn connect(&self, notifiers: Vec<Arc<dyn Notifier>>) {
+    /// Says how to reach the processors and their memory.
+    pub fn connect(&self, partition: &Arc<dyn Partition>, vcpus: u32) {
+        let notifiers = (0..vcpus).filter_map(|index| partition.notifier(index)).collect();
+        let _ = self.partition.set(Arc::downgrade(partition));
         let _ = self.notifiers.set(notifiers);
     }
 
@@ -97,6 +103,14 @@ impl Board {
             if let Some(notifier) = self.notifiers().get(vcpu as usize) {
                 notifier.notify();
             }
+        }
+    }
+
+    /// Has a change of memory take place by its number.
+    fn change(&self, number: usize) {
+        let partition = self.partition.get().and_then(Weak::upgrade);
+        if let Some((partition, change)) = partition.zip(self.changes.get(number)) {
+            partition.change_memory(change.clone());
         }
     }
 
@@ -156,6 +170,7 @@ impl CpuIo for Io {
                 self.board.lock().stop_written = true;
                 self.board.stop();
             }
+            port::MEMORY => self.board.change(value as usize & 0xff),
             port::EVENT => self.board.raise(value as usize & 0xff),
             _ => self.board.lock().log.push(Access::PortWrite(port, width.bytes(), value)),
         }

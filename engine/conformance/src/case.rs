@@ -8,7 +8,7 @@ use std::fmt;
 
 use iced_x86::IcedError;
 use iced_x86::code_asm::CodeAssembler;
-use lodge_engine_api::{Event, GuestMemory};
+use lodge_engine_api::{Event, GuestMemory, MemoryChange};
 use lodge_x86::descriptor::Gate;
 use lodge_x86::{CpuState, Gpr};
 
@@ -221,6 +221,8 @@ pub struct Case {
     pub vcpus: u32,
     /// Events by number: for which processor, and what.
     pub events: Vec<(u32, Event)>,
+    /// Changes of memory by number.
+    pub changes: Vec<MemoryChange>,
     /// How many of the events are pending at the beginning.
     pub pending: usize,
     /// An event that comes by itself, after the processor has run for a while.
@@ -278,6 +280,7 @@ impl Case {
             gates: Vec::new(),
             vcpus: 1,
             events: Vec::new(),
+            changes: Vec::new(),
             pending: 0,
             late: None,
             at_halt: None,
@@ -435,6 +438,12 @@ impl Case {
     /// Several processors.
     pub fn processors(mut self, count: u32) -> Self {
         self.vcpus = count;
+        self
+    }
+
+    /// A change of memory, which a write of its number to the board's port has take place.
+    pub fn change(mut self, change: MemoryChange) -> Self {
+        self.changes.push(change);
         self
     }
 

@@ -92,6 +92,8 @@ pub mod port {
     pub const STOP: u16 = 0xe0;
     /// A write of n raises the case's event n.
     pub const EVENT: u16 = 0xe1;
+    /// A write of n has the case's nth change of memory take place.
+    pub const MEMORY: u16 = 0xe2;
     /// Reads as 0x89abcdef in its width, and writes are logged.
     pub const DATA: u16 = 0xe4;
 }

@@ -101,7 +101,7 @@ pub fn run_keeping(
     };
     let partition = engine.create(spec).map_err(|error| Failure::Engine(error.to_string()))?;
     let board = Arc::new(Board::new(case));
-    board.connect((0..case.vcpus).filter_map(|index| partition.notifier(index)).collect());
+    board.connect(&partition, case.vcpus);
     let outcome = execute(&partition, &board, case, &start)?;
     partition.retire();
     Comparison { case, code: &code, memory: &memory, start: &start, problems: Vec::new() }

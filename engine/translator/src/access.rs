@@ -16,7 +16,7 @@ use crate::context::{After, Bounced, Piece};
 use crate::cpu::Cpu;
 use crate::emit::probe::argument;
 use crate::go::LEAVE;
-use crate::memory::PAGE;
+use crate::memory::{LINE_20, PAGE};
 use lodge_engine_api::chunk_mask;
 
 /// On whose behalf Rust accesses memory.
@@ -43,11 +43,16 @@ impl Cpu {
         }
     }
 
-    /// Walks the page tables.
+    /// Walks the page tables. The tables themselves are not where address line 20 matters.
     pub fn translate(&mut self, linear: u64, access: Access) -> Result<Translation, Exception> {
         let context = self.context();
         context.counts.walks += 1;
-        walk(&context.shared.ram, &context.paging, linear, access)
+        let ram = &context.shared.ram;
+        let mut translation = walk(ram, &context.paging, linear, access)?;
+        if !ram.line_20() {
+            translation.gpa &= !LINE_20;
+        }
+        Ok(translation)
     }
 
     /// #GP(0) or, for the stack, #SS(0) where `linear` is not canonical in 64-bit mode.
@@ -368,6 +373,9 @@ fn direct(cpu: &mut Cpu, what: u64, address: u64) -> Result<Option<*mut u8>, Exc
             return Ok(request.once.then(|| cpu.fill_bounce(&request, &pieces)));
         }
         if request.write {
+            if !(context.shared.ram.takes_writes(head) && context.shared.ram.takes_writes(tail)) {
+                return Ok(None);
+            }
             context.shared.ram.announce_write(head);
             context.shared.ram.announce_write(tail);
             let hit = context.shared.note_write(head, room);
@@ -380,6 +388,9 @@ fn direct(cpu: &mut Cpu, what: u64, address: u64) -> Result<Option<*mut u8>, Exc
     }
     let context = cpu.context();
     if request.write {
+        if !context.shared.ram.takes_writes(gpa) {
+            return Ok(None);
+        }
         context.shared.ram.announce_write(gpa);
     }
     let watched = context.shared.ram.watched(gpa);

@@ -10,6 +10,7 @@
 use std::os::fd::AsRawFd;
 
 use lodge_arena::USABLE;
+use lodge_engine_api::NOWHERE;
 use vm_memory::FileOffset;
 
 /// Distance of places to try, from the arena's start up: the kernel places all else from its end down.
@@ -23,10 +24,14 @@ pub struct Alias {
 
 impl Alias {
     /// Maps regions of (guest physical address, bytes, file) so that all have the same distance to their guest
-    /// address. `None`: there is no such place.
-    pub fn of_all(regions: &[(u64, usize, FileOffset)]) -> Option<Vec<Self>> {
+    /// address, but for those that are nowhere: they have none. `None`: there is no such place.
+    pub fn of_all(regions: &[(u64, usize, FileOffset)]) -> Option<Vec<Option<Self>>> {
         let places = (USABLE.start..USABLE.end).step_by(DISTANCE);
-        places.into_iter().find_map(|base| regions.iter().map(|region| Self::new(base, region)).collect())
+        let at = |base, region: &(u64, usize, FileOffset)| match region.0 {
+            NOWHERE => Some(None),
+            _ => Self::new(base, region).map(Some),
+        };
+        places.into_iter().find_map(|base| regions.iter().map(|region| at(base, region)).collect())
     }
 
     fn new(base: u64, (start, length, file): &(u64, usize, FileOffset)) -> Option<Self> {

@@ -89,7 +89,8 @@ impl Cpu {
             && !(self.mirrored && crate::mirror::in_arena(self.gpr[4]))
             && (self.is_64() || self.segment[1].segment.limit == u32::MAX);
         let context = self.context();
-        plain && context.after == After::Continue && !context.shadow
+        let changed = context.shared.memory_changed.load(std::sync::atomic::Ordering::Relaxed);
+        plain && context.after == After::Continue && !context.shadow && !changed
     }
 
     /// The answer of a helper whose instruction, at [`Cpu::lip`], raised an exception.

@@ -12,12 +12,14 @@
 // UNSAFETY: reads and writes of mapped guest RAM through raw pointers; bounds are checked against the regions. One vector
 // of bytes becomes one of atomics.
 
+use std::ops::Range;
 use std::os::fd::{AsRawFd, RawFd};
-use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 
 use crate::alias::Alias;
 use crate::walk::View;
-use lodge_engine_api::{GuestMemory, WriteTracker};
+use lodge_engine_api::{GuestMemory, NOWHERE, Reach, WriteTracker};
 use lodge_x86::paging::PhysicalMemory;
 use vm_memory::{Address, FileOffset, GuestMemoryBackend, GuestMemoryRegion};
 
@@ -30,14 +32,25 @@ pub const WRITABLE: u8 = 1;
 pub const WATCHED: u8 = 2;
 /// Mark of a page: a vCPU may be about to write beside its watched parts.
 pub const BESIDE: u8 = 4;
+/// Mark of a page: what is written goes to devices.
+pub const READ_ONLY: u8 = 8;
+/// Mark of a page: accesses reach devices, not the memory.
+pub const HIDDEN: u8 = 16;
+
+/// Marks of pages that no TLB may let be written.
+pub const REFUSING: u8 = WATCHED | READ_ONLY | HIDDEN;
+
+/// The bit of addresses that [`Ram::line_20`] is about.
+pub const LINE_20: u64 = 1 << 20;
 
 struct Region {
-    start: u64,
+    /// Where it begins, or [`NOWHERE`]. Changed only while no vCPU runs.
+    start: Arc<AtomicU64>,
     length: u64,
     host: *mut u8,
     file: Option<FileOffset>,
     tracker: WriteTracker,
-    /// A byte a page: [`WRITABLE`], [`WATCHED`], [`BESIDE`].
+    /// A byte a page: [`WRITABLE`], [`WATCHED`], [`BESIDE`], [`READ_ONLY`], [`HIDDEN`].
     pages: Vec<AtomicU8>,
 }
 
@@ -52,13 +65,23 @@ impl Region {
     fn mark(&self, offset: u64) -> &AtomicU8 {
         &self.pages[(offset / PAGE) as usize]
     }
+
+    fn has_mark(&self, offset: u64, mark: u8) -> bool {
+        self.mark(offset).load(Ordering::Relaxed) & mark != 0
+    }
+
+    fn start(&self) -> u64 {
+        self.start.load(Ordering::Relaxed)
+    }
 }
 
 /// All RAM of a guest.
 pub struct Ram {
+    /// Address line 20 passes.
+    line_20: AtomicBool,
     regions: Vec<Region>,
     /// Where the regions' host addresses are of, if not of `_memory`.
-    _aliases: Vec<Alias>,
+    _aliases: Vec<Option<Alias>>,
     /// Keeps the mappings alive.
     _memory: GuestMemory,
 }
@@ -81,34 +104,78 @@ impl Ram {
             .iter()
             .enumerate()
             .map(|(n, region)| Region {
-                start: region.start_addr().raw_value(),
+                start: Arc::new(AtomicU64::new(region.start_addr().raw_value())),
                 length: region.len() & !(PAGE - 1),
-                host: aliases.get(n).map_or(region.as_ptr(), Alias::host),
+                host: aliases.get(n).and_then(Option::as_ref).map_or(region.as_ptr(), Alias::host),
                 file: region.file_offset().cloned(),
                 tracker: region.bitmap_tracker(),
                 pages: marks(region.len().div_ceil(PAGE) as usize),
             })
             .collect();
-        Self { regions, _aliases: aliases, _memory: memory }
+        Self { line_20: AtomicBool::new(true), regions, _aliases: aliases, _memory: memory }
     }
 
     fn region(&self, gpa: u64) -> Option<(&Region, u64)> {
         self.regions.iter().find_map(|region| {
-            let offset = gpa.wrapping_sub(region.start);
+            let offset = gpa.wrapping_sub(region.start());
             (offset < region.length).then_some((region, offset))
         })
     }
 
+    /// The region that holds `gpa`, and where in it, unless accesses there reach devices.
+    fn seen(&self, gpa: u64) -> Option<(&Region, u64)> {
+        self.region(gpa).filter(|(region, offset)| !region.has_mark(*offset, HIDDEN))
+    }
+
+    /// Whether what is written at `gpa` reaches memory.
+    pub fn takes_writes(&self, gpa: u64) -> bool {
+        self.region(gpa).is_some_and(|(region, offset)| !region.has_mark(offset, HIDDEN | READ_ONLY))
+    }
+
+    /// Changes what accesses to a range reach. No vCPU runs, and none may rely on what it knew.
+    pub fn set_reach(&self, range: Range<u64>, reach: Reach) {
+        let marks = match reach {
+            Reach::Memory => 0,
+            Reach::ReadOnly => READ_ONLY,
+            Reach::Devices => HIDDEN,
+        };
+        for gpa in range.step_by(PAGE as usize) {
+            if let Some((region, offset)) = self.region(gpa) {
+                let mark = region.mark(offset);
+                mark.fetch_and(!(READ_ONLY | HIDDEN | WRITABLE | BESIDE), Ordering::SeqCst);
+                mark.fetch_or(marks, Ordering::SeqCst);
+            }
+        }
+    }
+
+    /// Lets address line 20 pass, or not. No vCPU runs, and none may rely on what it knew.
+    pub fn set_line_20(&self, open: bool) {
+        self.line_20.store(open, Ordering::SeqCst);
+    }
+
+    /// Whether address line 20 passes. What a walk leads to has the bit cleared otherwise.
+    pub fn line_20(&self) -> bool {
+        self.line_20.load(Ordering::Relaxed)
+    }
+
+    /// Moves a region; where it was before, and where it is now. No vCPU runs, and none may rely on what it knew.
+    pub fn move_region(&self, number: usize, to: Option<u64>) -> [Range<u64>; 2] {
+        let Some(region) = self.regions.get(number) else { return [0..0, 0..0] };
+        let range = |start: u64| if start == NOWHERE { 0..0 } else { start..start + region.length };
+        let to = to.unwrap_or(NOWHERE);
+        [range(region.start.swap(to, Ordering::SeqCst)), range(to)]
+    }
+
     /// Where the byte at `gpa` lies on the host; the rest of its page follows. `None`: not RAM.
     pub fn host(&self, gpa: u64) -> Option<*mut u8> {
-        let (region, offset) = self.region(gpa)?;
+        let (region, offset) = self.seen(gpa)?;
         // SAFETY: offset is below the region's length.
         Some(unsafe { region.host.add(offset as usize) })
     }
 
     /// The file that holds the byte at `gpa`, and where in it.
     pub fn file(&self, gpa: u64) -> Option<(RawFd, u64)> {
-        let (region, offset) = self.region(gpa)?;
+        let (region, offset) = self.seen(gpa)?;
         let file = region.file.as_ref()?;
         Some((file.file().as_raw_fd(), file.start() + offset))
     }
@@ -138,16 +205,16 @@ impl Ram {
         }
     }
 
-    /// Whether a TLB may let the page at `gpa` be written, which is noted: no part of it is watched. Emitted code does
-    /// the same ([`crate::walk`]).
+    /// Whether a TLB may let the page at `gpa` be written, which is noted: it takes writes, and no part of it is watched.
+    /// Emitted code does the same ([`crate::walk`]).
     pub fn admit_writes(&self, gpa: u64) -> bool {
         let Some((region, offset)) = self.region(gpa) else { return true };
         let mark = region.mark(offset);
         let before = mark.load(Ordering::SeqCst);
-        if before & (WATCHED | WRITABLE) == 0 {
-            return mark.fetch_or(WRITABLE, Ordering::SeqCst) & WATCHED == 0;
+        if before & REFUSING == 0 && before & WRITABLE == 0 {
+            return mark.fetch_or(WRITABLE, Ordering::SeqCst) & REFUSING == 0;
         }
-        before & WATCHED == 0
+        before & REFUSING == 0
     }
 
     /// Notes that a vCPU is about to look at the watched chunks of the page at `gpa` and then to write beside them.
@@ -173,13 +240,14 @@ impl Ram {
         })
     }
 
-    /// The two largest pieces, as emitted code wants them. They stay where they are as long as this does.
+    /// The two largest pieces, as emitted code wants them, of those that have a place: they stay there.
     pub fn views(&self) -> [View; 2] {
         let mut views: Vec<View> = self
             .regions
             .iter()
+            .filter(|region| region.start() < 1 << crate::partition::PHYSICAL_BITS)
             .map(|region| View {
-                start: region.start,
+                start: region.start(),
                 length: region.length,
                 host: region.host as u64,
                 pages: region.pages.as_ptr() as u64,
@@ -192,8 +260,10 @@ impl Ram {
     /// Has `listener` called with guest physical address and length of each device write over watched chunks.
     pub fn listen(&self, listener: impl Fn(u64, u64) + Send + Sync + Clone + 'static) {
         for region in &self.regions {
-            let (start, listener) = (region.start, listener.clone());
-            region.tracker.listen(move |offset, length| listener(start + offset as u64, length as u64));
+            let (start, listener) = (Arc::clone(&region.start), listener.clone());
+            region.tracker.listen(move |offset, length| {
+                listener(start.load(Ordering::SeqCst).wrapping_add(offset as u64), length as u64);
+            });
         }
     }
 
@@ -209,9 +279,9 @@ impl Ram {
         }
     }
 
-    /// Copies in; whether all of it was RAM. The range must not leave a page.
+    /// Copies in; whether all of it was RAM that takes writes. The range must not leave a page.
     pub fn write(&self, gpa: u64, data: &[u8]) -> bool {
-        match self.host(gpa) {
+        match self.host(gpa).filter(|_| self.takes_writes(gpa)) {
             // SAFETY: the range lies in one page of RAM.
             Some(host) => unsafe {
                 std::ptr::copy_nonoverlapping(data.as_ptr(), host, data.len());
@@ -237,6 +307,10 @@ impl PhysicalMemory for Ram {
 
     fn compare_exchange_u64(&self, address: u64, old: u64, new: u64) -> Option<bool> {
         let host = self.host(address)?.cast::<u64>();
+        if !self.takes_writes(address) {
+            // Tables in read-only memory stay as they are.
+            return Some(true);
+        }
         // SAFETY: aligned, within a page of RAM.
         let cell = unsafe { AtomicU64::from_ptr(host) };
         Some(cell.compare_exchange(old, new, Ordering::SeqCst, Ordering::SeqCst).is_ok())
@@ -244,6 +318,9 @@ impl PhysicalMemory for Ram {
 
     fn compare_exchange_u32(&self, address: u64, old: u32, new: u32) -> Option<bool> {
         let host = self.host(address)?.cast::<u32>();
+        if !self.takes_writes(address) {
+            return Some(true);
+        }
         // SAFETY: aligned, within a page of RAM.
         let cell = unsafe { AtomicU32::from_ptr(host) };
         Some(cell.compare_exchange(old, new, Ordering::SeqCst, Ordering::SeqCst).is_ok())

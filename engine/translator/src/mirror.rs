@@ -181,11 +181,11 @@ impl PhysicalMemory for Look<'_> {
     }
 }
 
-/// What a page may be shown as without changing its tables' flags.
+/// What a page may be shown as without changing its tables' flags. Nothing, where an address line is held low.
 fn look(ram: &Ram, paging: &PagingContext, page: u64) -> Option<Translation> {
     let look = Look { ram, marks: Cell::new(false) };
     let translation = walk(&look, paging, page * PAGE, Access::user(AccessKind::Read)).ok()?;
-    (!look.marks.get() && !translation.global).then_some(translation)
+    (!look.marks.get() && !translation.global && ram.line_20()).then_some(translation)
 }
 
 impl Mirror {

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use iced_x86::Mnemonic;
-use lodge_engine_api::{CpuidTable, EngineError, Notifier, Partition, PartitionSpec, Statistics, Vcpu};
+use lodge_engine_api::{CpuidTable, EngineError, MemoryChange, Notifier, Partition, PartitionSpec, Statistics, Vcpu};
 use parking_lot::{Mutex, RwLock};
 use rustc_hash::FxHashMap;
 
@@ -44,6 +44,8 @@ pub struct Mailbox {
     pub protect: Mutex<Vec<u64>>,
     /// Something is in `protect`, or the code cache was emptied.
     pub chores: AtomicBool,
+    /// Nothing is as it was: the vCPU's tables are of no use any more.
+    pub flush: AtomicBool,
     bound: AtomicBool,
 }
 
@@ -59,6 +61,10 @@ pub struct Shared {
     pub foreign_writes: Mutex<Vec<(u64, u64)>>,
     /// There are some.
     pub foreign: AtomicBool,
+    /// What has been asked for of [`lodge_engine_api::Partition::change_memory`] and is still to be done.
+    pub memory_changes: Mutex<Vec<MemoryChange>>,
+    /// There are some.
+    pub memory_changed: AtomicBool,
     /// One per vCPU.
     pub mailboxes: Vec<Mailbox>,
     /// What CPUID answers.
@@ -127,6 +133,42 @@ impl Shared {
         }
     }
 
+    /// Carries out what has been asked of memory. `index` is the caller's vCPU; none is in emitted code.
+    pub fn settle_memory_changes(&self, index: u32) {
+        if !self.memory_changed.load(Ordering::SeqCst) {
+            return;
+        }
+        let _world = self.stop_others(index);
+        self.memory_changed.store(false, Ordering::SeqCst);
+        // Not locked for longer: who asks for changes holds device locks.
+        let changes = std::mem::take(&mut *self.memory_changes.lock());
+        for change in changes {
+            let touched = match change {
+                MemoryChange::Reach { range, reach } => {
+                    self.ram.set_reach(range.clone(), reach);
+                    [range, 0..0]
+                }
+                MemoryChange::AddressLine20 { open } => {
+                    self.ram.set_line_20(open);
+                    // Blocks are linked over addresses that have come apart, or together.
+                    self.code.lock().reset(&self.ram);
+                    [0..0, 0..0]
+                }
+                MemoryChange::Move { region, to } => self.ram.move_region(region, to),
+            };
+            let mut code = self.code.lock();
+            for range in touched {
+                code.drop_range(&self.ram, range.start, range.end - range.start);
+            }
+        }
+        self.mirror.show(None);
+        self.sever();
+        for mailbox in &self.mailboxes {
+            mailbox.flush.store(true, Ordering::SeqCst);
+            mailbox.chores.store(true, Ordering::SeqCst);
+        }
+    }
+
     /// Acts on device writes over translated code.
     pub fn settle_foreign_writes(&self) {
         if !self.foreign.swap(false, Ordering::SeqCst) {
@@ -154,6 +196,7 @@ impl Mailbox {
             notified: AtomicBool::new(false),
             protect: Mutex::new(Vec::new()),
             chores: AtomicBool::new(false),
+            flush: AtomicBool::new(false),
             bound: AtomicBool::new(false),
         }
     }
@@ -190,6 +233,8 @@ impl TranslatorPartition {
             world: RwLock::new(()),
             foreign_writes: Mutex::new(Vec::new()),
             foreign: AtomicBool::new(false),
+            memory_changes: Mutex::default(),
+            memory_changed: AtomicBool::new(false),
             mailboxes: (0..spec.vcpus).map(|_| Mailbox::new()).collect(),
             cpuid: spec.cpuid,
             tsc_hz: spec.tsc_hz,
@@ -228,6 +273,12 @@ impl Partition for TranslatorPartition {
     fn notifier(&self, index: u32) -> Option<Arc<dyn Notifier>> {
         self.shared.mailboxes.get(index as usize)?;
         Some(Arc::new(MailboxNotifier { shared: Arc::clone(&self.shared), index: index as usize }))
+    }
+
+    fn change_memory(&self, change: MemoryChange) {
+        self.shared.memory_changes.lock().push(change);
+        self.shared.memory_changed.store(true, Ordering::SeqCst);
+        self.shared.interrupt_all();
     }
 
     fn statistics(&self) -> Statistics {

@@ -124,6 +124,9 @@ impl Cpu {
         let gpa = self.translate(linear, access)?.gpa;
         let context = self.context();
         if write {
+            if !context.shared.ram.takes_writes(gpa) {
+                return Ok(None);
+            }
             context.shared.ram.announce_write(gpa);
             context.code_hit |= context.shared.note_write(gpa, length as usize);
         }

@@ -67,7 +67,8 @@ pub fn run(cpu: &mut Cpu, place: u64, body: impl FnOnce(&mut Cpu) -> Outcome) ->
         Ok(Flow::Next) => {
             cpu.lip = next;
             let context = cpu.context();
-            let ends = context.shadow || context.code_hit;
+            let changed = context.shared.memory_changed.load(std::sync::atomic::Ordering::Relaxed);
+            let ends = context.shadow || context.code_hit || changed;
             if cpu.mode != mode || ends { cpu.go() } else { STAY }
         }
         Ok(Flow::End) => {

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use lodge_engine_api::{CpuIo, CrashReport, EngineError, Event, Exit, Vcpu};
+use lodge_engine_api::{CpuIo, EngineError, Event, Exit, Vcpu};
 use lodge_x86::bits::rflags;
 use lodge_x86::exception::Exception;
 use lodge_x86::paging::{AccessKind, PagingContext};
@@ -37,6 +37,7 @@ use crate::translate::{Found, ModeStubs, Trouble};
 use crate::worth::Program;
 
 mod fault;
+mod report;
 
 /// One virtual processor.
 pub struct TranslatorVcpu {
@@ -143,8 +144,14 @@ impl TranslatorVcpu {
 
     /// Things that others asked this vCPU to do to its own tables.
     fn chores(&mut self) {
+        self.shared.settle_memory_changes(self.context.index);
         if !self.mailbox().chores.swap(false, Ordering::SeqCst) {
             return;
+        }
+        if self.mailbox().flush.swap(false, Ordering::SeqCst) {
+            self.context.regions.flush_all();
+            let paging = self.context.paging;
+            self.cpu().renew_walk(&paging);
         }
         let pages = std::mem::take(&mut *self.mailbox().protect.lock());
         for page in pages {
@@ -294,7 +301,8 @@ impl TranslatorVcpu {
             // Mirrored code reaches what lies around it, and around the stack pointer, without a check.
             mode &= !Mode::MIRRORED;
         }
-        let large = translation.page_size > PAGE;
+        // A part of a large page may be somewhere else while an address line is held low.
+        let large = translation.page_size > PAGE && self.shared.ram.line_20();
         let page = if large { 2 << 20 } else { PAGE };
         if large {
             mode |= Mode::LARGE;
@@ -441,11 +449,13 @@ impl TranslatorVcpu {
     /// Empties the code cache with all vCPUs out of it.
     fn reset_code(&mut self) {
         let shared = Arc::clone(&self.shared);
-        let _world = shared.stop_others(self.context.index);
+        let world = shared.stop_others(self.context.index);
         shared.code.lock().reset(&shared.ram);
         for mailbox in &shared.mailboxes {
             mailbox.chores.store(true, Ordering::SeqCst);
         }
+        // What is done next may have to stop the others itself.
+        drop(world);
         self.chores();
     }
 
@@ -563,6 +573,8 @@ impl TranslatorVcpu {
             After::Raise(exception) => self.raise(exception),
             After::Bounce => *how |= Mode::BOUNCE,
             After::Halt => self.context.activity = Activity::Halted,
+            // Only INIT ends it.
+            After::Shutdown if io.take_event(false, false) == Some(Event::Init) => self.event(Event::Init),
             After::Shutdown => {
                 self.context.after = After::Shutdown;
                 return Some(Exit::TripleFault(self.crash_report()));
@@ -608,34 +620,6 @@ impl TranslatorVcpu {
         }
         let clock = self.context.regions.release_unused(before.clock);
         self.rested = Some(Rested { at: now, clock, translations });
-    }
-
-    fn crash_report(&mut self) -> CrashReport {
-        use std::fmt::Write;
-        let mut cause = String::new();
-        for (lip, exception) in &self.context.exceptions {
-            let _ = write!(cause, "{}{exception} in code at {lip:#x}", if cause.is_empty() { "" } else { ", then " });
-        }
-        let instructions = crate::disassemble::around(self.cpu());
-        CrashReport { cause, state: Box::new(self.cpu().export()), instructions }
-    }
-
-    fn publish_counts(&mut self) {
-        let counts = std::mem::take(&mut self.context.counts);
-        let regions = std::mem::take(&mut self.context.regions.counts);
-        let values = [
-            counts.entries, counts.memory, counts.walks, counts.bounced, counts.system, counts.strings,
-            counts.exceptions, counts.interrupts, counts.lookups, counts.code_writes, counts.unchained, counts.polls,
-            counts.helper_exits, counts.host_faults, counts.raised, regions.switches, regions.flushes,
-            regions.page_flushes, counts.shown,
-        ];
-        for (sum, value) in self.shared.counters.values.iter().zip(values) {
-            sum.fetch_add(value, Ordering::Relaxed);
-        }
-        let mut helped = self.shared.counters.helped.lock();
-        for (mnemonic, count) in self.context.helped.take() {
-            *helped.entry(mnemonic).or_default() += count;
-        }
     }
 
     /// The dispatcher.

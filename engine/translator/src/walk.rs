@@ -14,7 +14,7 @@ use lodge_x86::paging::{PagingContext, PagingMode};
 use crate::asm::{Asm, Label, Mem, R9, R11, RAX, RCX, RDI, RDX, RSI, Reg, at, cond, gs, gs_at};
 use crate::cpu::{Cpu, TLB_OFFSET, off};
 use crate::emit::probe::argument;
-use crate::memory::{WATCHED, WRITABLE};
+use crate::memory::{HIDDEN, REFUSING, WRITABLE};
 use crate::tlb::{BLOOM_HASH, GLOBAL, HOST_OFFSET, LOG, PAGE_OFFSET, TLB_ENTRIES, tag_offset};
 
 const R8: Reg = Reg(8);
@@ -58,10 +58,11 @@ const LARGE_ENTRY: u32 = 0x80;
 const GLOBAL_SHIFT: u8 = 8;
 
 impl Cpu {
-    /// To be called when control registers have changed.
+    /// To be called when control registers or address line 20 have changed.
     pub fn renew_walk(&mut self, paging: &PagingContext) {
         const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
-        let open = paging.mode == PagingMode::FourLevel && self.cr0 & cr0::WP != 0;
+        let line_20 = self.context().shared.ram.line_20();
+        let open = paging.mode == PagingMode::FourLevel && self.cr0 & cr0::WP != 0 && line_20;
         self.walk.root = if open { paging.root } else { 0 };
         self.walk.reserved = paging.reserved();
         self.walk.address = ADDRESS;
@@ -243,7 +244,9 @@ fn fill(asm: &mut Asm, give_up: Label) {
     asm.shr_imm(RAX, 5);
     asm.and32(RAX, RDI);
     asm.and32_imm(RAX, WRITABLE_ENTRY);
-    asm.test8_mem_imm(at(RDX, 0), WATCHED);
+    asm.test8_mem_imm(at(RDX, 0), HIDDEN);
+    asm.jcc(cond::NE, give_up);
+    asm.test8_mem_imm(at(RDX, 0), REFUSING);
     asm.jcc(cond::E, unseen);
     asm.mov_imm32(RAX, 0);
     asm.bind(unseen);
@@ -254,7 +257,7 @@ fn fill(asm: &mut Asm, give_up: Label) {
     asm.lock_or8_mem_imm(at(RDX, 0), WRITABLE);
     asm.bind(noted);
     // Once more: it may have come to be watched before that was noted.
-    asm.test8_mem_imm(at(RDX, 0), WATCHED);
+    asm.test8_mem_imm(at(RDX, 0), REFUSING);
     asm.jcc(cond::E, admitted);
     asm.mov_imm32(RAX, 0);
     asm.bind(admitted);

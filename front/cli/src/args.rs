@@ -7,9 +7,14 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
+use lodge_disk::Format;
 use lodge_engine_api::Mirroring;
 use lodge_vm::engines::Choice;
+use lodge_vm::{BootDevice, BootOrder, Bus};
+use lodge_vnc::Address;
 
+use crate::ctl::CtlArgs;
+use crate::disk::DiskCommand;
 use crate::values;
 
 /// Runs guest operating systems, with or without hardware virtualization.
@@ -30,6 +35,11 @@ pub enum Command {
     Engines,
     /// Say what this host offers and lacks, with remedies
     Doctor,
+    /// Talk to a running VM
+    Ctl(CtlArgs),
+    /// Make, look at, copy and mend disk images
+    #[command(subcommand)]
+    Disk(DiskCommand),
 }
 
 /// Options of `run`.
@@ -44,7 +54,7 @@ pub struct RunArgs {
     /// The kernel's command line
     #[arg(long, value_name = "TEXT", requires = "kernel", allow_hyphen_values = true)]
     pub append: Option<String>,
-    /// Disk, repeatable: F[,format=raw][,bus=virtio][,readonly][,ephemeral]
+    /// Disk, repeatable: F[,format=raw|qcow2|vmdk|vdi|vhd|vhdx][,bus=virtio|ide|sata|nvme|scsi][,readonly][,ephemeral]
     #[arg(long, value_name = "SPEC")]
     pub disk: Vec<String>,
     /// RAM, with suffix K, M, G or T; MiB without
@@ -72,7 +82,8 @@ pub struct RunArgs {
     /// Virtio console, which Linux calls hvc0: stdio, none, file=F or unix=F  [default: none]
     #[arg(long, value_name = "SPEC")]
     pub virtio_console: Option<String>,
-    /// Display: none
+    /// Who sees the screen: none (but `lodge ctl`) or vnc=ADDR[,password-file=F]; ADDR is HOST:PORT, or :N for port 5900 + N of this
+    /// host alone
     #[arg(long, value_name = "SPEC", default_value = "none")]
     pub display: String,
     /// Add a port at 0xf4 at which writing v ends the VM with status (v << 1) | 1
@@ -87,23 +98,40 @@ pub struct RunArgs {
     /// Write a report in JSON when the VM ends
     #[arg(long, value_name = "F.json")]
     pub report: Option<PathBuf>,
-    #[arg(long, hide = true)]
-    cdrom: Option<String>,
-    #[arg(long, hide = true)]
-    floppy: Option<String>,
-    #[arg(long, hide = true)]
-    boot: Option<String>,
-    #[arg(long, hide = true)]
-    firmware: Option<String>,
-    #[arg(long, hide = true)]
-    control: Option<String>,
+    /// CD or DVD: an ISO image; repeatable; `none` for an empty drive
+    #[arg(long, value_name = "F")]
+    pub cdrom: Vec<String>,
+    /// Floppy, repeatable once: F[,readonly], an image of 360, 720, 1200, 1440 or 2880 KiB; `none` for an empty drive
+    #[arg(long, value_name = "SPEC")]
+    pub floppy: Vec<String>,
+    /// What is booted from, in order: disk, cdrom, floppy, network, separated by commas; `menu` among them lets one choose
+    /// [default: in this order]
+    #[arg(long, value_name = "LIST", conflicts_with = "kernel")]
+    pub boot: Option<String>,
+    /// Firmware that boots from the disks, where no kernel is named: bios or uefi  [default: bios]
+    #[arg(long, value_name = "NAME", conflicts_with = "kernel")]
+    pub firmware: Option<String>,
+    /// Where UEFI firmware keeps its variables, made if it is not there; without it they are forgotten
+    #[arg(long, value_name = "F", conflicts_with = "kernel")]
+    pub firmware_vars: Option<PathBuf>,
+    /// Where firmware is looked for before the folders of distributions
+    #[arg(long, value_name = "DIR")]
+    pub firmware_dir: Option<PathBuf>,
+    /// Where what firmware says of its progress is written
+    #[arg(long, value_name = "F")]
+    pub firmware_log: Option<PathBuf>,
+    /// Make a socket through which `lodge ctl` talks to the VM
+    #[arg(long, value_name = "SOCKET")]
+    pub control: Option<PathBuf>,
 }
 
 /// What is wrong with a command line.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum UsageError {
     /// Nothing to boot.
-    #[error("there is nothing to boot; name a kernel with --kernel")]
+    #[error(
+        "there is nothing to boot; name a kernel with --kernel, a disk with --disk, a CD with --cdrom or a floppy with --floppy"
+    )]
     NothingToBoot,
     /// Known to be wanted and not there yet.
     #[error("{what} is not available yet; {instead}")]
@@ -128,10 +156,23 @@ pub enum UsageError {
 pub struct DiskPlan {
     /// The image's file.
     pub path: PathBuf,
+    /// The image's format, if it is given.
+    pub format: Option<Format>,
+    /// The device that it is behind.
+    pub bus: Bus,
     /// The guest cannot write.
     pub readonly: bool,
     /// What the guest writes is forgotten.
     pub ephemeral: bool,
+}
+
+/// A floppy drive.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FloppyPlan {
+    /// The image's file, if there is a floppy in the drive.
+    pub path: Option<PathBuf>,
+    /// The guest cannot write.
+    pub readonly: bool,
 }
 
 /// What a serial port leads to.
@@ -147,23 +188,52 @@ pub enum SerialPlan {
     Unix(PathBuf),
 }
 
+/// What is booted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BootPlan {
+    /// This kernel.
+    Kernel(PathBuf),
+    /// What a BIOS finds, in this order.
+    Bios(BootOrder),
+    /// What UEFI firmware finds, in this order.
+    Uefi(BootOrder),
+}
+
 /// A `run` command line, understood.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
-    /// The kernel.
-    pub kernel: PathBuf,
+    /// What is booted.
+    pub boot: BootPlan,
     /// The engine.
     pub engine: Choice,
     /// Which programs' memory is mirrored, if lodge is where it has to be for that.
     pub mirroring: Mirroring,
     /// The disks, in order.
     pub disks: Vec<DiskPlan>,
+    /// The floppy drives, in order; at most two.
+    pub floppies: Vec<FloppyPlan>,
     /// The serial ports, in order; at most four.
     pub serials: Vec<SerialPlan>,
     /// The virtio console.
     pub console: SerialPlan,
+    /// Who sees the screen.
+    pub display: DisplayPlan,
     /// Where translations are kept.
     pub translations: TranslationsPlan,
+}
+
+/// Who sees the screen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DisplayPlan {
+    /// Whoever talks to the control socket.
+    None,
+    /// Viewers of a VNC server, too.
+    Vnc {
+        /// Where it listens.
+        address: Address,
+        /// The file whose first line is the password.
+        password: Option<PathBuf>,
+    },
 }
 
 /// Where translations are kept from one run to the next.
@@ -179,6 +249,8 @@ pub enum TranslationsPlan {
 
 /// Serial ports of a PC.
 const SERIAL_PORTS: usize = 4;
+/// Floppy drives of a PC.
+const FLOPPY_DRIVES: usize = 2;
 
 impl RunArgs {
     /// Understands the options.
@@ -215,37 +287,37 @@ impl RunArgs {
         if console == SerialPlan::Stdio && serials.contains(&SerialPlan::Stdio) {
             return Err(value("--virtio-console", "a serial port has stdio already; say --serial none".into()));
         }
-        let disks = self.disk.iter().map(|text| disk(text)).collect::<Result<_, _>>()?;
-        let kernel = self.kernel.clone().ok_or(UsageError::NothingToBoot)?;
+        let disks: Vec<_> = self.disk.iter().map(|text| disk(text)).collect::<Result<_, _>>()?;
+        let floppies: Vec<_> = self.floppy.iter().map(|text| floppy(text)).collect::<Result<_, _>>()?;
+        if floppies.len() > FLOPPY_DRIVES {
+            return Err(value("--floppy", format!("a PC has at most {FLOPPY_DRIVES} floppy drives")));
+        }
+        let order = self.boot.as_deref().map(boot_order).transpose()?.unwrap_or_default();
+        let boot = match (&self.kernel, self.firmware.as_deref()) {
+            (Some(kernel), _) => BootPlan::Kernel(kernel.clone()),
+            (None, None) if disks.is_empty() && self.cdrom.is_empty() && floppies.is_empty() => {
+                return Err(UsageError::NothingToBoot);
+            }
+            (None, None | Some("bios")) => BootPlan::Bios(order),
+            (None, Some("uefi")) => BootPlan::Uefi(order),
+            (None, Some(other)) => return Err(value("--firmware", format!("'{other}' is not one of bios, uefi"))),
+        };
+        if self.firmware_vars.is_some() && !matches!(boot, BootPlan::Uefi(_)) {
+            return Err(value("--firmware-vars", "only UEFI firmware has variables; say --firmware uefi".into()));
+        }
+        let display = display(&self.display)?;
         let translations = match self.translations.as_str() {
             "auto" => TranslationsPlan::Auto,
             "off" => TranslationsPlan::Off,
             "" => return Err(value("--translations", "'' is not one of auto, off, DIR".into())),
             folder => TranslationsPlan::Folder(folder.into()),
         };
-        Ok(Plan { kernel, engine, mirroring, disks, serials, console, translations })
+        Ok(Plan { boot, display, engine, mirroring, disks, floppies, serials, console, translations })
     }
 
     fn refuse_what_is_not_there(&self) -> Result<(), UsageError> {
-        const FIRMWARE: &str = "boot a kernel with --kernel";
-        let options = [
-            ("--cdrom", &self.cdrom, FIRMWARE),
-            ("--floppy", &self.floppy, FIRMWARE),
-            ("--boot", &self.boot, FIRMWARE),
-            ("--firmware", &self.firmware, FIRMWARE),
-            ("--control", &self.control, "use Ctrl-A C on the terminal"),
-        ];
-        for (option, given, instead) in options {
-            if given.is_some() {
-                return Err(UsageError::NotYet { what: option.into(), instead });
-            }
-        }
         if let Some(net) = self.net.iter().find(|net| *net != "none") {
             return Err(UsageError::NotYet { what: format!("--net {net}"), instead: "use --net none" });
-        }
-        if self.display != "none" {
-            let what = format!("--display {}", self.display);
-            return Err(UsageError::NotYet { what, instead: "use --display none and the serial console" });
         }
         Ok(())
     }
@@ -253,6 +325,48 @@ impl RunArgs {
 
 fn value(option: &'static str, problem: String) -> UsageError {
     UsageError::Value { option, problem }
+}
+
+fn display(text: &str) -> Result<DisplayPlan, UsageError> {
+    let (main, properties) = values::properties(text);
+    let wrong = || value("--display", format!("'{text}' is not one of none, vnc=ADDR[,password-file=F]"));
+    let address = match main.split_once('=') {
+        None if main == "none" && properties.is_empty() => return Ok(DisplayPlan::None),
+        Some(("vnc", address)) => address.parse().map_err(|error| value("--display", format!("{error}")))?,
+        _ => return Err(wrong()),
+    };
+    let mut password = None;
+    for (name, given) in properties {
+        match (name.as_str(), given) {
+            ("password-file", Some(file)) if !file.is_empty() => password = Some(file.into()),
+            _ => return Err(wrong()),
+        }
+    }
+    Ok(DisplayPlan::Vnc { address, password })
+}
+
+fn boot_order(text: &str) -> Result<BootOrder, UsageError> {
+    let mut order = BootOrder::default();
+    for name in text.split(',') {
+        let device = match name {
+            "menu" => {
+                order.menu = true;
+                continue;
+            }
+            "disk" => BootDevice::Disk,
+            "cdrom" => BootDevice::Cdrom,
+            "floppy" => BootDevice::Floppy,
+            "network" => BootDevice::Network,
+            other => {
+                return Err(value("--boot", format!("'{other}' is not one of disk, cdrom, floppy, network, menu")));
+            }
+        };
+        if order.devices.contains(&device) {
+            return Err(value("--boot", format!("'{name}' is there twice")));
+        }
+        order.devices.push(device);
+    }
+    Ok(order)
 }
 
 fn serial(option: &'static str, text: &str) -> Result<SerialPlan, UsageError> {
@@ -265,24 +379,45 @@ fn serial(option: &'static str, text: &str) -> Result<SerialPlan, UsageError> {
     }
 }
 
+fn floppy(text: &str) -> Result<FloppyPlan, UsageError> {
+    let (path, properties) = values::properties(text);
+    if path.is_empty() {
+        return Err(value("--floppy", "the file's name is missing".into()));
+    }
+    let mut plan = FloppyPlan { path: (path != "none").then(|| path.into()), readonly: false };
+    for (name, given) in properties {
+        match (name.as_str(), given.as_deref()) {
+            ("readonly", None) => plan.readonly = true,
+            _ => {
+                return Err(value(
+                    "--floppy",
+                    format!("'{name}' is not readonly; a comma in a file's name is doubled"),
+                ));
+            }
+        }
+    }
+    Ok(plan)
+}
+
 fn disk(text: &str) -> Result<DiskPlan, UsageError> {
     let (path, properties) = values::properties(text);
     if path.is_empty() {
         return Err(value("--disk", "the file's name is missing".into()));
     }
-    let mut plan = DiskPlan { path: path.into(), readonly: false, ephemeral: false };
+    let mut plan = DiskPlan { path: path.into(), format: None, bus: Bus::Virtio, readonly: false, ephemeral: false };
     for (name, given) in properties {
-        let not_yet = |what: &str, instead| UsageError::NotYet { what: format!("--disk with {what}"), instead };
         match (name.as_str(), given.as_deref()) {
             ("readonly", None) => plan.readonly = true,
             ("ephemeral", None) => plan.ephemeral = true,
-            ("format", Some("raw")) | ("bus", Some("virtio")) => {}
-            ("format", Some(other)) => return Err(not_yet(&format!("format={other}"), "use format=raw")),
-            ("bus", Some(other @ ("ide" | "sata" | "nvme" | "scsi"))) => {
-                return Err(not_yet(&format!("bus={other}"), "use bus=virtio"));
-            }
+            ("format", Some(name)) => plan.format = Some(values::format(name).map_err(|text| value("--disk", text))?),
+            ("bus", Some("virtio")) => plan.bus = Bus::Virtio,
+            ("bus", Some("ide")) => plan.bus = Bus::Ide,
+            ("bus", Some("sata")) => plan.bus = Bus::Sata,
+            ("bus", Some("nvme")) => plan.bus = Bus::Nvme,
+            ("bus", Some("scsi")) => plan.bus = Bus::Scsi,
             _ => {
-                let known = "format=raw, bus=virtio, readonly, ephemeral; a comma in a file's name is doubled";
+                let known = "format=raw|qcow2|vmdk|vdi|vhd|vhdx, bus=virtio|ide|sata|nvme|scsi, readonly, ephemeral; a \
+                             comma in a file's name is doubled";
                 let given = given.map_or_else(|| name.clone(), |given| format!("{name}={given}"));
                 return Err(value("--disk", format!("'{given}' is not one of {known}")));
             }
@@ -324,9 +459,32 @@ mod tests {
         let plan =
             plan(&["--disk", "a.img,format=raw,bus=virtio,readonly", "--disk", "b,,c,ephemeral", "--serial", "none"])
                 .unwrap();
-        let disk = |path: &str, readonly, ephemeral| DiskPlan { path: path.into(), readonly, ephemeral };
-        assert_eq!(plan.disks, [disk("a.img", true, false), disk("b,c", false, true)]);
+        let disk = |path: &str, format, readonly, ephemeral| DiskPlan {
+            path: path.into(),
+            format,
+            bus: Bus::Virtio,
+            readonly,
+            ephemeral,
+        };
+        assert_eq!(plan.disks, [disk("a.img", Some(Format::Raw), true, false), disk("b,c", None, false, true)]);
         assert_eq!((plan.serials, plan.console), (vec![SerialPlan::None], SerialPlan::None));
+    }
+
+    #[test]
+    fn disks_are_behind_what_is_asked_for() {
+        let buses =
+            [("virtio", Bus::Virtio), ("ide", Bus::Ide), ("sata", Bus::Sata), ("nvme", Bus::Nvme), ("scsi", Bus::Scsi)];
+        for (name, bus) in buses {
+            assert_eq!(plan(&["--disk", &format!("a,bus={name}")]).unwrap().disks[0].bus, bus);
+        }
+        let floppies = plan(&["--floppy", "a,,b.img,readonly", "--floppy", "none"]).unwrap().floppies;
+        let drive = |path: Option<&str>, readonly| FloppyPlan { path: path.map(PathBuf::from), readonly };
+        assert_eq!(floppies, [drive(Some("a,b.img"), true), drive(None, false)]);
+        // A floppy is something to boot.
+        let Command::Run(run) = Cli::try_parse_from(["lodge", "run", "--floppy", "f"]).unwrap().command else {
+            panic!()
+        };
+        assert_eq!(run.plan().unwrap().boot, BootPlan::Bios(BootOrder::default()));
     }
 
     #[test]
@@ -356,11 +514,15 @@ mod tests {
     #[test]
     fn what_is_wrong_is_said_in_one_line() {
         for (arguments, expected) in [
-            (&["--disk", "a,format=qcow2"][..], "--disk with format=qcow2 is not available yet; use format=raw"),
-            (&["--disk", "a,bus=nvme"], "--disk with bus=nvme is not available yet; use bus=virtio"),
+            (
+                &["--disk", "a,format=qed"][..],
+                "--disk: 'qed' is not one of the formats raw, qcow2, vmdk, vdi, vhd, vhdx",
+            ),
             (&["--disk", ",readonly"], "--disk: the file's name is missing"),
             (&["--net", "user"], "--net user is not available yet; use --net none"),
-            (&["--cdrom", "x.iso"], "--cdrom is not available yet; boot a kernel with --kernel"),
+            (&["--floppy", "x.img,size=1"], "--floppy: 'size' is not readonly; a comma in a file's name is doubled"),
+            (&["--floppy", ""], "--floppy: the file's name is missing"),
+            (&["--floppy", "a", "--floppy", "b", "--floppy", "c"], "--floppy: a PC has at most 2 floppy drives"),
             (&["--serial", "tcp=1"], "--serial: 'tcp=1' is not one of stdio, none, file=F, unix=F"),
             (&["--virtio-console", "tty"], "--virtio-console: 'tty' is not one of stdio, none, file=F, unix=F"),
             (
@@ -373,7 +535,7 @@ mod tests {
             assert_eq!(plan(arguments).unwrap_err().to_string(), expected);
         }
         let error = plan(&["--disk", "a,size=1"]).unwrap_err().to_string();
-        assert!(error.starts_with("--disk: 'size=1' is not one of format=raw"), "{error}");
+        assert!(error.starts_with("--disk: 'size=1' is not one of format=raw|qcow2"), "{error}");
         assert!(Cli::try_parse_from(["lodge", "run", "--memory", "0"]).is_err());
         assert!(Cli::try_parse_from(["lodge", "run", "--cpus", "256"]).is_err());
         assert!(Cli::try_parse_from(["lodge", "run", "--initrd", "x"]).is_err(), "an initrd needs a kernel");

@@ -1,12 +1,16 @@
 //! The `lodge` command: parses options, resolves files and engines, and leaves the rest to `lodge_vm`.
 //!
-//! [`args`] and [`values`] parse, without looking at the world; [`run`] resolves and runs; [`console`] and [`terminal`] are
-//! the interactive serial console; [`translations`] says where those are kept; [`report`] and [`doctor`] print.
+//! [`args`] and [`values`] parse, without looking at the world; [`run`] resolves and runs; [`ctl`] talks to what runs;
+//! [`console`] and [`terminal`] are the interactive serial console; [`translations`] says where those are kept;
+//! [`report`] and [`doctor`] print; [`disk`] is `lodge disk`.
 #![forbid(unsafe_code)]
 
 mod args;
 mod console;
+mod ctl;
+mod disk;
 mod doctor;
+mod firmware;
 mod report;
 mod run;
 mod terminal;
@@ -31,7 +35,8 @@ fn main() -> ExitCode {
         // Help and version are no errors, and without arguments there is help.
         Err(error) if !error.use_stderr() || std::env::args_os().len() == 1 => error.exit(),
         Err(error) => {
-            eprintln!("lodge: {}", usage(&error.to_string()));
+            let is_disk = std::env::args_os().nth(1).is_some_and(|word| word == "disk");
+            eprintln!("lodge: {}", usage(&error.to_string(), if is_disk { "disk" } else { "run" }));
             return ExitCode::from(WRONG_USAGE);
         }
     };
@@ -51,17 +56,31 @@ fn main() -> ExitCode {
             error.status()
         }),
         Command::Engines => show(run::list_engines()),
+        Command::Ctl(args) => match ctl::run(&args) {
+            Ok(text) => {
+                print!("{text}");
+                0
+            }
+            Err(error) => {
+                eprintln!("lodge: {}", without_numbers(&error.to_string()));
+                WRONG_USAGE
+            }
+        },
         Command::Doctor => show(doctor::examine()),
+        Command::Disk(command) => disk::run(&command).unwrap_or_else(|error| {
+            eprintln!("lodge: {}", without_numbers(&error.to_string()));
+            WRONG_USAGE
+        }),
     };
     ExitCode::from(status)
 }
 
 /// What clap says of a command line, in one line: its message and tips without the summary of the options.
-fn usage(text: &str) -> String {
+fn usage(text: &str, command: &str) -> String {
     let kept = text.lines().map(str::trim).take_while(|line| !line.starts_with("Usage:"));
     let kept: Vec<_> = kept.filter(|line| !line.is_empty() && !line.starts_with("For more information")).collect();
     let text = kept.join(" ");
-    format!("{}; `lodge run --help` lists the options", text.strip_prefix("error: ").unwrap_or(&text))
+    format!("{}; `lodge {command} --help` lists the options", text.strip_prefix("error: ").unwrap_or(&text))
 }
 
 /// Leaves out the numbers of the host's errors, which say nothing beside the words.
@@ -85,7 +104,7 @@ mod tests {
     use super::*;
 
     fn said(arguments: &[&str]) -> String {
-        usage(&Cli::try_parse_from(arguments).unwrap_err().to_string())
+        usage(&Cli::try_parse_from(arguments).unwrap_err().to_string(), "run")
     }
 
     #[test]

@@ -4,27 +4,38 @@ use std::fs::File;
 use std::io::{IsTerminal, Read, Write};
 use std::ops::RangeInclusive;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use lodge_backend::{CharStream, Disk, DiskError, FdStream, NullStream, Overlay, RawDisk, SocketStream};
+use lodge_backend::{CharStream, Disk, FdStream, NullStream, Padded, SocketStream, Tray};
+use lodge_control::{Drive, Server};
+use lodge_disk::{DiskError, Format, Options};
+use lodge_display::Monitor;
 use lodge_engine_api::Mirroring;
+use lodge_input::Desk;
 use lodge_vm::engines::{self, Choice, Chosen, NoEngine};
-use lodge_vm::{Backends, Boot, Config, Handle, OnReboot, Outcome, Phase, Vm, VmError};
+use lodge_vm::{
+    Attached, Backends, Boot, Config, Firmware, FloppyError, Geometry, Handle, Kernel, OnReboot, Outcome, Phase, Vm,
+    VmError,
+};
+use lodge_vnc::{Password, VncConfig, VncError, VncWiring};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::iterator::Signals;
 
-use crate::args::{DiskPlan, Plan, RunArgs, SerialPlan, UsageError};
+use crate::args::{BootPlan, DiskPlan, DisplayPlan, FloppyPlan, Plan, RunArgs, SerialPlan, UsageError};
 use crate::console::{Action, Escapes, PromptCommand};
-use crate::report;
 use crate::terminal::{self, Raw};
 use crate::translations;
+use crate::{firmware, report};
 
 /// Most bytes of generated code that an engine may keep: an eighth of the guest's memory, or a quarter of what it has beyond
 /// [`SMALL`], within these bounds. Compiling a kernel fills 190 MiB, and takes 1.6 times as long with 128 MiB.
 const CODE_CACHE: RangeInclusive<u64> = 32 << 20..=512 << 20;
+/// Bytes of the commonest floppy.
+const DISKETTE: u64 = 1440 << 10;
 /// Memory of a guest that is small.
 const SMALL: u64 = 256 << 20;
 /// The kernel's command line where none is given: a console on the serial port.
@@ -42,6 +53,12 @@ pub enum RunError {
     /// A disk.
     #[error(transparent)]
     Disk(#[from] DiskError),
+    /// UEFI's variables.
+    #[error(transparent)]
+    Variables(#[from] firmware::VariablesError),
+    /// A floppy.
+    #[error(transparent)]
+    Floppy(#[from] FloppyError),
     /// A file or socket that would be made.
     #[error("the {what} '{path}' cannot be made: {source}{}", remedy(.source))]
     Output {
@@ -55,6 +72,20 @@ pub enum RunError {
     /// Standard input and output.
     #[error("standard input and output cannot be used: {0}")]
     Stdio(std::io::Error),
+    /// The viewers' password.
+    #[error("the password in '{path}' can't be used: {problem}")]
+    Password {
+        /// The file.
+        path: String,
+        /// What is wrong.
+        problem: String,
+    },
+    /// The viewers' server.
+    #[error(transparent)]
+    Vnc(#[from] VncError),
+    /// The control socket's thread.
+    #[error("the control socket can't be served: {0}")]
+    Control(std::io::Error),
     /// The machine.
     #[error(transparent)]
     Vm(#[from] VmError),
@@ -99,16 +130,39 @@ pub fn run(args: &RunArgs) -> Result<u8, RunError> {
     let report_file = args.report.as_deref().map(|path| create("report", path)).transpose()?;
     let handle = Arc::new(OnceLock::new());
     let disks = plan.disks.iter().map(open_disk).collect::<Result<_, _>>()?;
+    let cds: Vec<_> = args.cdrom.iter().map(|file| open_cd(file)).collect::<Result<_, _>>()?;
+    let floppies: Vec<_> = plan.floppies.iter().map(open_floppy).collect::<Result<_, _>>()?;
+    let cd_drives = (0..).zip(&cds).map(|(number, tray)| drive(format!("cd{number}"), tray, open_disc));
+    let floppy_drives =
+        (0..).zip(&floppies).map(|(number, tray)| drive(format!("floppy{number}"), tray, open_diskette));
+    let drives = cd_drives.chain(floppy_drives).collect();
     let Chosen { engine, why } = engines::choose(&engines::all(), &plan.engine)?;
-    let kept_code = translations::kept_code(&plan.translations, &plan.kernel);
+    let folder = args.firmware_dir.as_deref();
+    let serial_console = args.display == "none" && plan.serials.first() == Some(&SerialPlan::Stdio);
+    let firmware = |image, order| Boot::Firmware(Firmware { image, order, serial_console });
+    let mut variables = None;
+    let boot = match plan.boot {
+        BootPlan::Kernel(path) => Boot::Kernel(Kernel {
+            path,
+            initrd: args.initrd.clone(),
+            command_line: args.append.clone().unwrap_or_else(|| DEFAULT_COMMAND_LINE.into()),
+        }),
+        BootPlan::Bios(order) => firmware(firmware::bios(folder), order),
+        BootPlan::Uefi(order) => {
+            let [code, empty] = firmware::uefi(folder);
+            variables = Some(firmware::variables(args.firmware_vars.as_deref(), &empty)?);
+            firmware(code, order)
+        }
+    };
+    let (Boot::Kernel(Kernel { path: image, .. }) | Boot::Firmware(Firmware { image, .. })) = &boot;
+    let kept_code = translations::kept_code(&plan.translations, image);
     let config = Config {
         memory: args.memory,
         vcpus: args.cpus,
-        boot: Boot {
-            kernel: plan.kernel,
-            initrd: args.initrd.clone(),
-            command_line: args.append.clone().unwrap_or_else(|| DEFAULT_COMMAND_LINE.into()),
-        },
+        boot,
+        display: plan.display != DisplayPlan::None,
+        vga_bios: firmware::vga_bios(folder),
+        video_memory: lodge_vm::VIDEO_MEMORY,
         debug_exit: args.debug_exit,
         on_reboot: if args.no_reboot { OnReboot::End } else { OnReboot::Restart },
         timeout: args.timeout,
@@ -123,11 +177,24 @@ pub fn run(args: &RunArgs) -> Result<u8, RunError> {
     let raw = if uses_stdio { Raw::enter() } else { None };
     let serials =
         plan.serials.iter().map(|plan| open_serial(plan, raw.is_some(), &handle)).collect::<Result<_, _>>()?;
-    let mut backends = Backends::new(serials, disks);
+    let mut backends = Backends::new(serials, disks).with_cds(cds).with_floppies(floppies);
     if plan.console != SerialPlan::None {
         backends = backends.with_console(open_serial(&plan.console, raw.is_some(), &handle)?);
     }
+    if let Some(disk) = variables {
+        backends = backends.with_variables(disk);
+    }
+    if let Some(path) = &args.firmware_log {
+        let log = FdStream::file(path).map_err(|source| output("firmware's log", path, source))?;
+        backends = backends.with_firmware_log(Arc::new(log));
+    }
+    let control = args.control.as_deref().map(bind_control).transpose()?;
+    let (monitor, desk) = (backends.monitor().clone(), backends.desk().clone());
+    let _viewers = serve_display(&plan.display, &monitor, &desk)?;
     let vm = Vm::start(config, engine, backends)?;
+    let machine = lodge_control::Machine { handle: vm.handle(), monitor, desk, drives };
+    let control = control.map(|(listener, path)| Server::start(listener, path, machine).map_err(RunError::Control));
+    let _control = control.transpose()?;
     // Set once, here; the signal and console threads look for it.
     let _ = handle.set(vm.handle());
     if signal.load(Ordering::SeqCst) != 0 {
@@ -178,9 +245,74 @@ fn create(what: &'static str, path: &Path) -> Result<File, RunError> {
     File::create(path).map_err(|source| output(what, path, source))
 }
 
-fn open_disk(plan: &DiskPlan) -> Result<Arc<dyn Disk>, RunError> {
-    let disk = Arc::new(RawDisk::open(&plan.path, plan.readonly || plan.ephemeral)?);
-    if plan.ephemeral { Ok(Arc::new(Overlay::new(disk, &std::env::temp_dir())?)) } else { Ok(disk) }
+fn open_disk(plan: &DiskPlan) -> Result<Attached, RunError> {
+    let options = Options { format: plan.format, readonly: plan.readonly, ephemeral: plan.ephemeral };
+    Ok(Attached { bus: plan.bus, disk: lodge_disk::open(&plan.path, options)? })
+}
+
+/// A CD is always its image's bytes.
+fn open_cd(file: &str) -> Result<Arc<Tray>, RunError> {
+    Ok(Tray::new(if file == "none" { None } else { Some(open_disc(Path::new(file))?) }))
+}
+
+fn open_disc(path: &Path) -> Result<Arc<dyn Disk>, RunError> {
+    Ok(lodge_disk::open(path, Options { format: Some(Format::Raw), readonly: true, ephemeral: false })?)
+}
+
+fn open_floppy(plan: &FloppyPlan) -> Result<Arc<Tray>, RunError> {
+    let Some(path) = &plan.path else { return Ok(Tray::new(None)) };
+    Ok(Tray::new(Some(open_image_of_floppy(path, plan.readonly)?)))
+}
+
+/// A floppy that is put in while the machine runs.
+fn open_diskette(path: &Path) -> Result<Arc<dyn Disk>, RunError> {
+    let writable = std::fs::metadata(path).is_ok_and(|metadata| !metadata.permissions().readonly());
+    open_image_of_floppy(path, !writable)
+}
+
+fn open_image_of_floppy(path: &Path, readonly: bool) -> Result<Arc<dyn Disk>, RunError> {
+    let disk = lodge_disk::open(path, Options { format: Some(Format::Raw), readonly, ephemeral: false })?;
+    if Geometry::of(disk.size()).is_none() && disk.size() < DISKETTE {
+        // Images are often cut off where their contents end.
+        return Ok(Arc::new(Padded::new(disk, DISKETTE)));
+    }
+    Geometry::of_file(path, disk.size())?;
+    Ok(disk)
+}
+
+/// A drive whose media `lodge ctl` changes.
+fn drive(name: String, tray: &Arc<Tray>, open: fn(&Path) -> Result<Arc<dyn Disk>, RunError>) -> Drive {
+    let open = move |path: &Path| open(path).map_err(|error| error.to_string());
+    Drive { name, tray: tray.clone(), open: Box::new(open) }
+}
+
+/// Lets viewers in, if any are to see the screen.
+fn serve_display(
+    plan: &DisplayPlan,
+    monitor: &Arc<Monitor>,
+    desk: &Arc<Desk>,
+) -> Result<Option<lodge_vnc::Server>, RunError> {
+    let DisplayPlan::Vnc { address, password } = plan else { return Ok(None) };
+    let password = password.as_deref().map(read_password).transpose()?;
+    let config = VncConfig { address: address.clone(), password, name: "lodge".into() };
+    let wiring = VncWiring { monitor: monitor.clone(), keyboard: desk.clone(), pointer: desk.clone() };
+    let server = lodge_vnc::Server::start(config, wiring)?;
+    eprintln!("lodge: the screen is at {} for VNC viewers", server.address());
+    Ok(Some(server))
+}
+
+/// The password in a file's first line.
+fn read_password(path: &Path) -> Result<Password, RunError> {
+    let failed = |problem: String| RunError::Password { path: path.display().to_string(), problem };
+    let text = std::fs::read_to_string(path).map_err(|error| failed(error.to_string()))?;
+    let line = text.lines().next().unwrap_or_default();
+    Password::new(line).ok_or_else(|| failed("its first line is empty".into()))
+}
+
+/// Makes the control socket, before the machine: it is what is most likely to fail.
+fn bind_control(path: &Path) -> Result<(UnixListener, &Path), RunError> {
+    let listener = Server::bind(path).map_err(|source| output("control socket", path, source))?;
+    Ok((listener, path))
 }
 
 fn open_serial(plan: &SerialPlan, raw: bool, handle: &Arc<OnceLock<Handle>>) -> Result<Arc<dyn CharStream>, RunError> {
@@ -256,6 +388,7 @@ impl Keyboard {
                 let phase = match status.phase {
                     Phase::Running => "running",
                     Phase::Paused => "paused",
+                    Phase::Suspended => "asleep",
                 };
                 let seconds = Duration::as_secs(&status.uptime);
                 say(&format!("{phase} for {seconds} s on the {} engine, {} resets\r\n", status.engine, status.resets));

@@ -1,5 +1,7 @@
 //! The little languages in option values: sizes, and a main part followed by `,name=value` properties.
 
+use lodge_disk::Format;
+
 /// A size with an optional suffix K, M, G or T (powers of 1024). Without a suffix it counts MiB.
 ///
 /// # Errors
@@ -20,6 +22,16 @@ pub fn size(text: &str) -> Result<u64, String> {
         Some(bytes) => Ok(bytes),
         None => Err(format!("'{text}' is too large")),
     }
+}
+
+/// A disk image's format.
+///
+/// # Errors
+///
+/// There is no such format.
+pub fn format(text: &str) -> Result<Format, String> {
+    let known: Vec<_> = Format::ALL.iter().map(|format| format.name()).collect();
+    Format::from_name(text).ok_or_else(|| format!("'{text}' is not one of the formats {}", known.join(", ")))
 }
 
 /// A number of processors.
@@ -86,6 +98,12 @@ mod tests {
         for text in ["", "G", "x1G", "1X", "0", "-5M", "1.5G", "99999999999999999999", "17592186044416M"] {
             assert!(size(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn formats() {
+        assert_eq!((format("qcow2"), format("vpc")), (Ok(Format::Qcow2), Ok(Format::Vhd)));
+        assert_eq!(format("iso").unwrap_err(), "'iso' is not one of the formats raw, qcow2, vmdk, vdi, vhd, vhdx");
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! * [`CharStream`]: bytes in both directions, with backpressure, that never block a device: [`NullStream`],
 //!   [`FdStream`] (standard input and output, files), [`SocketStream`] (a Unix socket that others connect to).
 //!
+//! * [`Tray`]: a drive whose medium can be changed.
 //! * [`Entropy`]: random bytes.
 //!
 //! Neighbours: `lodge-virtio` and `lodge-chipset` hold these behind traits; the front end names them.
@@ -13,7 +14,9 @@
 mod character;
 mod disk;
 mod entropy;
+mod tray;
 
 pub use character::{CharStream, FdStream, NullStream, Receiver, SocketStream};
-pub use disk::{Disk, DiskError, Overlay, RawDisk, SECTOR};
+pub use disk::{Disk, DiskError, Overlay, Padded, RawDisk, SECTOR};
 pub use entropy::{Entropy, HostEntropy};
+pub use tray::{Locked, Tray};

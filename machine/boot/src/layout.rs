@@ -16,7 +16,7 @@
 
 use std::ops::Range;
 
-use lodge_engine_api::GuestMemory;
+use lodge_engine_api::{GuestMemory, NOWHERE};
 use vm_memory::{Address, GuestMemoryBackend, GuestMemoryRegion};
 
 /// Global descriptor table.
@@ -93,7 +93,8 @@ pub fn memory_map(memory: &GuestMemory) -> Vec<MapEntry> {
         add(MapKind::Ram, cut(0..EBDA));
         add(MapKind::Reserved, cut(EBDA..VGA.start));
         add(MapKind::Reserved, cut(FIRMWARE));
-        add(MapKind::Ram, cut(HIGH..u64::MAX));
+        add(MapKind::Ram, cut(HIGH..DEVICE_HOLE.start));
+        add(MapKind::Ram, cut(DEVICE_HOLE.end..NOWHERE));
     }
     map
 }
@@ -118,6 +119,8 @@ pub(crate) mod tests {
             (GuestAddress(0), 0xa_0000),
             (GuestAddress(0xc_0000), (mib << 20) - 0xc_0000),
             (GuestAddress(4 << 30), 1 << 20),
+            // Video memory, which is not RAM, and lies where its card is told to.
+            (GuestAddress(NOWHERE), 1 << 20),
         ])
         .expect("the host has so much memory")
     }

@@ -18,6 +18,7 @@ mod image;
 pub mod layout;
 mod multiboot;
 mod pvh;
+pub mod smbios;
 
 #[cfg(test)]
 mod tests;

@@ -6,7 +6,7 @@
 //!   widths that the device takes, and answer all ones where nobody does. Ranges can move at run time (PCI BARs).
 //! * [`IrqLine`] is a wire to an interrupt controller, [`MsiTarget`] where message-signalled interrupts go.
 //! * [`Clock`] is guest time; [`Timers`] calls a device back at a moment of it.
-//! * [`SystemControl`] is how a device ends or restarts the whole machine.
+//! * [`SystemControl`] is how a device ends or restarts the whole machine, [`MemoryControl`] how it changes its memory map.
 //!
 //! # Lock order
 //!
@@ -25,6 +25,7 @@
 mod clock;
 mod device;
 mod irq;
+mod memory;
 mod mmio;
 mod port;
 mod system;
@@ -37,7 +38,8 @@ pub use device::{
     PortRange, PortWidths, ResetDevice, SaveDevice, StateError,
 };
 pub use irq::{IrqLine, IrqSink, MsiTarget, NoMsi};
-pub use lodge_engine_api::Width;
+pub use lodge_engine_api::{MemoryChange, Reach, Width};
+pub use memory::{AddressLine20, FixedMemory, MemoryControl, MemoryMapping};
 pub use mmio::{MmioBus, MmioMapping};
 pub use port::{PortBus, PortMapping};
 pub use system::SystemControl;

@@ -8,6 +8,9 @@
 #![forbid(unsafe_code)]
 
 pub mod board;
+pub mod dma;
+pub mod flash;
+pub mod fw_cfg;
 pub mod hpet;
 pub mod i8042;
 pub mod pit;
@@ -17,7 +20,10 @@ pub mod rtc;
 mod testing;
 pub mod uart;
 
-pub use board::Board;
+pub use board::{Board, BoardConfig};
+pub use dma::{Dma, DmaChannel};
+pub use flash::Flash;
+pub use fw_cfg::{FwCfg, Items};
 pub use hpet::{Hpet, HpetWiring};
 pub use i8042::I8042;
 pub use pit::Pit;

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use lodge_bus::{Device, IrqLine, IrqSink, MmioBus, MockClock, PortBus, SystemControl, Timers, Width};
+use lodge_bus::{
+    AddressLine20, Device, FixedMemory, IrqLine, IrqSink, MmioBus, MockClock, PortBus, SystemControl, Timers, Width,
+};
 use parking_lot::Mutex;
 
 /// Counts rising edges and keeps levels, by line.
@@ -31,6 +33,15 @@ impl SystemControl for System {
     fn reset(&self) {
         self.0.lock().push("reset".into());
     }
+    fn reset_processors(&self) {
+        self.0.lock().push("reset processors".into());
+    }
+    fn suspend(&self) {
+        self.0.lock().push("suspend".into());
+    }
+    fn wake(&self) {
+        self.0.lock().push("wake".into());
+    }
     fn exit(&self, status: u8) {
         self.0.lock().push(format!("exit {status}"));
     }
@@ -44,6 +55,7 @@ pub(crate) struct Board {
     pub(crate) system: Arc<System>,
     pub(crate) ports: PortBus,
     pub(crate) mmio: MmioBus,
+    pub(crate) line_20: Arc<AddressLine20>,
 }
 
 impl Board {
@@ -56,6 +68,7 @@ impl Board {
             system: Arc::default(),
             ports: PortBus::new(),
             mmio: MmioBus::new(),
+            line_20: AddressLine20::new(Arc::new(FixedMemory)),
         }
     }
     pub(crate) fn line(&self, line: u32) -> IrqLine {

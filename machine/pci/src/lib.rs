@@ -2,7 +2,7 @@
 //!
 //! * [`PciHost`] is the bus: configuration mechanism #1, and the assignment of addresses on machines without firmware.
 //! * [`ConfigSpace`] is what a function builds its configuration space from; it moves BARs on the buses. [`Msix`] is its
-//!   table of messages.
+//!   table of messages, [`Msi`] its one message.
 //! * [`Router`] leads INTx pins to ISA interrupts, steered by PIIX3.
 //! * [`Bridge`] makes the functions of the board itself.
 //!
@@ -12,11 +12,13 @@
 pub mod bridges;
 pub mod config;
 pub mod host;
+pub mod msi;
 pub mod msix;
 pub mod router;
 
 pub use bridges::Bridge;
 pub use config::{BarTarget, ConfigSpace, ConfigSpec, ConfigState};
 pub use host::{PciError, PciHost, PciWindow};
+pub use msi::Msi;
 pub use msix::{Msix, MsixState};
 pub use router::{DEFAULT_ROUTES, Router, wire_of};

@@ -1,5 +1,7 @@
 //! What a kind of virtio device is, behind whatever transport.
 
+use lodge_bus::StateError;
+
 use crate::queue::{Broken, VirtQueue};
 
 /// Features that every device here has (virtio 1.2 section 6).
@@ -53,4 +55,17 @@ pub trait VirtioDevice: Send + Sync {
     /// # Errors
     /// The driver broke a rule that leaves no way to go on; the device will need a reset.
     fn process(&self, index: u16, queue: &mut VirtQueue) -> Result<(), Broken>;
+
+    /// Its own state as a record, of a device at rest; nothing where the queues are all there is.
+    fn save(&self) -> Vec<u8> {
+        Vec::new()
+    }
+
+    /// Replaces its own state, before it is activated.
+    ///
+    /// # Errors
+    /// The record is not one of this device's.
+    fn restore(&self, _record: &[u8]) -> Result<(), StateError> {
+        Ok(())
+    }
 }

@@ -1,13 +1,13 @@
-//! Virtio devices over PCI: block, console, entropy.
+//! Virtio devices over PCI: block, SCSI, console, entropy.
 //!
-//! * [`VirtioDevice`] is what a kind of device is; [`Block`], [`Console`] and [`Rng`] implement it.
+//! * [`VirtioDevice`] is what a kind of device is; [`Block`], [`Scsi`], [`Console`] and [`Rng`] implement it.
 //! * [`VirtioPci`] puts one behind PCI: registers, doorbells, MSI-X, saved state.
 //! * [`VirtQueue`] gives a device its requests, and trusts nothing that the driver wrote. [`Broken`] puts a device into
 //!   NEEDS_RESET.
 //! * Queues are processed on threads of the device; a vCPU only rings a [`Bell`].
 //!
 //! Section numbers are those of Virtual I/O Device (VIRTIO) Version 1.2. Neighbours: `lodge-pci` for configuration space and
-//! messages, `lodge-backend` for what is behind the devices.
+//! messages, `lodge-backend` for what is behind the devices, `lodge-storage` for SCSI commands.
 #![forbid(unsafe_code)]
 
 pub mod block;
@@ -15,6 +15,7 @@ pub mod console;
 mod device;
 mod queue;
 pub mod rng;
+pub mod scsi;
 #[cfg(test)]
 mod testing;
 pub mod transport;
@@ -25,5 +26,6 @@ pub use console::Console;
 pub use device::{VirtioDevice, feature};
 pub use queue::{Broken, Buffers, Chain, VirtQueue};
 pub use rng::Rng;
+pub use scsi::{Scsi, ScsiConfig, Target};
 pub use transport::{Interrupts, VirtioPci, VirtioWiring};
 pub use worker::Bell;

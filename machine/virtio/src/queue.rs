@@ -156,6 +156,17 @@ impl VirtQueue {
         if open { Err(Broken::Chain) } else { Ok(Some(chain)) }
     }
 
+    /// Leaves the request that was popped last to be popped again.
+    pub fn put_back(&mut self) {
+        let next = self.queue.next_avail().wrapping_sub(1);
+        self.queue.set_next_avail(next);
+    }
+
+    /// Whether processing shall end soon, for a reset or a pause.
+    pub fn is_stopping(&self) -> bool {
+        self.stop.load(Ordering::Acquire)
+    }
+
     /// Copies from a request's readable bytes.
     ///
     /// # Errors

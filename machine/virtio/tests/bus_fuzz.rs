@@ -8,15 +8,19 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use lodge_backend::{CharStream, Entropy, HostEntropy, RawDisk, Receiver};
+use lodge_backend::{CharStream, Disk, Entropy, HostEntropy, RawDisk, Receiver, Tray};
 use lodge_bus::{
-    Clock, Device, IrqLine, IrqSink, MmioBus, MockClock, MsiTarget, PortBus, PortDevice, SystemControl, Timers, Width,
+    AddressLine20, Clock, Device, FixedMemory, IrqLine, IrqSink, MmioBus, MockClock, MsiTarget, PortBus, PortDevice,
+    SystemControl, Timers, Width,
 };
-use lodge_chipset::{Board, CmosConfig, Hpet, HpetWiring, I8042, Pit, Pm, Rtc, Uart, UartConfig};
+use lodge_chipset::{Board, BoardConfig, CmosConfig, Dma, Hpet, HpetWiring, I8042, Pit, Pm, Rtc, Uart, UartConfig};
 use lodge_engine_api::GuestMemory;
+use lodge_input::{Button, Key, Keyboard, Pointer};
 use lodge_irq::{Controllers, GuestTsc, InterruptController, Waker};
 use lodge_pci::{Bridge, PciHost, PciWindow, Router};
-use lodge_virtio::{Block, BlockConfig, Console, Rng, VirtioDevice, VirtioPci, VirtioWiring};
+use lodge_storage::scsi::Medium;
+use lodge_storage::{Ahci, Drive, Floppy, Ide, IdeWiring, Nvme, NvmeConfig, PciWiring};
+use lodge_virtio::{Block, BlockConfig, Console, Rng, Scsi, ScsiConfig, Target, VirtioDevice, VirtioPci, VirtioWiring};
 use vm_memory::{Bytes, GuestAddress};
 
 const RAM: u64 = 1 << 20;
@@ -60,6 +64,15 @@ impl SystemControl for Outside {
         self.0.fetch_add(1, Ordering::Relaxed);
     }
     fn reset(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+    fn reset_processors(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+    fn suspend(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+    fn wake(&self) {
         self.0.fetch_add(1, Ordering::Relaxed);
     }
     fn exit(&self, _status: u8) {
@@ -137,7 +150,8 @@ impl Machine {
         let image = directory.path().join("disk.img");
         std::fs::write(&image, vec![0x5a; 64 << 10]).unwrap();
         let line = |line: u32| IrqLine::new(irq.clone() as Arc<dyn IrqSink>, line);
-        let keyboard = I8042::new(line(1), line(12), outside.clone());
+        let line_20 = AddressLine20::new(Arc::new(FixedMemory));
+        let keyboard = I8042::new(line(1), line(12), outside.clone(), line_20.clone(), &timers);
         let mut machine = Self {
             ports: PortBus::new(),
             mmio: MmioBus::new(),
@@ -154,14 +168,18 @@ impl Machine {
         };
         machine.attach(irq.clone());
         machine.attach(machine.pci.clone());
-        machine.attach(Bridge::i440fx());
+        machine.attach(Bridge::i440fx(Arc::new(lodge_bus::FixedMemory)));
         machine.attach(Bridge::piix3(router.clone()));
         let pm = Pm::new(true, &timers, line(9), outside.clone());
         let block = machine.ports.mapping(Arc::downgrade(&pm) as Weak<dyn PortDevice>, Pm::block());
         machine.attach(pm);
         machine.attach(Bridge::piix4_pm(block));
         let pit = Pit::new(&timers, line(0));
-        let rtc = Rtc::new(CmosConfig { memory_below_4g: RAM, memory_above_4g: 0, vcpus: VCPUS }, &timers, line(8));
+        let rtc = Rtc::new(
+            CmosConfig { memory_below_4g: RAM, memory_above_4g: 0, vcpus: VCPUS, floppies: [4, 0] },
+            &timers,
+            line(8),
+        );
         let (on_pit, on_rtc) = (pit.clone(), rtc.clone());
         let replace = Box::new(move |on| {
             on_pit.set_replaced(on);
@@ -172,16 +190,21 @@ impl Machine {
         machine.attach(pit);
         machine.attach(rtc);
         machine.attach(keyboard);
-        machine.attach(Board::new(true, outside.clone()));
+        machine.attach(Board::new(BoardConfig { debug_exit: true, log: None }, outside.clone(), line_20));
         let uart = Uart::new(UartConfig { name: "uart0".into(), base: 0x3f8 }, line(4), Arc::new(Stream::default()));
         machine.receivers.push(uart.clone());
         machine.attach(uart);
         let console = Console::new("console0", Arc::new(Stream::default()));
         machine.receivers.push(console.clone());
-        let disk = Arc::new(RawDisk::open(&image, false).unwrap());
+        let disk: Arc<dyn Disk> = Arc::new(RawDisk::open(&image, false).unwrap());
+        let tray = Tray::new(Some(disk.clone()));
+        let target = |medium, serial: &str| Target { medium, serial: serial.into() };
+        let targets = vec![target(Medium::Disk(disk.clone()), "a"), target(Medium::Cd(tray.clone()), "b")];
+        let scsi = Scsi::new(ScsiConfig { name: "scsi0".into(), queues: 2 }, targets);
         let config = BlockConfig { name: "disk0".into(), serial: "fuzz".into(), queues: 2 };
         let rng: Arc<dyn Entropy> = Arc::new(HostEntropy);
-        let kinds: [Arc<dyn VirtioDevice>; 3] = [Block::new(config, disk), console, Rng::new("rng0", rng, &timers)];
+        let kinds: [Arc<dyn VirtioDevice>; 4] =
+            [Block::new(config, disk.clone()), console, Rng::new("rng0", rng, &timers), scsi];
         for kind in kinds {
             let wiring = VirtioWiring {
                 memory: machine.memory.clone(),
@@ -191,8 +214,33 @@ impl Machine {
             };
             machine.attach(VirtioPci::new(kind, wiring).unwrap());
         }
+        machine.attach_storage(&disk, &tray, &router);
         machine.assign();
         machine
+    }
+
+    /// Controllers that are not virtio's, all with the same disk.
+    fn attach_storage(&mut self, disk: &Arc<dyn Disk>, tray: &Arc<Tray>, router: &Arc<Router>) {
+        let irq = self.irq.clone();
+        let line = |line: u32| IrqLine::new(irq.clone() as Arc<dyn IrqSink>, line);
+        let dma = Dma::new(self.memory.clone());
+        let floppy = Tray::new(Some(disk.clone()));
+        self.attach(Floppy::new([Some(floppy), None], dma.channel(2), line(6), &self.timers).unwrap());
+        self.attach(dma);
+        let wiring =
+            IdeWiring { ports: self.ports.clone(), memory: self.memory.clone(), interrupts: [line(14), line(15)] };
+        let drives = || [Some(Drive::Disk(disk.clone())), None, Some(Drive::Cd(tray.clone())), None];
+        self.attach(Ide::new(drives(), wiring).unwrap());
+        let wiring = PciWiring {
+            memory: self.memory.clone(),
+            mmio: self.mmio.clone(),
+            msi: irq.clone(),
+            router: router.clone(),
+        };
+        let [a, b, c, d] = drives();
+        self.attach(Ahci::new("sata0", [a, b, c, d, None, None], wiring.clone()).unwrap());
+        let config = NvmeConfig { name: "nvme0".into(), serial: "fuzz".into(), queues: 2 };
+        self.attach(Nvme::new(config, disk.clone(), wiring).unwrap());
     }
 
     fn assign(&self) {
@@ -207,7 +255,7 @@ impl Machine {
 
     /// Sets a virtio device up the way a driver does, with rings in RAM.
     fn start_virtio(&self, random: &mut Random) {
-        let device = 2 + random.below(3) as u32;
+        let device = 2 + random.below(4) as u32;
         let base = 0xe010_0000 + u64::from(device) * 0x1_0000;
         self.config_write(device, 0x20, base as u32);
         self.config_write(device, 0x24, 0);
@@ -335,14 +383,13 @@ impl Machine {
             }
             3 => random.pick(&self.receivers).room_to_send(),
             4 => {
-                self.keyboard.key(&random.next().to_le_bytes()[..2]);
+                self.keyboard.key(*random.pick(Key::ALL), random.next() & 1 != 0);
             }
-            _ => self.keyboard.pointer(
-                random.next() as i32,
-                random.next() as i32,
-                random.next() as i32,
-                random.next() as u8,
-            ),
+            _ => {
+                self.keyboard.motion(random.next() as i32, random.next() as i32);
+                self.keyboard.wheel(random.next() as i32);
+                self.keyboard.button(Button::Left, random.next() & 1 != 0);
+            }
         }
     }
 

@@ -99,14 +99,15 @@ impl Apt {
         Ok(folder)
     }
 
-    /// The archive that was just fetched: its name begins with the package's and ends with the architecture's.
+    /// The archive that was just fetched: its name begins with the package's and ends with the architecture's, or `all`.
     fn downloaded(&self, package: &str, architecture: &str) -> Result<PathBuf> {
         let folder = self.folder.join("packages");
-        let (start, end) = (format!("{package}_"), format!("_{architecture}.deb"));
+        let start = format!("{package}_");
+        let ends = [format!("_{architecture}.deb"), "_all.deb".into()];
         let matches = |path: &PathBuf| {
             path.file_name()
                 .and_then(|name| name.to_str())
-                .is_some_and(|name| name.starts_with(&start) && name.ends_with(&end))
+                .is_some_and(|name| name.starts_with(&start) && ends.iter().any(|end| name.ends_with(end)))
         };
         let mut files = fs::read_dir(&folder)?.filter_map(|entry| Some(entry.ok()?.path()));
         files.find(matches).with_context(|| format!("apt left no archive of {package} in {}", folder.display()))

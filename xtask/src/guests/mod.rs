@@ -8,12 +8,14 @@
 //! cache/guests/amd64/{vmlinuz,initrd}           linux-image-amd64
 //! cache/guests/686-pae/{vmlinuz,initrd}         linux-image-686-pae, i386
 //! cache/guests/memtest86+/{x64,ia32}.bin        memtest86+
+//! cache/guests/{firmware,media}                 firmware and boot media (media.rs)
 //! cache/root/{root.img,tree}                    a Debian root file system, with --root
 //! ```
 
 mod apt;
 mod cpio;
 mod initramfs;
+mod media;
 mod root;
 
 use std::fs;
@@ -22,6 +24,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 
 use apt::Apt;
+pub use media::PROGRAMS as MEDIA_PROGRAMS;
 pub use root::{Extras, PROGRAMS as ROOT_PROGRAMS, Recipe};
 
 /// A Linux guest: the folder's name, the package that depends on the kernel's, and the architecture.
@@ -70,6 +73,7 @@ pub fn run(root: bool) -> Result<()> {
         linux(&apt, &folder.join(name), package, architecture).with_context(|| format!("guest {name}"))?;
     }
     memtest(&apt, &folder.join("memtest86+")).context("guest memtest86+")?;
+    media::build(&apt, &folder, root).context("firmware and media")?;
     if root {
         recipe().build().context("the root file system")?;
     }

@@ -15,6 +15,7 @@ mod escapes;
 mod exceptions;
 mod integer;
 mod interrupts;
+mod maps;
 mod memory;
 mod modify;
 mod paging;
@@ -53,5 +54,6 @@ pub fn suite() -> Vec<Case> {
     all.extend(walks::cases());
     all.extend(smp::cases());
     all.extend(virtual_flag::cases());
+    all.extend(maps::cases());
     all
 }

@@ -3,6 +3,7 @@
 //! [`Disk`] is what a storage device holds. All methods may block and are called on I/O threads, several at once.
 
 mod overlay;
+mod padded;
 mod raw;
 #[cfg(test)]
 mod tests;
@@ -11,6 +12,7 @@ use std::io::{IoSlice, IoSliceMut};
 use std::path::PathBuf;
 
 pub use overlay::Overlay;
+pub use padded::Padded;
 pub use raw::RawDisk;
 
 /// Bytes in a sector.

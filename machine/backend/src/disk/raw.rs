@@ -52,6 +52,12 @@ impl RawDisk {
         Ok(Self { file, size, read_only })
     }
 
+    /// An image in a file that the caller has opened, for writing unless `read_only`, and locked. `size` is a multiple of
+    /// [`SECTOR`].
+    pub fn from_file(file: File, size: u64, read_only: bool) -> Self {
+        Self { file, size: size - size % SECTOR, read_only }
+    }
+
     fn writable(&self, offset: u64, length: u64) -> std::io::Result<()> {
         if self.read_only {
             return Err(read_only_error());

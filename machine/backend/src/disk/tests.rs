@@ -121,3 +121,18 @@ fn a_full_host_disk_is_an_error_and_keeps_what_was_written() {
     let error = super::raw::write_all(&file, 0, &[IoSlice::new(&[1; 4096])]).unwrap_err();
     assert_eq!(error.kind(), std::io::ErrorKind::StorageFull);
 }
+
+#[test]
+fn a_short_image_is_padded_with_zeroes_that_stay() {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(&[7; 1024]).unwrap();
+    let disk = Padded::new(Arc::new(RawDisk::open(file.path(), false).unwrap()), 2048);
+    assert_eq!(disk.size(), 2048);
+    let (mut first, mut second) = ([1; 700], [1; 324]);
+    disk.read_at(1024 - 512, &mut [IoSliceMut::new(&mut first), IoSliceMut::new(&mut second)]).unwrap();
+    assert!(first[..512].iter().all(|byte| *byte == 7) && first[512..].iter().chain(&second).all(|byte| *byte == 0));
+    disk.write_at(512, &[IoSlice::new(&[9; 512])]).unwrap();
+    assert!(disk.write_at(1023, &[IoSlice::new(&[9; 2])]).is_err());
+    assert!(disk.read_at(1537, &mut [IoSliceMut::new(&mut [0; 512])]).is_err());
+    assert_eq!(file.path().metadata().unwrap().len(), 1024);
+}

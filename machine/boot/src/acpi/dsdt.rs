@@ -158,6 +158,10 @@ pub(super) fn dsdt(description: &Description) -> Vec<u8> {
     let system = Raw(system);
     let mut bytes = Vec::new();
     soft_off.to_aml_bytes(&mut bytes);
+    if description.suspend {
+        let suspend = Package::new(vec![&1u8, &1u8, &0u8, &0u8]);
+        Name::new("\\_S3_".into(), &suspend).to_aml_bytes(&mut bytes);
+    }
     Scope::new("\\_SB_".into(), vec![&system]).to_aml_bytes(&mut bytes);
     let mut dsdt = table(b"DSDT", 36, 2);
     dsdt.append_slice(&bytes);

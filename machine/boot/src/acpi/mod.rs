@@ -1,13 +1,14 @@
 //! ACPI tables for machines without firmware (ACPI 6.5 chapter 5).
 //!
 //! [`build`] takes a [`Description`] of the machine and an area of guest memory and gives the bytes of that area: the root
-//! pointer first, then XSDT, FADT, FACS, DSDT, MADT and HPET. [`dsdt`] writes the name space; [`tables`] the rest; [`mp`] the
+//! pointer first, then FACS, DSDT, FADT, MADT, HPET, RSDT and XSDT. [`link`] makes the same for firmware to place. [`dsdt`] writes the name space; [`tables`] the rest; [`mp`] the
 //! older MultiProcessor tables for kernels that do without ACPI.
 //!
 //! What the tables say must agree with what `lodge-chipset`, `lodge-irq` and `lodge-pci` do: the interrupts that PCI wires lead
 //! to, and the power-management block's place, are passed in by whoever assembles the machine.
 
 mod dsdt;
+mod linked;
 mod mp;
 mod tables;
 #[cfg(test)]
@@ -15,7 +16,11 @@ mod tests;
 
 use std::ops::Range;
 
+pub use linked::{LOADER_FILE, Linked, RSDP_FILE, TABLES_FILE, link};
 pub use mp::mp_table;
+
+/// Bytes that [`build`] leaves for the root pointer.
+const ROOM_OF_RSDP: u64 = 64;
 
 /// What the tables tell about the machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,6 +37,8 @@ pub struct Description {
     pub hpet: bool,
     /// The first port of the power-management block.
     pub pm_base: u16,
+    /// Whether the machine can be suspended to memory, from which firmware brings the system back.
+    pub suspend: bool,
     /// First port and interrupt of each serial port.
     pub uarts: Vec<(u16, u8)>,
     /// Whether there is a keyboard controller.
@@ -83,32 +90,59 @@ impl Layout {
     }
 }
 
-/// Makes all tables for an area of guest memory (16-byte aligned; for BIOS-style search between 0xe0000 and 0x100000).
-///
-/// # Errors
-/// They don't fit the area, or it is not below 4 GiB.
-pub fn build(description: &Description, area: Range<u64>) -> Result<Tables, AcpiError> {
-    if area.end > 1 << 32 || !area.start.is_multiple_of(16) {
-        return Err(AcpiError::Place(area.start));
-    }
-    let mut layout = Layout { base: area.start, bytes: Vec::new() };
-    // The root pointer is found by its place: it comes first, and is filled in last.
-    let rsdp = layout.add(16, &[0; tables::RSDP_LENGTH]);
+/// All tables but the root pointer, in their places.
+struct Laid {
+    layout: Layout,
+    rsdt: u64,
+    xsdt: u64,
+    /// Offset and size of each pointer.
+    pointers: Vec<(usize, u8)>,
+    /// Offset and length of each table that has any, and a checksum.
+    pointing: Vec<(usize, usize)>,
+}
+
+/// Lays out all tables but the root pointer, from `base` on (64-byte aligned).
+fn lay_out(description: &Description, base: u64) -> Laid {
+    let mut layout = Layout { base, bytes: Vec::new() };
     let facs = layout.add(64, &tables::facs());
     let dsdt = layout.add(16, &dsdt::dsdt(description));
-    let fadt = layout.add(16, &tables::fadt(description, facs, dsdt));
+    let fixed = tables::fadt(description, facs, dsdt);
+    let fadt = layout.add(16, &fixed);
     let madt = layout.add(16, &tables::madt(description));
     let mut entries = vec![fadt, madt];
     if description.hpet {
         entries.push(layout.add(16, &tables::hpet()));
     }
+    let (narrow, wide) = (tables::rsdt(&entries), tables::xsdt(&entries));
     // The older table for systems that know nothing of 64 bits.
-    let rsdt = layout.add(16, &tables::rsdt(&entries));
-    let xsdt = layout.add(16, &tables::xsdt(&entries));
-    layout.bytes[..tables::RSDP_LENGTH].copy_from_slice(&tables::rsdp(rsdt, xsdt));
-    let (wanted, room) = (layout.bytes.len() as u64, area.end.saturating_sub(area.start));
+    let rsdt = layout.add(16, &narrow);
+    let xsdt = layout.add(16, &wide);
+    let place = |address: u64| (address - base) as usize;
+    let mut pointers: Vec<(usize, u8)> = tables::FADT_POINTERS.map(|(at, size)| (place(fadt) + at, size)).to_vec();
+    for entry in 0..entries.len() {
+        pointers.push((place(rsdt) + tables::HEADER + 4 * entry, 4));
+        pointers.push((place(xsdt) + tables::HEADER + 8 * entry, 8));
+    }
+    let pointing = vec![(place(fadt), fixed.len()), (place(rsdt), narrow.len()), (place(xsdt), wide.len())];
+    Laid { layout, rsdt, xsdt, pointers, pointing }
+}
+
+/// Makes all tables for an area of guest memory (64-byte aligned; for BIOS-style search between 0xe0000 and 0x100000).
+///
+/// # Errors
+/// They don't fit the area, or it is not below 4 GiB.
+pub fn build(description: &Description, area: Range<u64>) -> Result<Tables, AcpiError> {
+    if area.end > 1 << 32 || !area.start.is_multiple_of(64) {
+        return Err(AcpiError::Place(area.start));
+    }
+    // The root pointer is found by its place: it comes first.
+    let laid = lay_out(description, area.start + ROOM_OF_RSDP);
+    let mut bytes = tables::rsdp(laid.rsdt, laid.xsdt).to_vec();
+    bytes.resize(ROOM_OF_RSDP as usize, 0);
+    bytes.extend(laid.layout.bytes);
+    let (wanted, room) = (bytes.len() as u64, area.end.saturating_sub(area.start));
     if wanted > room {
         return Err(AcpiError::Room { wanted, room });
     }
-    Ok(Tables { address: area.start, bytes: layout.bytes, rsdp })
+    Ok(Tables { address: area.start, bytes, rsdp: area.start })
 }

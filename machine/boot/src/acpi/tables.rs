@@ -7,6 +7,11 @@ use super::Description;
 
 /// Bytes in the root pointer.
 pub(super) const RSDP_LENGTH: usize = 36;
+/// Bytes of the header that tables have (5.2.6).
+pub(super) const HEADER: usize = 36;
+/// Offset and size of the fixed description table's pointers to others: the firmware control structure, and the name
+/// space twice.
+pub(super) const FADT_POINTERS: [(usize, u8); 3] = [(36, 4), (40, 4), (140, 8)];
 const OEM: [u8; 6] = *b"LODGE ";
 const OEM_TABLE: [u8; 8] = *b"LODGEPC ";
 const SCI: u16 = 9;

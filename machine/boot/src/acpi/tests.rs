@@ -1,7 +1,8 @@
 use super::*;
 
-fn description() -> Description {
+pub(super) fn description() -> Description {
     Description {
+        suspend: false,
         apic_ids: vec![0, 1, 2, 300],
         pci_window: 0xe000_0000..0xfec0_0000,
         pci_window_64: None,
@@ -94,6 +95,12 @@ fn the_name_space_is_well_formed() {
         assert!(has(name.as_bytes()), "{name}");
     }
     assert!(!has(b"C004") && !has(b"COM3"));
+    assert!(!has(b"\\_S3_"));
+    let sleepy = build(&Description { suspend: true, ..description() }, 0xe_0000..0x10_0000).unwrap();
+    let dsdt = at(&sleepy, word(find(&sleepy, b"FACP"), 40).into());
+    assert!(dsdt.windows(8).any(|window| window == b"\\_S3_\x12\x06\x04"), "a package of four");
+    let dsdt = at(&tables, word(find(&tables, b"FACP"), 40).into());
+    let has = |bytes: &[u8]| dsdt.windows(bytes.len()).any(|window| window == bytes);
     // Device 2's INTA is on wire 1: interrupt 10. A package of four: address, pin, source, interrupt.
     assert!(has(&[0x12, 0x0b, 4, 0x0c, 0xff, 0xff, 2, 0, 0, 0, 0x0a, 10]));
     // The scope's length ends with the table: two bytes of length, low nibble first.

@@ -1,7 +1,7 @@
 //! The 8042 keyboard controller with a PS/2 keyboard and mouse.
 //!
 //! [`I8042`] has one output buffer, which is filled from its own replies, then the keyboard, then the mouse whenever it is
-//! empty; the interrupt line of whoever filled it is high until the byte is read. Command 0xfe resets the machine.
+//! empty; the interrupt line of whoever filled it is high until the byte is read. Command 0xfe resets the processors.
 //!
 //! ```text
 //!   replies --+
@@ -15,11 +15,13 @@ mod state;
 #[cfg(test)]
 mod tests;
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use lodge_bus::{
-    AccessError, Device, IrqLine, PortDevice, PortRange, ResetDevice, SaveDevice, StateError, SystemControl, Width,
+    AccessError, AddressLine20, Clock, Device, IrqLine, PortDevice, PortRange, ResetDevice, SaveDevice, StateError,
+    SystemControl, Timer, Timers, Width,
 };
+use lodge_input::{Button, Edge, Key, Pointer};
 use parking_lot::Mutex;
 pub use ps2::{Keyboard, Mouse};
 use registers::*;
@@ -35,8 +37,13 @@ pub struct I8042 {
     keyboard_irq: IrqLine,
     mouse_irq: IrqLine,
     system: Arc<dyn SystemControl>,
+    line_20: Arc<AddressLine20>,
+    clock: Arc<dyn Clock>,
+    repeat: Timer,
     // volatile
     state: Mutex<I8042State>,
+    /// The key that went down last and is still held. Locked after `state`.
+    held: Mutex<Option<Key>>,
 }
 
 impl I8042State {
@@ -78,21 +85,64 @@ impl I8042State {
 
 impl I8042 {
     /// A controller that drives ISA interrupts 1 and 12.
-    pub fn new(keyboard_irq: IrqLine, mouse_irq: IrqLine, system: Arc<dyn SystemControl>) -> Arc<Self> {
-        Arc::new(Self { keyboard_irq, mouse_irq, system, state: Mutex::default() })
+    pub fn new(
+        keyboard_irq: IrqLine,
+        mouse_irq: IrqLine,
+        system: Arc<dyn SystemControl>,
+        line_20: Arc<AddressLine20>,
+        timers: &Timers,
+    ) -> Arc<Self> {
+        Arc::new_cyclic(|this: &Weak<Self>| {
+            let this = this.clone();
+            let repeat = timers.timer(move || {
+                if let Some(this) = this.upgrade() {
+                    this.repeat();
+                }
+            });
+            let (state, held, clock) = (Mutex::default(), Mutex::default(), timers.clock().clone());
+            Self { keyboard_irq, mouse_irq, system, line_20, clock, repeat, state, held }
+        })
     }
 
-    /// A key went down or up: its code in set 2. `false` if the keyboard is off or has no room.
-    pub fn key(&self, code: &[u8]) -> bool {
+    /// A key went down or up. `false` if the keyboard is off or has no room.
+    pub fn press(&self, key: Key, down: bool) -> bool {
         let mut state = self.state.lock();
-        let taken = state.keyboard.key(code);
+        let taken = state.keyboard.key(key, if down { Edge::Make } else { Edge::Break });
         self.update(&mut state);
+        let mut held = self.held.lock();
+        if down && taken && key != Key::Pause {
+            *held = Some(key);
+            self.repeat.set(Some(self.clock.now_ns() + state.keyboard.repetition()[0]));
+        } else if *held == Some(key) {
+            *held = None;
+            self.repeat.set(None);
+        }
         taken
     }
 
-    /// The mouse moved right and up, its wheel towards the user; buttons left, right, middle in bits 0 to 2.
-    pub fn pointer(&self, right: i32, up: i32, wheel: i32, buttons: u8) {
+    /// The key that is held is sent again.
+    fn repeat(&self) {
         let mut state = self.state.lock();
+        let held = self.held.lock();
+        let Some(key) = *held else { return };
+        // One that finds no room is sent the next time.
+        state.keyboard.key(key, Edge::Make);
+        self.repeat.set(Some(self.clock.now_ns() + state.keyboard.repetition()[1]));
+        drop(held);
+        self.update(&mut state);
+    }
+
+    /// Nothing is held any more.
+    fn let_go(&self) {
+        *self.held.lock() = None;
+        self.repeat.set(None);
+    }
+
+    /// The mouse moved right and up, or its wheel towards the user; `change` makes of the buttons that are down, left,
+    /// right and middle in bits 0 to 2, those that are down now.
+    fn pointer(&self, right: i32, up: i32, wheel: i32, change: impl FnOnce(u8) -> u8) {
+        let mut state = self.state.lock();
+        let buttons = change(state.mouse.buttons());
         state.mouse.input(right, up, wheel, buttons);
         self.update(&mut state);
     }
@@ -132,13 +182,16 @@ impl I8042 {
             0xae => state.mode &= !MODE_KEYBOARD_OFF,
             // Input port: keyboard not locked.
             0xc0 => state.reply(0x80, false),
-            // Output port: not in reset, A20 open, and the interrupts.
+            // Output port: not in reset, address line 20, and the interrupts.
             0xd0 => {
                 let (keyboard, mouse) = (self.keyboard_irq.is_high(), self.mouse_irq.is_high());
-                state.reply(0x03 | u8::from(keyboard) << 4 | u8::from(mouse) << 5, false);
+                let line_20 = u8::from(self.line_20.is_open());
+                state.reply(0x01 | line_20 << 1 | u8::from(keyboard) << 4 | u8::from(mouse) << 5, false);
             }
+            // Address line 20 without the output port, as many controllers have it.
+            0xdd | 0xdf => self.line_20.set(value == 0xdf),
             // Pulses output lines; line 0 is the processor's reset.
-            0xf0..=0xff if value & 1 == 0 => self.system.reset(),
+            0xf0..=0xff if value & 1 == 0 => self.system.reset_processors(),
             // The rest does nothing on this controller.
             _ => {}
         }
@@ -152,9 +205,10 @@ impl I8042 {
             }
             Some(0x61..=0x7f) => {}
             Some(0xd1) => {
-                // Output port. The A20 line is always open; line 0 low is a reset.
+                // Output port: address line 20, and line 0 low is a reset.
+                self.line_20.set(value & 2 != 0);
                 if value & 1 == 0 {
-                    self.system.reset();
+                    self.system.reset_processors();
                 }
             }
             Some(0xd2) => state.reply(value, false),
@@ -166,6 +220,39 @@ impl I8042 {
                 state.keyboard.write(value);
             }
         }
+    }
+}
+
+impl lodge_input::Keyboard for I8042 {
+    fn key(&self, key: Key, down: bool) {
+        self.press(key, down);
+    }
+}
+
+impl Pointer for I8042 {
+    fn is_absolute(&self) -> bool {
+        false
+    }
+
+    fn motion(&self, dx: i32, dy: i32) {
+        self.pointer(dx, dy.saturating_neg(), 0, |buttons| buttons);
+    }
+
+    fn position(&self, _x: u16, _y: u16) {}
+
+    fn wheel(&self, notches: i32) {
+        self.pointer(0, 0, notches, |buttons| buttons);
+    }
+
+    fn button(&self, button: Button, down: bool) {
+        let bit = match button {
+            Button::Left => 1,
+            Button::Right => 2,
+            Button::Middle => 4,
+            // It has three.
+            Button::Back | Button::Forward => return,
+        };
+        self.pointer(0, 0, 0, |buttons| if down { buttons | bit } else { buttons & !bit });
     }
 }
 
@@ -228,6 +315,7 @@ impl ResetDevice for I8042 {
     fn reset(&self) {
         let mut state = self.state.lock();
         *state = I8042State::default();
+        self.let_go();
         self.update(&mut state);
     }
 }
@@ -244,6 +332,7 @@ impl SaveDevice for I8042 {
         restored.mouse.queue.limit();
         let mut state = self.state.lock();
         *state = restored;
+        self.let_go();
         self.update(&mut state);
         Ok(())
     }

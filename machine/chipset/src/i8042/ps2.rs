@@ -1,18 +1,19 @@
 //! PS/2 keyboard and mouse: their command protocols and their queues of bytes to send.
 //!
-//! [`Keyboard`] sends scan code set 2 as it is given; [`Mouse`] makes packets of movements. Queues are bounded: input that
-//! finds one full is dropped as on the real thing.
+//! [`Keyboard`] sends keys in scan code set 1 or 2 and says when to repeat one that is held; [`Mouse`] makes packets of
+//! movements. Queues are bounded: a key that goes down and finds its queue full is dropped as on the real thing.
 
 use std::collections::VecDeque;
 
+use lodge_input::{Edge, Key};
 use serde::{Deserialize, Serialize};
 
-use super::registers::{ACK, PASSED, RESEND};
+use super::registers::{ACK, PASSED, RESEND, TYPEMATIC};
 
-/// Most input bytes that wait; replies to commands fit beyond.
+/// Most input bytes that wait; releases and replies to commands fit beyond.
 const INPUT: usize = 16;
 /// Most bytes that wait in all.
-const MOST: usize = 32;
+const MOST: usize = 64;
 
 /// Bytes on their way to the controller.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,9 +29,9 @@ impl Queue {
         }
     }
 
-    /// Adds all of an input, or nothing if there is no room.
-    fn input(&mut self, bytes: &[u8]) -> bool {
-        let fits = self.0.len() + bytes.len() <= INPUT;
+    /// Adds all of an input, or nothing if more than so many bytes would wait.
+    fn input(&mut self, bytes: &[u8], most: usize) -> bool {
+        let fits = self.0.len() + bytes.len() <= most;
         if fits {
             self.0.extend(bytes);
         }
@@ -60,11 +61,13 @@ pub struct Keyboard {
     scanning: bool,
     leds: u8,
     set: u8,
+    /// Delay and rate of repetition, as command 0xf3 sets them.
+    typematic: u8,
 }
 
 impl Default for Keyboard {
     fn default() -> Self {
-        Self { queue: Queue::default(), command: None, scanning: true, leds: 0, set: 2 }
+        Self { queue: Queue::default(), command: None, scanning: true, leds: 0, set: 2, typematic: TYPEMATIC }
     }
 }
 
@@ -81,13 +84,13 @@ impl Keyboard {
                 self.queue.reply(&[ACK, self.set]);
                 return;
             }
-            Some(0xf0) if value <= 3 => {
+            Some(0xf0) if value <= 2 => {
                 self.set = value;
                 self.queue.reply(&[ACK]);
                 return;
             }
-            // Typematic rates are the host keyboard's.
             Some(0xf3) if value < 0x80 => {
+                self.typematic = value;
                 self.queue.reply(&[ACK]);
                 return;
             }
@@ -108,7 +111,7 @@ impl Keyboard {
             0xf5 | 0xf6 => {
                 self.queue.clear();
                 self.scanning = value == 0xf6;
-                self.set = 2;
+                (self.set, self.typematic) = (2, TYPEMATIC);
                 self.queue.reply(&[ACK]);
             }
             // All keys typematic, make-break and so on: of set 3, accepted.
@@ -121,9 +124,19 @@ impl Keyboard {
         }
     }
 
-    /// A key went down or up: its code in set 2.
-    pub(super) fn key(&mut self, code: &[u8]) -> bool {
-        self.scanning && self.queue.input(code)
+    /// A key went down or up. Whether it was taken.
+    pub(super) fn key(&mut self, key: Key, edge: Edge) -> bool {
+        let codes = if self.set == 1 { key.set1(edge) } else { key.set2(edge) };
+        // A key that stays down for ever is worse than one that never went down.
+        let most = if edge == Edge::Make { INPUT } else { MOST };
+        self.scanning && self.queue.input(&codes, most)
+    }
+
+    /// Nanoseconds until a key that is held is sent again: the first time, and from then on.
+    pub(super) fn repetition(&self) -> [u64; 2] {
+        let delay = u64::from(self.typematic >> 5 & 3) + 1;
+        let period = u64::from(8 + (self.typematic & 7)) << (self.typematic >> 3 & 3);
+        [delay * 250_000_000, period * 4_170_000]
     }
 
     /// Scroll, num and caps lock lights in bits 0 to 2.
@@ -248,6 +261,11 @@ impl Mouse {
         packet
     }
 
+    /// Those that are down.
+    pub(super) fn buttons(&self) -> u8 {
+        self.buttons
+    }
+
     /// Moved right, up, and the wheel towards the user; buttons left, right, middle in bits 0 to 2.
     pub(super) fn input(&mut self, right: i32, up: i32, wheel: i32, buttons: u8) {
         const MOST: i32 = 4096;
@@ -258,7 +276,7 @@ impl Mouse {
         if self.reporting && !self.remote && (pressed || self.moved != (0, 0, 0)) {
             let kept = self.moved;
             let packet = self.packet();
-            if !self.queue.input(&packet) {
+            if !self.queue.input(&packet, INPUT) {
                 // Reported with the next movement instead.
                 self.moved = kept;
             }

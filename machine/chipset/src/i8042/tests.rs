@@ -3,7 +3,7 @@ use crate::testing::Board;
 
 fn rig() -> (Board, Arc<I8042>) {
     let board = Board::new();
-    let device = I8042::new(board.line(1), board.line(12), board.system.clone());
+    let device = I8042::new(board.line(1), board.line(12), board.system.clone(), board.line_20.clone(), &board.timers);
     board.attach(device.clone());
     (board, device)
 }
@@ -77,13 +77,13 @@ fn the_mouse_answers_and_reports() {
     bytes();
     aux(0xf2);
     assert_eq!(bytes(), [0xfa, 3], "a wheel mouse");
-    device.pointer(5, 0, 0, 0);
+    device.motion(5, 0);
     assert_eq!(bytes(), [], "it does not report yet");
     aux(0xf4);
     assert_eq!(bytes(), [0xfa]);
-    device.pointer(-6, 300, -1, 1);
+    device.pointer(-6, 300, -1, |_| 1);
     assert_eq!(bytes(), [0x19, 0xff, 0xff, 0xff]);
-    device.pointer(0, 0, 0, 1);
+    device.pointer(0, 0, 0, |_| 1);
     assert_eq!(bytes(), [0x09, 0x00, 45, 0], "the rest of a long movement");
     aux(0xe9);
     assert_eq!(bytes(), [0xfa, 0x21, 2, 80]);
@@ -93,9 +93,9 @@ fn the_mouse_answers_and_reports() {
 fn keys_are_translated_and_interrupt_once_each() {
     let (board, device) = rig();
     mode(&board, MODE_KEYBOARD_IRQ | MODE_TRANSLATE);
-    assert!(device.key(&[0x1c]));
-    assert!(device.key(&[0xf0, 0x1c]));
-    assert!(device.key(&[0xe0, 0x75]));
+    assert!(device.press(Key::A, true));
+    assert!(device.press(Key::A, false));
+    assert!(device.press(Key::Up, true));
     assert_eq!(board.edges(1), 1);
     assert_eq!(drain(&board), [(0x1e, false), (0x9e, false), (0xe0, false), (0x48, false)]);
     assert_eq!(board.edges(1), 4);
@@ -105,7 +105,7 @@ fn keys_are_translated_and_interrupt_once_each() {
 #[test]
 fn a_keyboard_that_nobody_reads_fills_up() {
     let (_board, device) = rig();
-    let taken = (0..100).filter(|_| device.key(&[0x1c])).count();
+    let taken = (0..100).filter(|_| device.press(Key::A, true)).count();
     assert_eq!(taken, 17, "one in the controller, 16 in the keyboard");
 }
 
@@ -116,18 +116,18 @@ fn resets() {
     board.outb(0x64, 0xff);
     board.outb(0x64, 0xd1);
     board.outb(0x60, 0xdf);
-    assert_eq!(*board.system.0.lock(), ["reset"]);
+    assert_eq!(*board.system.0.lock(), ["reset processors"]);
     board.outb(0x64, 0xd1);
     board.outb(0x60, 0xfe);
-    assert_eq!(*board.system.0.lock(), ["reset", "reset"]);
+    assert_eq!(*board.system.0.lock(), ["reset processors", "reset processors"]);
 }
 
 #[test]
 fn state_is_restored() {
     let (board, device) = rig();
     mode(&board, MODE_KEYBOARD_IRQ);
-    device.key(&[0x1c]);
-    device.key(&[0x1d]);
+    device.press(Key::A, true);
+    device.press(Key::W, true);
     board.outb(0x64, 0xd4);
     let saved = device.save();
     drain(&board);
@@ -137,4 +137,84 @@ fn state_is_restored() {
     assert_eq!(device.save(), saved);
     assert!(board.level(1));
     assert_eq!(drain(&board), [(0x1c, false), (0x1d, false)]);
+}
+
+#[test]
+fn address_line_20_is_held_and_opened() {
+    let (board, _) = rig();
+    board.outb(0x64, 0xd1);
+    board.outb(0x60, 0xdd);
+    assert!(!board.line_20.is_open());
+    board.outb(0x64, 0xd0);
+    assert_eq!(board.inb(0x60) & 3, 1);
+    board.outb(0x64, 0xdf);
+    assert!(board.line_20.is_open());
+    board.outb(0x64, 0xdd);
+    assert!(!board.line_20.is_open());
+}
+
+/// The code of the letter a in set 1.
+const A: (u8, bool) = (0x1e, false);
+
+#[test]
+fn a_key_that_is_held_repeats() {
+    let (board, device) = rig();
+    device.press(Key::A, true);
+    assert_eq!(drain(&board), [A]);
+    board.advance(499_000_000);
+    assert_eq!(drain(&board), []);
+    board.advance(1_000_000);
+    assert_eq!(drain(&board), [A]);
+    board.advance(91_740_000);
+    assert_eq!(drain(&board), [A]);
+    device.press(Key::A, false);
+    assert_eq!(drain(&board), [(0x9e, false)]);
+    board.advance(10_000_000_000);
+    assert_eq!(drain(&board), []);
+    // The fastest: after a quarter of a second, 30 times a second.
+    board.outb(0x60, 0xf3);
+    board.outb(0x60, 0);
+    drain(&board);
+    device.press(Key::A, true);
+    board.advance(250_000_000);
+    board.advance(33_360_000);
+    assert_eq!(drain(&board), [A; 3]);
+    // The last key that went down is the one, and others that go up don't matter.
+    device.press(Key::ShiftLeft, true);
+    device.press(Key::A, false);
+    drain(&board);
+    board.advance(250_000_000);
+    assert_eq!(drain(&board), [(0x2a, false)]);
+    device.reset();
+    board.advance(1_000_000_000);
+    assert_eq!(drain(&board), []);
+}
+
+#[test]
+fn the_keyboard_has_two_scan_sets() {
+    let (board, device) = rig();
+    mode(&board, 0);
+    for (set, expected) in [(2, [0xf0, 0x1c].as_slice()), (1, &[0x9e])] {
+        board.outb(0x60, 0xf0);
+        board.outb(0x60, set);
+        assert_eq!(drain(&board), [(0xfa, false), (0xfa, false)]);
+        board.outb(0x60, 0xf0);
+        board.outb(0x60, 0);
+        assert_eq!(drain(&board), [(0xfa, false), (0xfa, false), (set, false)]);
+        device.press(Key::A, false);
+        assert_eq!(drain(&board).iter().map(|(byte, _)| *byte).collect::<Vec<_>>(), expected);
+    }
+    board.outb(0x60, 0xf0);
+    board.outb(0x60, 3);
+    assert_eq!(drain(&board), [(0xfa, false), (0xfe, false)], "set 3 is not there");
+}
+
+#[test]
+fn releases_are_kept_when_keys_are_dropped() {
+    let (board, device) = rig();
+    for _ in 0..20 {
+        device.press(Key::A, true);
+    }
+    assert!(device.press(Key::A, false));
+    assert_eq!(drain(&board).last(), Some(&(0x9e, false)));
 }

@@ -1,4 +1,4 @@
-//! ACPI power management as PIIX4 has it: power-off, power button, 24-bit timer, SCI.
+//! ACPI power management as PIIX4 has it: power-off, sleep, power button, 24-bit timer, SCI.
 //!
 //! [`Pm`] is mapped by the PIIX4 PCI function, whose base register can move it; that function holds the mapping. The timer
 //! is derived from guest time, and a host timer armed only if the guest wants to hear of its overflow.
@@ -69,6 +69,19 @@ impl Pm {
         let mut state = self.state.lock();
         state.status |= POWER_BUTTON;
         self.update(&mut state);
+        if state.asleep {
+            self.system.wake();
+        }
+    }
+
+    /// The real-time clock's interrupt was raised.
+    pub fn clock_alarm(&self) {
+        let mut state = self.state.lock();
+        state.status |= ALARM;
+        self.update(&mut state);
+        if state.asleep && state.enable & ALARM != 0 {
+            self.system.wake();
+        }
     }
 
     /// Whether the guest listens to the power button.
@@ -86,7 +99,7 @@ impl Pm {
         }
         state.served = now;
         let on = state.control & SCI_ENABLE != 0;
-        let events = TIMER_BIT | GLOBAL | POWER_BUTTON;
+        let events = TIMER_BIT | GLOBAL | POWER_BUTTON | ALARM;
         self.sci.set(on && state.status & state.enable & events != 0);
         let wanted = on && state.enable & TIMER_BIT != 0 && state.status & TIMER_BIT == 0;
         self.timer.set(wanted.then(|| {
@@ -118,8 +131,18 @@ impl Pm {
                 let control = state.control & !mask | value & mask;
                 // Sleep enable reads as zero, and software does not write SCI_EN (ACPI 4.8.3.2.1).
                 state.control = control & !SLEEP_ENABLE & !SCI_ENABLE | state.control & SCI_ENABLE;
-                if control & SLEEP_ENABLE != 0 && (control >> SLEEP_TYPE_SHIFT) & 7 == 0 {
-                    self.system.power_off();
+                match (control & SLEEP_ENABLE != 0, (control >> SLEEP_TYPE_SHIFT) & 7) {
+                    (true, SOFT_OFF) => self.system.power_off(),
+                    // Only firmware brings a system back.
+                    (true, SUSPEND) if !self.acpi_on_at_reset => {
+                        state.asleep = true;
+                        self.system.suspend();
+                        // What came before, and was not seen, wakes at once.
+                        if state.status & (POWER_BUTTON | state.enable & ALARM) != 0 {
+                            self.system.wake();
+                        }
+                    }
+                    _ => {}
                 }
             }
             _ => {}
@@ -192,7 +215,9 @@ impl PortDevice for Pm {
 impl ResetDevice for Pm {
     fn reset(&self) {
         let mut state = self.state.lock();
-        *state = PmState { served: self.clock.now_ns(), ..Self::initial(self.acpi_on_at_reset) };
+        // A reset out of sleep is told apart, with what woke the machine (ACPI 4.8.3.1.1).
+        let status = if state.asleep { state.status & (POWER_BUTTON | ALARM) | WAKE } else { 0 };
+        *state = PmState { status, served: self.clock.now_ns(), ..Self::initial(self.acpi_on_at_reset) };
         self.update(&mut state);
     }
 }

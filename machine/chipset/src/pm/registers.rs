@@ -29,12 +29,18 @@ pub const GLOBAL: u16 = 1 << 5;
 /// Status and enable: power button.
 pub const POWER_BUTTON: u16 = 1 << 8;
 /// Enable bits that there are.
-pub const ENABLE_WRITABLE: u16 = TIMER_BIT | GLOBAL | POWER_BUTTON | 1 << 10;
+pub const ENABLE_WRITABLE: u16 = TIMER_BIT | GLOBAL | POWER_BUTTON | ALARM;
+/// Status and enable: the real-time clock's alarm.
+pub const ALARM: u16 = 1 << 10;
 /// Status: woken up.
 pub const WAKE: u16 = 1 << 15;
 /// Control: events raise the SCI rather than an SMI.
 pub const SCI_ENABLE: u16 = 1 << 0;
-/// Control: sleep type, three bits from here; 0 is soft off here, as the DSDT says.
+/// Control: sleep type, three bits from here.
 pub const SLEEP_TYPE_SHIFT: u16 = 10;
+/// Sleep type: soft off, as the DSDT says.
+pub const SOFT_OFF: u16 = 0;
+/// Sleep type: suspend to memory (S3), as the DSDT of a machine with firmware says.
+pub const SUSPEND: u16 = 1;
 /// Control: enter the sleep type.
 pub const SLEEP_ENABLE: u16 = 1 << 13;

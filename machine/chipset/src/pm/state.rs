@@ -13,6 +13,8 @@ pub struct PmState {
     pub enable: u16,
     /// PM1 control.
     pub control: u16,
+    /// The machine sleeps.
+    pub asleep: bool,
     /// APM control and status.
     pub apm: [u8; 2],
     /// Guest nanoseconds up to which changes of the timer's highest bit are in `status`.

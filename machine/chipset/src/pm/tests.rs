@@ -86,3 +86,33 @@ fn state_is_restored() {
     assert_eq!(rig.pm.save(), saved);
     assert!(rig.board.level(9));
 }
+
+#[test]
+fn suspend_and_what_wakes() {
+    let rig = rig(false);
+    rig.board.outb(0xb2, 0xf1);
+    rig.pm.clock_alarm();
+    rig.board.ports.write(0x604, Width::Word, 0x2401);
+    assert_eq!(*rig.board.system.0.lock(), ["suspend"]);
+    rig.pm.clock_alarm();
+    assert_eq!(rig.board.system.0.lock().len(), 1, "an alarm that was not enabled");
+    rig.board.ports.write(0x602, Width::Word, 0x400);
+    rig.pm.clock_alarm();
+    assert_eq!(rig.board.system.0.lock().last().unwrap(), "wake");
+    rig.pm.reset();
+    assert_eq!(rig.board.ports.read(0x600, Width::Word), u32::from(WAKE | ALARM));
+    rig.pm.reset();
+    assert_eq!(rig.board.ports.read(0x600, Width::Word), 0, "not after a reset of another kind");
+    rig.pm.press_power_button();
+    assert_eq!(rig.board.system.0.lock().len(), 2, "it does not sleep any more");
+}
+
+#[test]
+fn the_clocks_alarm_is_an_event() {
+    let rig = rig(true);
+    rig.board.ports.write(0x602, Width::Word, 0x400);
+    rig.pm.clock_alarm();
+    assert!(rig.board.level(9));
+    rig.board.ports.write(0x600, Width::Word, 0x400);
+    assert!(!rig.board.level(9));
+}

@@ -42,6 +42,8 @@ pub struct CmosConfig {
     pub memory_above_4g: u64,
     /// vCPUs.
     pub vcpus: u32,
+    /// Kinds of the two floppy drives: 0 for none, 1 to 5 for 360, 1200, 720, 1440 and 2880 KiB (Ralf Brown, CMOS 10h).
+    pub floppies: [u8; 2],
 }
 
 struct Volatile {
@@ -90,7 +92,12 @@ impl Rtc {
         self.update(&mut volatile);
     }
 
-    /// Sets a CMOS byte beyond the clock's registers (boot order for firmware, say).
+    /// What the guest left for firmware to do after a reset; zero for nothing.
+    pub fn shutdown_status(&self) -> u8 {
+        self.volatile.lock().memory[usize::from(SHUTDOWN)]
+    }
+
+    /// Sets a byte of CMOS memory, of those beyond the clock's registers.
     pub fn set_byte(&self, index: u8, value: u8) {
         if index > D && index < 128 {
             self.volatile.lock().memory[usize::from(index)] = value;
@@ -338,7 +345,13 @@ fn initial_memory(config: &CmosConfig) -> [u8; 128] {
     let mut memory = [0; 128];
     memory[usize::from(A)] = 0x26;
     memory[usize::from(B)] = B_24H;
-    memory[EQUIPMENT] = 0x06;
+    let [first, second] = config.floppies;
+    memory[FLOPPIES] = first << 4 | second & 0x0f;
+    memory[EQUIPMENT] = match config.floppies.iter().filter(|kind| **kind != 0).count() {
+        0 => EQUIPMENT_BASE,
+        1 => EQUIPMENT_BASE | EQUIPMENT_FLOPPY,
+        _ => EQUIPMENT_BASE | EQUIPMENT_FLOPPY | EQUIPMENT_TWO_FLOPPIES,
+    };
     let mut put = |index: usize, value: u64, bytes: usize| {
         let most = (1u64 << (8 * bytes)) - 1;
         memory[index..index + bytes].copy_from_slice(&value.min(most).to_le_bytes()[..bytes]);

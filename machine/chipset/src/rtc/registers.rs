@@ -61,9 +61,19 @@ pub const D_VALID: u8 = 1 << 7;
 pub const ALARM_ANY: u8 = 0xc0;
 
 /// Shutdown status.
-pub const SHUTDOWN: usize = 0x0f;
-/// Equipment: FPU and mouse.
+pub const SHUTDOWN: u8 = 0x0f;
+/// Shutdown status: the machine was suspended to memory.
+pub const SHUTDOWN_RESUME: u8 = 0xfe;
+/// Kinds of the floppy drives, the first one's in the upper half.
+pub const FLOPPIES: usize = 0x10;
+/// Equipment.
 pub const EQUIPMENT: usize = 0x14;
+/// Equipment: FPU and mouse.
+pub const EQUIPMENT_BASE: u8 = 0x06;
+/// Equipment: a floppy drive.
+pub const EQUIPMENT_FLOPPY: u8 = 1 << 0;
+/// Equipment: a second one.
+pub const EQUIPMENT_TWO_FLOPPIES: u8 = 1 << 6;
 /// Base memory, KiB, two bytes.
 pub const BASE_MEMORY: usize = 0x15;
 /// Memory above 1 MiB, KiB, at most 64 MiB, two bytes; again at 0x30.

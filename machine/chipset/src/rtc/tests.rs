@@ -7,7 +7,7 @@ const START: u64 = 1_709_251_198_500_000_000;
 fn rig() -> (Board, Arc<Rtc>) {
     let board = Board::new();
     board.clock.set_wall_at_zero(START);
-    let config = CmosConfig { memory_below_4g: 3 << 30, memory_above_4g: 1 << 30, vcpus: 4 };
+    let config = CmosConfig { memory_below_4g: 3 << 30, memory_above_4g: 1 << 30, vcpus: 4, floppies: [4, 5] };
     let rtc = Rtc::new(config, &board.timers, board.line(8));
     board.attach(rtc.clone());
     (board, rtc)
@@ -154,4 +154,13 @@ fn state_is_restored() {
     assert_eq!(get(&board, MINUTES), 0x30);
     board.advance(500_000_000);
     assert_eq!(board.edges(8), 1);
+}
+
+#[test]
+fn floppy_drives_are_told() {
+    let (board, _rtc) = rig();
+    assert_eq!((get(&board, 0x10), get(&board, 0x14)), (0x45, 0x47));
+    let one = initial_memory(&CmosConfig { floppies: [4, 0], ..CmosConfig::default() });
+    assert_eq!((one[0x10], one[0x14]), (0x40, 0x07));
+    assert_eq!(initial_memory(&CmosConfig::default())[0x14], 0x06);
 }

@@ -135,6 +135,13 @@ impl Controllers {
         self.publish(vcpu, slot, &local);
     }
 
+    /// Asserts the INIT pin of all processors.
+    pub fn reset_processors(&self) {
+        for index in 0..self.slots.len() as u32 {
+            self.with_local(index, LocalApic::assert_init);
+        }
+    }
+
     // --- messages ---
 
     /// Delivers a message to its destinations.

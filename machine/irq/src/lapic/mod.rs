@@ -232,15 +232,18 @@ impl LocalApic {
         match message.mode {
             mode::FIXED | mode::LOWEST => self.request(message.vector, message.level),
             mode::NMI => self.state.nmi = true,
-            mode::INIT => {
-                self.state.init = true;
-                self.state.startup = None;
-            }
+            mode::INIT => self.assert_init(),
             mode::STARTUP => self.state.startup = Some(message.vector),
             mode::EXTINT => self.state.extint = true,
             // System management mode is firmware's, and there is none.
             _ => {}
         }
+    }
+
+    /// The INIT pin was asserted. A start-up that came before is forgotten.
+    pub fn assert_init(&mut self) {
+        self.state.init = true;
+        self.state.startup = None;
     }
 
     fn request(&mut self, vector: u8, level: bool) {

@@ -1,8 +1,9 @@
 //! The functions of the board itself: host bridge, ISA bridge, power management.
 //!
-//! One [`Bridge`] type serves all three, with an [`Action`] for what a write does beyond changing bytes: the i440FX remembers,
-//! PIIX3 steers the interrupt [`Router`], PIIX4 moves the power-management ports.
+//! One [`Bridge`] type serves all three, with an [`Action`] for what a write does beyond changing bytes: the i440FX changes
+//! what memory is ([`pam`]), PIIX3 steers the interrupt [`Router`], PIIX4 moves the power-management ports.
 
+pub mod pam;
 pub mod registers;
 mod state;
 #[cfg(test)]
@@ -10,7 +11,7 @@ mod tests;
 
 use std::sync::Arc;
 
-use lodge_bus::{Device, PciAddress, PciFunction, PortMapping, ResetDevice, SaveDevice, StateError};
+use lodge_bus::{Device, MemoryControl, PciAddress, PciFunction, PortMapping, ResetDevice, SaveDevice, StateError};
 use parking_lot::Mutex;
 use registers::*;
 pub use state::BridgeState;
@@ -19,7 +20,8 @@ use crate::config::{ConfigSpace, ConfigSpec};
 use crate::router::{ROUTE_OFF, Router};
 
 enum Action {
-    Remember,
+    /// The memory, and the attribute map that it was last told of.
+    Memory(Arc<dyn MemoryControl>, Mutex<[u8; pam::LENGTH]>),
     Route(Arc<Router>),
     PowerManagement(PortMapping),
 }
@@ -42,7 +44,7 @@ impl Bridge {
     }
 
     /// The i440FX host bridge, 00:00.0.
-    pub fn i440fx() -> Arc<Self> {
+    pub fn i440fx(memory: Arc<dyn MemoryControl>) -> Arc<Self> {
         let spec = ConfigSpec {
             vendor: INTEL,
             device: I440FX,
@@ -51,7 +53,7 @@ impl Bridge {
             subsystem: SUBSYSTEM,
             ..ConfigSpec::default()
         };
-        let bridge = Self::new("i440fx", (0, 0), &spec, Action::Remember);
+        let bridge = Self::new("i440fx", (0, 0), &spec, Action::Memory(memory, Mutex::default()));
         bridge.config.lock().allow(PAM, &[0x30, 0x33, 0x33, 0x33, 0x33, 0x33, 0x33]);
         bridge.config.lock().allow(SMRAM, &[0x78]);
         Arc::new(bridge)
@@ -91,25 +93,41 @@ impl Bridge {
             config.set(PM_BASE, &[1]);
             config.allow(PM_MISC, &[1]);
             config.set(0x3c, &[SCI]);
+            config.set(APMC_SMI, &[APMC_SMI_ON]);
         }
         Arc::new(bridge)
     }
 
+    /// Where the power-management block is, if it is switched on.
+    pub fn pm_base(&self) -> Option<u16> {
+        pm_base(&self.config.lock())
+    }
+
     fn act(&self, config: &ConfigSpace) {
         match &self.action {
-            Action::Remember => {}
+            Action::Memory(memory, told) => {
+                let map = std::array::from_fn(|n| {
+                    let at = PAM + n as u8;
+                    config.read(at).to_le_bytes()[usize::from(at & 3)]
+                });
+                let before = std::mem::replace(&mut *told.lock(), map);
+                pam::changes(before, map).into_iter().for_each(|change| memory.change(change));
+            }
             Action::Route(router) => {
                 for (wire, route) in config.read(PIRQ).to_le_bytes().into_iter().enumerate() {
                     router.set_route(wire, route);
                 }
             }
             Action::PowerManagement(block) => {
-                let base = config.read16(PM_BASE) & 0xffc0;
-                let on = config.read16(PM_MISC) & 1 != 0;
-                block.set(Some(base).filter(|base| on && *base != 0));
+                block.set(pm_base(config));
             }
         }
     }
+}
+
+fn pm_base(config: &ConfigSpace) -> Option<u16> {
+    let base = config.read16(PM_BASE) & 0xffc0;
+    (config.read16(PM_MISC) & 1 != 0 && base != 0).then_some(base)
 }
 
 impl Device for Bridge {

@@ -19,7 +19,16 @@ pub const SMRAM: u8 = 0x72;
 pub const PIRQ: u8 = 0x60;
 /// PIIX4: base of the power-management block (82371AB 7.1.26).
 pub const PM_BASE: u8 = 0x40;
+/// PIIX4: the fourth byte of device activity B (7.1.22), whose bit 1 has writes to the APM port raise an SMI.
+pub const APMC_SMI: u8 = 0x5b;
+/// It is on. Firmware takes that to mean that system management mode, which there is not, has been set up.
+pub const APMC_SMI_ON: u8 = 1 << 1;
 /// PIIX4: miscellaneous, whose bit 0 switches the block on (7.1.32).
 pub const PM_MISC: u8 = 0x80;
 /// PIIX4: the interrupt that the block raises.
 pub const SCI: u8 = 9;
+
+/// PIIX3's IDE function: timing of both channels (82371SB 2.7.11).
+pub const IDE_TIMING: u8 = 0x40;
+/// Timing: both channels are decoded.
+pub const IDE_DECODE: u32 = 0x8000_8000;

@@ -1,6 +1,6 @@
 use std::sync::Weak;
 
-use lodge_bus::{AccessError, IrqSink, PortBus, PortDevice, PortRange, Width};
+use lodge_bus::{AccessError, IrqSink, MemoryChange, PortBus, PortDevice, PortRange, Reach, Width};
 
 use super::*;
 
@@ -61,9 +61,28 @@ fn piix4_moves_the_power_management_block() {
 }
 
 #[test]
-fn the_host_bridge_remembers_its_attribute_map() {
-    let bridge = Bridge::i440fx();
+fn the_host_bridge_changes_memory_by_its_attribute_map() {
+    #[derive(Default)]
+    struct Changes(Mutex<Vec<MemoryChange>>);
+    impl MemoryControl for Changes {
+        fn change(&self, change: MemoryChange) {
+            self.0.lock().push(change);
+        }
+    }
+    let changes = Arc::new(Changes::default());
+    let bridge = Bridge::i440fx(changes.clone());
     assert_eq!(bridge.config_read(0), 0x1237_8086);
+    bridge.config_write(0x58, 0xff00, u32::MAX);
+    assert_eq!(bridge.config_read(0x58), 0x3000);
+    let shadow = |reach| MemoryChange::Reach { range: 0xf_0000..0x10_0000, reach };
+    assert_eq!(changes.0.lock()[..], [shadow(Reach::Memory)]);
     bridge.config_write(0x58, u32::MAX, u32::MAX);
     assert_eq!(bridge.config_read(0x58), 0x3333_3000);
+    assert_eq!(changes.0.lock().len(), 1 + 4);
+    let saved = bridge.save();
+    bridge.reset();
+    assert_eq!(changes.0.lock().len(), 2 * (1 + 4));
+    assert_eq!(changes.0.lock().last(), Some(&shadow(Reach::ReadOnly)));
+    bridge.restore(&saved).unwrap();
+    assert_eq!(changes.0.lock().last(), Some(&shadow(Reach::Memory)));
 }

@@ -8,7 +8,7 @@ mod state;
 #[cfg(test)]
 mod tests;
 
-use lodge_bus::{MmioMapping, PortMapping};
+use lodge_bus::{MemoryMapping, MmioMapping, PortMapping};
 use registers::*;
 pub use state::ConfigState;
 
@@ -39,6 +39,8 @@ pub enum BarTarget {
     Memory64(MmioMapping),
     /// Ports.
     Ports(PortMapping),
+    /// Guest memory below 4 GiB, prefetchable: a frame buffer, which is reached at full speed.
+    Prefetchable(MemoryMapping),
 }
 
 struct Bar {
@@ -52,6 +54,7 @@ pub struct ConfigSpace {
     bytes: [u8; 256],
     writable: [u8; 256],
     bars: Vec<Bar>,
+    rom: Option<(u64, MmioMapping)>,
     next_capability: u8,
     last_capability: u8,
 }
@@ -63,6 +66,7 @@ impl ConfigSpace {
             bytes: [0; 256],
             writable: [0; 256],
             bars: Vec::new(),
+            rom: None,
             next_capability: AFTER_HEADER,
             last_capability: CAPABILITIES,
         };
@@ -109,6 +113,8 @@ impl ConfigSpace {
             BarTarget::Memory32(_) => (16, 0b0000),
             BarTarget::Memory64(_) => (16, 0b0100),
             BarTarget::Ports(_) => (4, 0b01),
+            // Memory comes in pages.
+            BarTarget::Prefetchable(_) => (4096, 0b1000),
         };
         let size = size.max(least).next_power_of_two();
         let mask = !(size - 1);
@@ -120,9 +126,18 @@ impl ConfigSpace {
         self.bars.push(Bar { register, size, target });
     }
 
-    /// The BARs as (register, size, is I/O).
+    /// Adds an expansion ROM of `size` bytes, which is rounded up to a power of two of at least 2 KiB. `target` is where
+    /// it is read; it is found there while the ROM's own enable bit and the command register's are set.
+    pub fn add_rom(&mut self, size: u64, target: MmioMapping) {
+        let size = size.clamp(ROM_LEAST, ROM_MOST).next_power_of_two();
+        self.allow(ROM, &(!(size - 1) as u32 | ROM_ENABLE).to_le_bytes());
+        self.rom = Some((size, target));
+    }
+
+    /// The BARs as (register, size, is I/O), and the expansion ROM, whose register is [`ROM`].
     pub fn bars(&self) -> Vec<(u8, u64, bool)> {
-        self.bars.iter().map(|bar| (bar.register, bar.size, matches!(bar.target, BarTarget::Ports(_)))).collect()
+        let bars = self.bars.iter().map(|bar| (bar.register, bar.size, matches!(bar.target, BarTarget::Ports(_))));
+        bars.chain(self.rom.iter().map(|(size, _)| (ROM, *size, false))).collect()
     }
 
     /// Adds a capability: its ID and next pointer are put before `body`, bits in `writable` (which matches `body`) can be
@@ -165,7 +180,8 @@ impl ConfigSpace {
             let byte = &mut self.bytes[at + index];
             *byte = *byte & !mask | (value >> shift) as u8 & mask;
         }
-        if at == usize::from(COMMAND) || (usize::from(BAR0)..usize::from(BAR0) + 24).contains(&at) {
+        let bars = usize::from(BAR0)..usize::from(BAR0) + 24;
+        if at == usize::from(COMMAND) || at == usize::from(ROM) || bars.contains(&at) {
             self.remap();
         }
     }
@@ -199,7 +215,17 @@ impl ConfigSpace {
                     let base = u64::from(low & !0xf) | u64::from(self.read(bar.register + 4)) << 32;
                     mapping.set(Some(base).filter(|base| *base != 0 && command & COMMAND_MEMORY != 0));
                 }
+                BarTarget::Prefetchable(mapping) => {
+                    let base = u64::from(low & !0xf);
+                    mapping.set(Some(base).filter(|base| *base != 0 && command & COMMAND_MEMORY != 0));
+                }
             }
+        }
+        if let Some((_, mapping)) = &self.rom {
+            let register = self.read(ROM);
+            let base = u64::from(register & ROM_ADDRESS);
+            let enabled = register & ROM_ENABLE != 0 && command & COMMAND_MEMORY != 0;
+            mapping.set(Some(base).filter(|base| *base != 0 && enabled));
         }
     }
 

@@ -12,6 +12,16 @@ pub const HEADER: u8 = 0x0c;
 pub const BAR0: u8 = 0x10;
 /// Subsystem vendor and device.
 pub const SUBSYSTEM: u8 = 0x2c;
+/// Expansion ROM base address (section 6.2.5.2).
+pub const ROM: u8 = 0x30;
+/// Expansion ROM: it responds.
+pub const ROM_ENABLE: u32 = 1 << 0;
+/// Expansion ROM: bits of the address.
+pub const ROM_ADDRESS: u32 = !0x7ff;
+/// Least bytes of an expansion ROM.
+pub const ROM_LEAST: u64 = 2 << 10;
+/// Most bytes of an expansion ROM.
+pub const ROM_MOST: u64 = 16 << 20;
 /// Where the list of capabilities begins.
 pub const CAPABILITIES: u8 = 0x34;
 /// Interrupt line and pin.
@@ -36,6 +46,8 @@ pub const STATUS_CAPABILITIES: u16 = 1 << 4;
 /// Header type: several functions.
 pub const HEADER_MULTIFUNCTION: u8 = 0x80;
 
+/// Capability: MSI.
+pub const CAP_MSI: u8 = 0x05;
 /// Capability: vendor-specific.
 pub const CAP_VENDOR: u8 = 0x09;
 /// Capability: MSI-X.

@@ -1,6 +1,9 @@
 use std::sync::{Arc, Weak};
 
-use lodge_bus::{AccessError, MmioBus, MmioDevice, MmioRange, MmioWidths, PortBus, PortDevice, PortRange, Width};
+use lodge_bus::{
+    AccessError, MemoryChange, MemoryControl, MmioBus, MmioDevice, MmioRange, MmioWidths, PortBus, PortDevice,
+    PortRange, Width,
+};
 
 use super::*;
 
@@ -129,4 +132,57 @@ fn state_is_restored() {
     assert_eq!(rig.mmio.layout(), [(0xe000_0000, 0xe000_3fff)]);
     space.set_state(&ConfigState { bytes: vec![0xff; 3] });
     assert_eq!(space.read(0), 0x1042_1af4);
+}
+
+#[derive(Default)]
+struct Moves(parking_lot::Mutex<Vec<Option<u64>>>);
+
+impl MemoryControl for Moves {
+    fn change(&self, change: MemoryChange) {
+        let MemoryChange::Move { region: 2, to } = change else { panic!("{change:?}") };
+        self.0.lock().push(to);
+    }
+}
+
+#[test]
+fn memory_behind_a_bar_moves() {
+    let moves = Arc::new(Moves::default());
+    let mut space = ConfigSpace::new(&ConfigSpec::default());
+    let mapping = MemoryMapping::new(moves.clone(), 2, 16 << 20, Vec::from([0xfec0_0000..1 << 32]));
+    space.add_bar(0, 16 << 20, BarTarget::Prefetchable(mapping));
+    assert_eq!(space.bars(), [(0x10, 16 << 20, false)]);
+    space.write(0x10, u32::MAX, u32::MAX);
+    assert_eq!(space.read(0x10), 0xff00_0008, "sized, and prefetchable");
+    space.write(4, 0xffff, 2);
+    assert_eq!(*moves.0.lock(), [], "what is all ones covers the firmware: nowhere");
+    space.write(0x10, u32::MAX, 0xfd00_0000);
+    let saved = space.state();
+    space.write(4, 0xffff, 0);
+    assert_eq!(*moves.0.lock(), [Some(0xfd00_0000), None]);
+    space.set_state(&saved);
+    space.reset();
+    assert_eq!(moves.0.lock()[2..], [Some(0xfd00_0000), None]);
+}
+
+#[test]
+fn an_expansion_rom_answers_when_it_is_enabled() {
+    let rig = Rig::new();
+    let mut space = ConfigSpace::new(&ConfigSpec::default());
+    let range = MmioRange { base: 0, length: 0x9000, region: 7, widths: MmioWidths::ANY };
+    space.add_rom(range.length, rig.mmio.mapping(Arc::downgrade(&rig.device) as Weak<dyn MmioDevice>, range));
+    assert_eq!(space.bars(), [(0x30, 0x1_0000, false)]);
+    space.write(0x30, u32::MAX, !1);
+    assert_eq!(space.read(0x30), 0xffff_0000);
+    space.write(0x30, u32::MAX, 0xfe00_0000);
+    space.write(4, 0xffff, 2);
+    assert_eq!(rig.mmio.layout(), [], "not enabled");
+    space.write(0x30, u32::MAX, 0xfe00_0001);
+    assert_eq!(rig.mmio.layout(), [(0xfe00_0000, 0xfe00_8fff)]);
+    let saved = space.state();
+    space.write(4, 0xffff, 0);
+    assert_eq!(rig.mmio.layout(), []);
+    space.set_state(&saved);
+    assert_eq!(rig.mmio.layout(), [(0xfe00_0000, 0xfe00_8fff)]);
+    space.reset();
+    assert_eq!((space.read(0x30), rig.mmio.layout().len()), (0, 0));
 }

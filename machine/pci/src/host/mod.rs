@@ -9,6 +9,7 @@ mod state;
 mod tests;
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use lodge_bus::{
@@ -19,7 +20,7 @@ use parking_lot::{Mutex, RwLock};
 use registers::*;
 pub use state::HostState;
 
-use crate::bridges::registers::{PIRQ, PM_BASE, PM_MISC};
+use crate::bridges::registers::{IDE_DECODE, IDE_TIMING, PIRQ, PM_BASE, PM_MISC};
 use crate::config::registers::{BAR0, COMMAND, COMMAND_IO, COMMAND_MASTER, COMMAND_MEMORY, INTERRUPT};
 use crate::router::{DEFAULT_ROUTES, wire_of};
 
@@ -76,11 +77,24 @@ impl PciHost {
     /// # Errors
     /// Its place, or all places, are taken.
     pub fn add(&self, function: Arc<dyn PciFunction>) -> Result<PciAddress, PciError> {
+        self.add_among(function, 2..=31)
+    }
+
+    /// Puts a function where it wants to be, or at the first free device number of `places`, or of all from 31 down.
+    ///
+    /// # Errors
+    /// Its place, or all places, are taken.
+    pub fn add_among(
+        &self,
+        function: Arc<dyn PciFunction>,
+        places: RangeInclusive<u8>,
+    ) -> Result<PciAddress, PciError> {
         let mut functions = self.functions.write();
         let address = match function.pci_address() {
             Some(address) => address,
             None => {
-                let free = (2..32).find(|device| !functions.keys().any(|taken| taken.device == *device));
+                let all = places.chain((2..32).rev());
+                let free = all.into_iter().find(|device| !functions.keys().any(|taken| taken.device == *device));
                 PciAddress { device: free.ok_or(PciError::Full)?, function: 0 }
             }
         };
@@ -99,7 +113,7 @@ impl PciHost {
     }
 
     /// Does what firmware would: routes the interrupt wires to 10 and 11 and makes those level-triggered, maps the
-    /// power-management block at `pm_base`, gives all BARs addresses from the window and switches decoding on.
+    /// power-management block at `pm_base`, has the IDE function's channels decoded, gives all BARs addresses from the window and switches decoding on.
     ///
     /// # Errors
     /// The window is too small.
@@ -112,6 +126,9 @@ impl PciHost {
         if let Some(pm) = self.function(PciAddress { device: 1, function: 3 }) {
             pm.config_write(PM_BASE, 0xffff, pm_base.into());
             pm.config_write(PM_MISC, 0xff, 1);
+        }
+        if let Some(ide) = self.function(PciAddress { device: 1, function: 1 }) {
+            ide.config_write(IDE_TIMING, u32::MAX, IDE_DECODE);
         }
         // Edge/level control: interrupts 9 (the SCI), 10 and 11.
         ports.write(0x4d1, Width::Byte, 0x0e);
@@ -163,8 +180,10 @@ impl PciHost {
         let rising = value & !state.reset_control & RESET_CPU != 0;
         state.reset_control = value & (RESET_HARD | RESET_CPU);
         drop(state);
-        if rising {
-            self.system.reset();
+        match (rising, value & RESET_HARD != 0) {
+            (false, _) => {}
+            (true, false) => self.system.reset_processors(),
+            (true, true) => self.system.reset(),
         }
     }
 }

@@ -3,13 +3,18 @@ use crate::bridges::Bridge;
 use crate::router::Router;
 
 #[derive(Default)]
-struct System(Mutex<u32>);
+struct System(Mutex<u32>, Mutex<u32>);
 
 impl SystemControl for System {
     fn power_off(&self) {}
     fn reset(&self) {
         *self.0.lock() += 1;
     }
+    fn reset_processors(&self) {
+        *self.1.lock() += 1;
+    }
+    fn suspend(&self) {}
+    fn wake(&self) {}
     fn exit(&self, _status: u8) {}
 }
 
@@ -28,7 +33,7 @@ fn rig() -> Rig {
     let host = PciHost::new(system.clone());
     let ports = PortBus::new();
     ports.attach(&host.clone().port().unwrap()).unwrap();
-    host.add(Bridge::i440fx()).unwrap();
+    host.add(Bridge::i440fx(Arc::new(lodge_bus::FixedMemory))).unwrap();
     host.add(Bridge::piix3(Router::new(Arc::new(Nowhere)))).unwrap();
     Rig { system, host, ports }
 }
@@ -110,7 +115,10 @@ fn a_full_bus_refuses() {
         rig.host.add(Function::new(16)).unwrap();
     }
     assert_eq!(rig.host.add(Function::new(16)), Err(PciError::Full));
-    assert_eq!(rig.host.add(Bridge::i440fx()), Err(PciError::Taken { device: 0, function: 0 }));
+    assert_eq!(
+        rig.host.add(Bridge::i440fx(Arc::new(lodge_bus::FixedMemory))),
+        Err(PciError::Taken { device: 0, function: 0 })
+    );
 }
 
 #[test]

@@ -544,6 +544,8 @@ impl SaveDevice for VirtioPci {
         state.isr = interrupts.isr;
         state.msix = interrupts.msix.state();
         state.config = volatile.config.state();
+        drop(interrupts);
+        state.device = self.device.save();
         if self.shared.broken.load(Ordering::Acquire) {
             state.status |= status::NEEDS_RESET;
         }
@@ -563,6 +565,10 @@ impl SaveDevice for VirtioPci {
             *slot.queue.lock() = None;
         }
         self.device.deactivate();
+        let device = std::mem::take(&mut state.device);
+        if !device.is_empty() {
+            self.device.restore(&device)?;
+        }
         let mut interrupts = self.interrupts.state.lock();
         if !interrupts.msix.set_state(std::mem::take(&mut state.msix)) {
             return Err(fault("it has another number of interrupt vectors"));

@@ -67,6 +67,8 @@ pub struct TransportState {
     pub msix: MsixState,
     /// Configuration space.
     pub config: ConfigState,
+    /// The device's own state, a record.
+    pub device: Vec<u8>,
 }
 
 impl Default for TransportState {
@@ -82,6 +84,7 @@ impl Default for TransportState {
             isr: 0,
             msix: MsixState::default(),
             config: ConfigState::default(),
+            device: Vec::new(),
         }
     }
 }

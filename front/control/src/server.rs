@@ -1,0 +1,318 @@
+//! The machine's end of the control socket.
+
+use std::fs;
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use lodge_backend::{Disk, Tray};
+use lodge_display::Monitor;
+use lodge_input::{Desk, Key, Keyboard};
+use lodge_vm::{Handle, Phase, Status};
+use rustix::fs::{Mode, fchmod};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, listen, socket_with};
+
+use crate::protocol::DriveReport;
+use crate::{Request, Response, StatusReport};
+
+/// Between two movements of a key.
+const STROKE: Duration = Duration::from_millis(15);
+/// Connections at a time.
+const CONNECTIONS: usize = 16;
+/// Longest request in bytes.
+const LONGEST: u64 = 1 << 20;
+/// Connections that wait to be taken.
+const BACKLOG: i32 = 16;
+
+/// Opens a medium's file: the disk, or what is wrong in a line.
+pub type Opener = Box<dyn Fn(&Path) -> Result<Arc<dyn Disk>, String> + Send + Sync>;
+
+/// A drive whose medium can be changed.
+pub struct Drive {
+    /// What it is called.
+    pub name: String,
+    /// Its tray.
+    pub tray: Arc<Tray>,
+    /// Opens media for it.
+    pub open: Opener,
+}
+
+/// What a server acts on.
+pub struct Machine {
+    /// Where requests go.
+    pub handle: Handle,
+    /// What it shows.
+    pub monitor: Arc<Monitor>,
+    /// What keys go to.
+    pub desk: Arc<Desk>,
+    /// Drives whose media can be changed.
+    pub drives: Vec<Drive>,
+}
+
+impl Machine {
+    fn serve(&self, request: Request) -> Response {
+        match request {
+            Request::Status => match self.handle.status() {
+                Some(status) => Response::Status(self.report(&status)),
+                None => ended(),
+            },
+            Request::Pause => self.done(Handle::pause),
+            Request::Resume => self.done(Handle::resume),
+            Request::Reset => self.done(Handle::reset),
+            Request::Quit => self.done(Handle::quit),
+            Request::Powerdown => match self.handle.press_power_button() {
+                Some(true) => Response::Done,
+                Some(false) => {
+                    Response::Error("the guest does not listen to its power button; `quit` ends it at once".into())
+                }
+                None => ended(),
+            },
+            Request::Screenshot => self.screenshot(),
+            Request::Text => match (self.monitor.mode(), self.monitor.text()) {
+                (_, Some(text)) => Response::Text(text),
+                (None, None) => no_screen(),
+                (Some(_), None) => Response::Error(
+                    "the screen shows graphics, which have no text; `screenshot` has the picture".into(),
+                ),
+            },
+            Request::Type { text } => match lodge_input::text::strokes(&text) {
+                Ok(strokes) => self.strike(strokes),
+                Err(character) => Response::Error(format!("no key of a US keyboard types '{character}'")),
+            },
+            Request::Key { keys } => {
+                let chords: Result<Vec<_>, _> = keys.iter().map(|names| lodge_input::chord(names)).collect();
+                match chords {
+                    Ok(chords) => self.strike(chords.into_iter().flat_map(strokes)),
+                    Err(error) => Response::Error(error.to_string()),
+                }
+            }
+            Request::Media { device, file } => self.change(&device, file.as_deref()),
+        }
+    }
+
+    fn screenshot(&self) -> Response {
+        if self.monitor.mode().is_none() {
+            return no_screen();
+        }
+        match self.monitor.picture().frame.png() {
+            Ok(png) => Response::Screenshot(BASE64_STANDARD.encode(png)),
+            Err(error) => Response::Error(format!("the screen can't be made a picture: {error}")),
+        }
+    }
+
+    /// Has keys go down and up at the pace of a quick typist, which every guest keeps up with.
+    fn strike(&self, strokes: impl IntoIterator<Item = (Key, bool)>) -> Response {
+        if !self.desk.has_keyboard() {
+            return Response::Error("this machine has no keyboard".into());
+        }
+        for (key, down) in strokes {
+            self.desk.key(key, down);
+            std::thread::sleep(STROKE);
+        }
+        Response::Done
+    }
+
+    fn done(&self, ask: impl Fn(&Handle)) -> Response {
+        ask(&self.handle);
+        Response::Done
+    }
+
+    fn report(&self, status: &Status) -> StatusReport {
+        let phase = match status.phase {
+            Phase::Running => "running",
+            Phase::Paused => "paused",
+            Phase::Suspended => "suspended",
+        };
+        let drive = |drive: &Drive| DriveReport {
+            name: drive.name.clone(),
+            loaded: drive.tray.medium().is_some(),
+            locked: drive.tray.is_locked(),
+        };
+        StatusReport {
+            phase: phase.into(),
+            uptime: status.uptime.as_secs_f64(),
+            resets: status.resets,
+            engine: status.engine.into(),
+            drives: self.drives.iter().map(drive).collect(),
+        }
+    }
+
+    fn change(&self, device: &str, file: Option<&Path>) -> Response {
+        let Some(drive) = self.drives.iter().find(|drive| drive.name == device) else {
+            let names: Vec<_> = self.drives.iter().map(|drive| drive.name.as_str()).collect();
+            let there = if names.is_empty() {
+                "this machine has no drives whose media can be changed; start it with --cdrom or --floppy".into()
+            } else {
+                format!("there are: {}", names.join(", "))
+            };
+            return Response::Error(format!("there is no drive '{device}'; {there}"));
+        };
+        let result = match file {
+            None => drive.tray.eject().map_err(|error| error.to_string()),
+            Some(file) => {
+                (drive.open)(file).and_then(|disk| drive.tray.insert(disk).map_err(|error| error.to_string()))
+            }
+        };
+        result.map_or_else(Response::Error, |()| Response::Done)
+    }
+}
+
+fn no_screen() -> Response {
+    Response::Error("this machine has no screen; start it with --display or boot firmware".into())
+}
+
+/// Keys that are held together go down in turn, and up the other way round.
+fn strokes(keys: Vec<Key>) -> Vec<(Key, bool)> {
+    let down = keys.iter().map(|key| (*key, true));
+    down.chain(keys.iter().rev().map(|key| (*key, false))).collect()
+}
+
+fn ended() -> Response {
+    Response::Error("the machine has ended".into())
+}
+
+struct Shared {
+    machine: Machine,
+    stop: AtomicBool,
+    connections: AtomicUsize,
+}
+
+/// A control socket that is served.
+pub struct Server {
+    shared: Arc<Shared>,
+    path: PathBuf,
+    /// Which file the socket is, for as long as nobody puts another in its place.
+    file: Option<(u64, u64)>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Server {
+    /// Makes the socket, which only its user can open. One that nobody listens on any more is replaced.
+    ///
+    /// # Errors
+    /// Somebody listens there, something else is there, or the host gives no socket.
+    pub fn bind(path: &Path) -> std::io::Result<UnixListener> {
+        match listen_at(path) {
+            Err(error) if error.kind() == ErrorKind::AddrInUse && is_stale(path) => {
+                fs::remove_file(path)?;
+                listen_at(path)
+            }
+            other => other,
+        }
+    }
+
+    /// Serves what was bound at `path` until the server is dropped, which removes the socket.
+    ///
+    /// # Errors
+    /// The host gives no thread.
+    pub fn start(listener: UnixListener, path: &Path, machine: Machine) -> std::io::Result<Self> {
+        let shared = Arc::new(Shared { machine, stop: AtomicBool::new(false), connections: AtomicUsize::new(0) });
+        let on_thread = shared.clone();
+        let accept = move || {
+            for peer in listener.incoming() {
+                if on_thread.stop.load(Ordering::SeqCst) {
+                    return;
+                }
+                if let Ok(peer) = peer {
+                    take(&on_thread, peer);
+                }
+            }
+        };
+        let thread = std::thread::Builder::new().name("control".into()).spawn(accept)?;
+        Ok(Self { shared, path: path.to_owned(), file: identity(path), thread: Some(thread) })
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.shared.stop.store(true, Ordering::SeqCst);
+        if self.file.is_none() || identity(&self.path) != self.file {
+            // It is another machine's now. The thread ends with the process.
+            return;
+        }
+        // A connection has the thread look; if none can be made, it stays until the process ends.
+        if UnixStream::connect(&self.path).is_ok()
+            && let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the control socket's thread panicked");
+        }
+        // Whoever removed it before was quicker.
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+/// Which file is at `path`: device and number.
+fn identity(path: &Path) -> Option<(u64, u64)> {
+    fs::symlink_metadata(path).ok().map(|metadata| (metadata.dev(), metadata.ino()))
+}
+
+/// Listens at `path`, where nothing may be. The socket's mode is set before it has a name.
+fn listen_at(path: &Path) -> std::io::Result<UnixListener> {
+    let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+    fchmod(&socket, Mode::RUSR | Mode::WUSR)?;
+    bind(&socket, &SocketAddrUnix::new(path)?)?;
+    listen(&socket, BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// Whether `path` is a socket that refuses connections.
+fn is_stale(path: &Path) -> bool {
+    let is_socket = fs::symlink_metadata(path).is_ok_and(|metadata| metadata.file_type().is_socket());
+    is_socket && UnixStream::connect(path).is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused)
+}
+
+/// Gives a connection a thread of its own, or ends it if there are too many.
+fn take(shared: &Arc<Shared>, peer: UnixStream) {
+    if shared.connections.fetch_add(1, Ordering::SeqCst) >= CONNECTIONS {
+        shared.connections.fetch_sub(1, Ordering::SeqCst);
+        answer(&peer, &Response::Error(format!("{CONNECTIONS} others are connected; try again")));
+        return;
+    }
+    let on_thread = shared.clone();
+    let converse = move || {
+        converse(&on_thread.machine, &peer);
+        on_thread.connections.fetch_sub(1, Ordering::SeqCst);
+    };
+    if let Err(error) = std::thread::Builder::new().name("control-peer".into()).spawn(converse) {
+        shared.connections.fetch_sub(1, Ordering::SeqCst);
+        tracing::warn!("no thread for a connection to the control socket: {error}");
+    }
+}
+
+/// Serves a peer until it goes.
+fn converse(machine: &Machine, peer: &UnixStream) {
+    let mut reader = BufReader::new(peer);
+    loop {
+        let mut line = Vec::new();
+        match (&mut reader).take(LONGEST).read_until(b'\n', &mut line) {
+            Ok(0) | Err(_) => return,
+            Ok(_) => {}
+        }
+        if !line.ends_with(b"\n") && line.len() as u64 >= LONGEST {
+            answer(peer, &Response::Error(format!("a request has at most {LONGEST} bytes")));
+            return;
+        }
+        let response = match serde_json::from_slice(&line) {
+            Ok(request) => machine.serve(request),
+            Err(error) => Response::Error(format!("this is no request: {error}")),
+        };
+        if !answer(peer, &response) {
+            return;
+        }
+    }
+}
+
+/// Whether the peer took it.
+fn answer(mut peer: &UnixStream, response: &Response) -> bool {
+    let Ok(mut line) = serde_json::to_vec(response) else { return false };
+    line.push(b'\n');
+    peer.write_all(&line).is_ok()
+}

@@ -1,0 +1,205 @@
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use lodge_backend::{Disk, RawDisk, Tray};
+use lodge_engine_api::Mirroring;
+use lodge_vm::engines::{self, Choice};
+use lodge_vm::{Backends, Boot, Config, Firmware, OnReboot, Outcome, Vm};
+use tempfile::TempDir;
+
+use super::*;
+
+/// A machine whose firmware halts, with a control socket and an empty CD drive.
+struct Rig {
+    folder: TempDir,
+    tray: Arc<Tray>,
+    vm: Vm,
+    server: Server,
+}
+
+fn open(path: &Path) -> Result<Arc<dyn Disk>, String> {
+    RawDisk::open(path, true).map(|disk| Arc::new(disk) as _).map_err(|error| error.to_string())
+}
+
+impl Rig {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let image = folder.path().join("firmware");
+        let mut bytes = vec![0; 0x1_0000];
+        // hlt; jmp to it
+        bytes[0xfff0..0xfff3].copy_from_slice(&[0xf4, 0xeb, 0xfd]);
+        std::fs::write(&image, bytes).unwrap();
+        let config = Config {
+            memory: 16 << 20,
+            vcpus: 1,
+            display: true,
+            vga_bios: Vec::new(),
+            video_memory: lodge_vm::VIDEO_MEMORY,
+            boot: Boot::Firmware(Firmware { image, order: lodge_vm::BootOrder::default(), serial_console: false }),
+            debug_exit: false,
+            on_reboot: OnReboot::Restart,
+            timeout: None,
+            code_cache: 32 << 20,
+            mirroring: Mirroring::Never,
+            kept_code: None,
+        };
+        let engine = engines::choose(&engines::all(), &Choice::Named("translator".into())).unwrap().engine;
+        let tray = Tray::new(None);
+        let backends = Backends::default().with_cds(vec![tray.clone()]);
+        let (monitor, desk) = (backends.monitor().clone(), backends.desk().clone());
+        let vm = Vm::start(config, engine, backends).unwrap();
+        let path = folder.path().join("control");
+        let drive = Drive { name: "cd0".into(), tray: tray.clone(), open: Box::new(open) };
+        let machine = Machine { handle: vm.handle(), monitor, desk, drives: vec![drive] };
+        let server = Server::start(Server::bind(&path).unwrap(), &path, machine).unwrap();
+        Self { folder, tray, vm, server }
+    }
+
+    fn path(&self) -> PathBuf {
+        self.folder.path().join("control")
+    }
+
+    fn ask(&self, request: &Request) -> Result<Response, String> {
+        ask(&self.path(), request).map_err(|error| error.to_string())
+    }
+
+    fn status(&self) -> StatusReport {
+        match self.ask(&Request::Status) {
+            Ok(Response::Status(report)) => report,
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_machine_is_commanded() {
+    let rig = Rig::new();
+    let status = rig.status();
+    assert_eq!((status.phase.as_str(), status.resets, status.engine.as_str()), ("running", 0, "translator"));
+    for (request, phase) in [(Request::Pause, "paused"), (Request::Pause, "paused"), (Request::Resume, "running")] {
+        assert_eq!(rig.ask(&request), Ok(Response::Done));
+        assert_eq!(rig.status().phase, phase);
+    }
+    rig.ask(&Request::Reset).unwrap();
+    assert_eq!(rig.status().resets, 1);
+    let refused = rig.ask(&Request::Powerdown).unwrap_err();
+    assert!(refused.contains("does not listen to its power button"), "{refused}");
+    rig.ask(&Request::Quit).unwrap();
+    assert!(matches!(rig.vm.wait().unwrap().outcome, Outcome::Quit));
+    let path = rig.folder.path().join("control");
+    assert_eq!(ask(&path, &Request::Status).unwrap_err().to_string(), "the machine has ended");
+    drop(rig.server);
+    assert!(!path.exists());
+    let error = ask(&path, &Request::Status).unwrap_err().to_string();
+    assert!(error.starts_with("no machine listens at") && error.contains("--control"), "{error}");
+}
+
+#[test]
+fn the_screen_is_seen_and_keys_are_pressed() {
+    let rig = Rig::new();
+    let Ok(Response::Screenshot(text)) = rig.ask(&Request::Screenshot) else { panic!() };
+    let png = base64::Engine::decode(&base64::prelude::BASE64_STANDARD, text).unwrap();
+    assert_eq!(png[1..4], *b"PNG");
+    assert!(matches!(rig.ask(&Request::Text), Ok(Response::Text(_))));
+    let keys = |names: &[&str]| rig.ask(&Request::Key { keys: names.iter().map(|name| (*name).into()).collect() });
+    assert_eq!(keys(&["ctrl-alt-delete", "f1"]), Ok(Response::Done));
+    assert!(keys(&["hyperspace"]).unwrap_err().contains("hyperspace"));
+    assert_eq!(rig.ask(&Request::Type { text: "Hello!\n".into() }), Ok(Response::Done));
+    assert!(rig.ask(&Request::Type { text: "\u{4e16}".into() }).unwrap_err().contains('\u{4e16}'));
+    rig.vm.handle().quit();
+    rig.vm.wait().unwrap();
+}
+
+#[test]
+fn media_come_and_go() {
+    let rig = Rig::new();
+    let iso = rig.folder.path().join("disc.iso");
+    std::fs::write(&iso, [0; 4096]).unwrap();
+    let change = |device: &str, file: Option<&Path>| {
+        rig.ask(&Request::Media { device: device.into(), file: file.map(Into::into) })
+    };
+    assert!(!rig.status().drives[0].loaded);
+    assert_eq!(change("cd0", Some(&iso)), Ok(Response::Done));
+    assert!(rig.status().drives[0].loaded && rig.tray.medium().is_some());
+    let missing = change("cd0", Some(Path::new("/no/such.iso"))).unwrap_err();
+    assert!(missing.contains("/no/such.iso") && rig.tray.medium().is_some(), "{missing}");
+    rig.tray.lock(true);
+    assert!(change("cd0", None).unwrap_err().contains("locked the tray"));
+    assert_eq!(change("cd0", None), Ok(Response::Done), "the second time by force");
+    assert!(rig.tray.medium().is_none());
+    assert_eq!(change("cd7", None).unwrap_err(), "there is no drive 'cd7'; there are: cd0");
+    rig.vm.handle().quit();
+    rig.vm.wait().unwrap();
+}
+
+#[test]
+fn what_is_no_request_is_refused_and_the_next_one_served() {
+    let rig = Rig::new();
+    let mut peer = UnixStream::connect(rig.path()).unwrap();
+    let mut answers = BufReader::new(peer.try_clone().unwrap()).lines();
+    for (line, expected) in [
+        ("{\"command\":\"dance\"}", "this is no request"),
+        ("\u{0}\u{1}", "this is no request"),
+        ("{\"command\":\"media\"}", "missing field `device`"),
+        ("{\"command\":\"status\",\"of\":\"later versions\"}", "\"phase\":\"running\""),
+    ] {
+        writeln!(peer, "{line}").unwrap();
+        let answer = answers.next().unwrap().unwrap();
+        assert!(answer.contains(expected), "{line}: {answer}");
+    }
+    // A line without an end is not kept in memory for ever.
+    let endless = vec![b'a'; 1 << 21];
+    let _ = peer.write_all(&endless);
+    let answer = answers.next().unwrap().unwrap();
+    assert!(answer.contains("at most"), "{answer}");
+    assert_eq!(rig.status().phase, "running");
+    rig.vm.handle().quit();
+    rig.vm.wait().unwrap();
+}
+
+#[test]
+fn connections_are_bounded() {
+    let rig = Rig::new();
+    let held: Vec<_> = (0..16).map(|_| UnixStream::connect(rig.path()).unwrap()).collect();
+    let refused = rig.ask(&Request::Status).unwrap_err();
+    assert!(refused.contains("others are connected") || refused.contains("went away"), "{refused}");
+    drop(held);
+    let served = (0..500).any(|_| {
+        std::thread::sleep(std::time::Duration::from_millis(10));
+        rig.ask(&Request::Status).is_ok()
+    });
+    assert!(served, "connections that ended make room");
+    rig.vm.handle().quit();
+    rig.vm.wait().unwrap();
+}
+
+#[test]
+fn the_socket_is_its_users_alone_and_nobody_elses_is_taken() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("socket");
+    let listener = Server::bind(&path).unwrap();
+    assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    assert_eq!(Server::bind(&path).unwrap_err().kind(), std::io::ErrorKind::AddrInUse, "somebody listens");
+    drop(listener);
+    Server::bind(&path).unwrap();
+    let file = folder.path().join("file");
+    std::fs::write(&file, "precious").unwrap();
+    assert!(Server::bind(&file).is_err());
+    assert_eq!(std::fs::read(&file).unwrap(), b"precious");
+}
+
+#[test]
+fn a_socket_that_another_machine_has_taken_over_stays() {
+    let rig = Rig::new();
+    let path = rig.path();
+    std::fs::remove_file(&path).unwrap();
+    let other = Server::bind(&path).unwrap();
+    drop(rig.server);
+    assert!(path.exists(), "and dropping did not wait for the other to answer");
+    drop(other);
+    rig.vm.handle().quit();
+    rig.vm.wait().unwrap();
+}

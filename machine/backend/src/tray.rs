@@ -1,0 +1,215 @@
+//! A drive whose medium can be changed while the machine runs: CD, DVD, floppy.
+//!
+//! ```text
+//!            insert                     lock
+//!   empty ----------> loaded, free <-----------> loaded, locked --eject from outside--> the guest is asked
+//!     ^                   |              free                                               |
+//!     +------ eject ------+<--------------------- the guest ejects -------------------------+
+//! ```
+//!
+//! A tray is shared by the device, which the guest commands, and by whoever commands the machine.
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use crate::disk::Disk;
+
+/// The guest holds the medium; it has been asked to let go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the guest has locked the tray; it has been asked to eject, and a second request takes the medium by force")]
+pub struct Locked;
+
+#[derive(Default)]
+struct State {
+    medium: Option<Arc<dyn Disk>>,
+    open: bool,
+    locked: bool,
+    /// The guest has been asked to eject, and has not been told yet.
+    asked: bool,
+    /// Someone outside asked once.
+    insisted: bool,
+    /// How often the medium has changed.
+    changes: u64,
+}
+
+/// Called when a medium has come or gone.
+pub type Watcher = Box<dyn Fn() + Send + Sync>;
+
+/// A drive's tray.
+#[derive(Default)]
+pub struct Tray {
+    state: Mutex<State>,
+    watchers: Mutex<Vec<Watcher>>,
+}
+
+impl Tray {
+    /// A closed tray with a medium in it, or none.
+    pub fn new(medium: Option<Arc<dyn Disk>>) -> Arc<Self> {
+        Arc::new(Self { state: Mutex::new(State { medium, ..State::default() }), watchers: Mutex::default() })
+    }
+
+    /// Has `watcher` called whenever a medium has come or gone. It stays as long as the tray: it holds what it calls weakly.
+    pub fn watch(&self, watcher: Watcher) {
+        self.watchers.lock().push(watcher);
+    }
+
+    fn tell(&self) {
+        self.watchers.lock().iter().for_each(|watcher| watcher());
+    }
+
+    /// Puts a medium in, in place of the one that is there, and closes the tray.
+    ///
+    /// # Errors
+    /// The guest holds the one that is there.
+    pub fn insert(&self, medium: Arc<dyn Disk>) -> Result<(), Locked> {
+        self.eject()?;
+        let mut state = self.state.lock();
+        state.medium = Some(medium);
+        state.open = false;
+        state.changes += 1;
+        drop(state);
+        self.tell();
+        Ok(())
+    }
+
+    /// Takes the medium out. One that the guest holds stays the first time, and the guest is asked.
+    ///
+    /// # Errors
+    /// The guest holds it.
+    pub fn eject(&self) -> Result<(), Locked> {
+        let mut state = self.state.lock();
+        if state.locked && state.medium.is_some() && !state.insisted {
+            state.asked = true;
+            state.insisted = true;
+            return Err(Locked);
+        }
+        state.take_out();
+        drop(state);
+        self.tell();
+        Ok(())
+    }
+
+    /// The medium, while the tray is closed.
+    pub fn medium(&self) -> Option<Arc<dyn Disk>> {
+        let state = self.state.lock();
+        if state.open { None } else { state.medium.clone() }
+    }
+
+    /// Whether the tray is open.
+    pub fn is_open(&self) -> bool {
+        self.state.lock().open
+    }
+
+    /// Counts changes of the medium.
+    pub fn changes(&self) -> u64 {
+        self.state.lock().changes
+    }
+
+    /// The guest holds the medium, or lets go of it.
+    pub fn lock(&self, locked: bool) {
+        let mut state = self.state.lock();
+        state.locked = locked;
+        if locked {
+            state.insisted = false;
+        }
+    }
+
+    /// Whether the guest holds the medium.
+    pub fn is_locked(&self) -> bool {
+        self.state.lock().locked
+    }
+
+    /// Whether the guest was asked to eject since this was last called.
+    pub fn take_request(&self) -> bool {
+        std::mem::take(&mut self.state.lock().asked)
+    }
+
+    /// The guest opens the tray; whether it could.
+    pub fn open(&self) -> bool {
+        let mut state = self.state.lock();
+        if state.locked {
+            return false;
+        }
+        state.open = true;
+        if state.insisted {
+            state.take_out();
+        }
+        true
+    }
+
+    /// The guest closes the tray, with what is in it.
+    pub fn close(&self) {
+        let mut state = self.state.lock();
+        if std::mem::take(&mut state.open) && state.medium.is_some() {
+            state.changes += 1;
+        }
+    }
+}
+
+impl State {
+    fn take_out(&mut self) {
+        if self.medium.take().is_some() {
+            self.changes += 1;
+        }
+        (self.open, self.locked, self.asked, self.insisted) = (true, false, false, false);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::RawDisk;
+    use std::io::Write;
+
+    fn medium() -> (tempfile::NamedTempFile, Arc<dyn Disk>) {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(&[0; 2048]).unwrap();
+        let disk = RawDisk::open(file.path(), true).unwrap();
+        (file, Arc::new(disk))
+    }
+
+    #[test]
+    fn a_medium_comes_and_goes() {
+        let tray = Tray::new(None);
+        assert!(tray.medium().is_none());
+        let (_file, disk) = medium();
+        tray.insert(disk).unwrap();
+        assert!(tray.medium().is_some() && tray.changes() == 1);
+        tray.eject().unwrap();
+        assert!(tray.medium().is_none() && tray.is_open() && tray.changes() == 2);
+    }
+
+    #[test]
+    fn what_the_guest_holds_is_asked_for_first() {
+        let (_file, disk) = medium();
+        let tray = Tray::new(Some(disk));
+        tray.lock(true);
+        assert!(!tray.open());
+        assert_eq!(tray.eject(), Err(Locked));
+        assert!(tray.medium().is_some());
+        assert!(tray.take_request() && !tray.take_request());
+        tray.lock(false);
+        assert!(tray.open());
+        assert!(tray.medium().is_none());
+        tray.close();
+        assert!(!tray.is_open());
+        // Asked for twice it goes in any case.
+        let (_file, disk) = medium();
+        tray.insert(disk).unwrap();
+        tray.lock(true);
+        assert_eq!(tray.eject(), Err(Locked));
+        assert_eq!(tray.eject(), Ok(()));
+        assert!(tray.medium().is_none() && !tray.is_locked());
+    }
+
+    #[test]
+    fn the_guest_opens_and_closes() {
+        let (_file, disk) = medium();
+        let tray = Tray::new(Some(disk));
+        assert!(tray.open());
+        assert!(tray.medium().is_none(), "not while it is open");
+        tray.close();
+        assert!(tray.medium().is_some() && tray.changes() == 1);
+    }
+}

@@ -1,0 +1,147 @@
+//! What viewers look at.
+//!
+//! A [`Monitor`] outlives cards: a reset machine's new card is plugged in where the old one was. It draws when somebody
+//! looks, at most once in [`Monitor::INTERVAL`], however many look.
+
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+
+use crate::screen::{Frame, Look, Mode, Screen};
+
+/// What was shown at some moment.
+pub struct Picture {
+    /// Another picture has another number.
+    pub serial: u64,
+    /// Its pixels.
+    pub frame: Frame,
+}
+
+struct State {
+    screen: Option<Weak<dyn Screen>>,
+    look: Look,
+    drawn: Option<Instant>,
+    picture: Arc<Picture>,
+}
+
+/// A place for a card to be plugged in, and for viewers to look at.
+pub struct Monitor {
+    state: Mutex<State>,
+}
+
+impl Default for Monitor {
+    fn default() -> Self {
+        let picture = Arc::new(Picture { serial: 0, frame: Self::no_signal() });
+        Self { state: Mutex::new(State { screen: None, look: Look::default(), drawn: None, picture }) }
+    }
+}
+
+impl Monitor {
+    /// Least time between two pictures.
+    pub const INTERVAL: Duration = Duration::from_millis(33);
+
+    /// A monitor without a card.
+    pub fn new() -> Arc<Self> {
+        Arc::new(Self::default())
+    }
+
+    fn no_signal() -> Frame {
+        Frame::black(640, 400)
+    }
+
+    /// Shows this card from now on, until it goes away.
+    pub fn connect(&self, screen: Weak<dyn Screen>) {
+        let mut state = self.state.lock();
+        state.screen = Some(screen);
+        state.look = Look::default();
+        state.drawn = None;
+    }
+
+    fn screen(&self) -> Option<Arc<dyn Screen>> {
+        self.state.lock().screen.as_ref()?.upgrade()
+    }
+
+    /// What is shown, not older than [`Monitor::INTERVAL`]. Without a card: what was shown last.
+    pub fn picture(&self) -> Arc<Picture> {
+        let mut state = self.state.lock();
+        if state.drawn.is_none_or(|drawn| drawn.elapsed() >= Self::INTERVAL)
+            && let Some(screen) = state.screen.as_ref().and_then(Weak::upgrade)
+        {
+            let frame = screen.look(&mut state.look);
+            state.drawn = Some(Instant::now());
+            if let Some(frame) = frame.filter(|frame| *frame != state.picture.frame) {
+                state.picture = Arc::new(Picture { serial: state.picture.serial + 1, frame });
+            }
+        }
+        state.picture.clone()
+    }
+
+    /// The mode that is set; `None` without a card.
+    pub fn mode(&self) -> Option<Mode> {
+        Some(self.screen()?.mode())
+    }
+
+    /// In text modes, what can be read.
+    pub fn text(&self) -> Option<String> {
+        self.screen()?.text()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Card {
+        colour: AtomicU32,
+        drawn: AtomicU32,
+    }
+
+    impl Screen for Card {
+        fn mode(&self) -> Mode {
+            Mode::Graphics { width: 1, height: 1, depth: 32 }
+        }
+        fn look(&self, last: &mut Look) -> Option<Frame> {
+            let colour = self.colour.load(Ordering::SeqCst);
+            if last.stamp.replace(colour.into()) == Some(colour.into()) {
+                return None;
+            }
+            self.drawn.fetch_add(1, Ordering::SeqCst);
+            Some(Frame { width: 1, height: 1, pixels: vec![colour] })
+        }
+        fn text(&self) -> Option<String> {
+            Some("text".into())
+        }
+    }
+
+    #[test]
+    fn pictures_change_with_the_card_and_not_more_often_than_they_may() {
+        let monitor = Monitor::new();
+        assert_eq!((monitor.picture().frame.width, monitor.text()), (640, None));
+        let card = Arc::new(Card::default());
+        let face: Arc<dyn Screen> = card.clone();
+        monitor.connect(Arc::downgrade(&face));
+        let first = monitor.picture();
+        assert_eq!((first.serial, first.frame.width), (1, 1));
+        card.colour.store(7, Ordering::SeqCst);
+        std::thread::sleep(Monitor::INTERVAL);
+        let second = monitor.picture();
+        assert_eq!((second.serial, second.frame.pixel(0, 0)), (2, 7));
+        std::thread::sleep(Monitor::INTERVAL);
+        assert_eq!(monitor.picture().serial, 2, "nothing has changed");
+        assert_eq!(card.drawn.load(Ordering::SeqCst), 2);
+        card.colour.store(8, Ordering::SeqCst);
+        let begin = Instant::now();
+        let mut looks = 0;
+        while monitor.picture().serial == 2 {
+            looks += 1;
+        }
+        assert!(looks > 1, "{looks} looks in {:?}", begin.elapsed());
+        assert_eq!(monitor.text().as_deref(), Some("text"));
+        drop((card, face));
+        assert_eq!((monitor.picture().serial, monitor.text()), (3, None), "the last picture stays");
+    }
+}
