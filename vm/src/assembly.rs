@@ -353,7 +353,7 @@ impl Machine {
         for make in DEVICES {
             make(&mut board)?;
         }
-        if matches!(config.boot, Boot::Kernel(_)) {
+        if config.boot.firmware().is_none() {
             board.assign_addresses()?;
         }
 

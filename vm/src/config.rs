@@ -40,7 +40,7 @@ pub struct Config {
 impl Config {
     /// Bytes of the graphics card's memory; 0: there is no card.
     pub(crate) fn card_memory(&self) -> u64 {
-        if self.display || matches!(self.boot, Boot::Firmware(_)) { self.video_memory } else { 0 }
+        if self.display || self.boot.firmware().is_some() { self.video_memory } else { 0 }
     }
 }
 

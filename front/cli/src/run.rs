@@ -138,7 +138,7 @@ pub fn run(args: &RunArgs) -> Result<u8, RunError> {
     let drives = cd_drives.chain(floppy_drives).collect();
     let Chosen { engine, why } = engines::choose(&engines::all(), &plan.engine)?;
     let folder = args.firmware_dir.as_deref();
-    let serial_console = args.display == "none" && plan.serials.first() == Some(&SerialPlan::Stdio);
+    let serial_console = plan.display == DisplayPlan::None && plan.serials.first() == Some(&SerialPlan::Stdio);
     let firmware = |image, order| Boot::Firmware(Firmware { image, order, serial_console });
     let mut variables = None;
     let boot = match plan.boot {
@@ -156,12 +156,15 @@ pub fn run(args: &RunArgs) -> Result<u8, RunError> {
     };
     let (Boot::Kernel(Kernel { path: image, .. }) | Boot::Firmware(Firmware { image, .. })) = &boot;
     let kept_code = translations::kept_code(&plan.translations, image);
+    let display = plan.display != DisplayPlan::None;
+    let has_card = display || boot.firmware().is_some();
+    let vga_bios = if has_card { firmware::vga_bios(folder) } else { Vec::new() };
     let config = Config {
         memory: args.memory,
         vcpus: args.cpus,
         boot,
-        display: plan.display != DisplayPlan::None,
-        vga_bios: firmware::vga_bios(folder),
+        display,
+        vga_bios,
         video_memory: lodge_vm::VIDEO_MEMORY,
         debug_exit: args.debug_exit,
         on_reboot: if args.no_reboot { OnReboot::End } else { OnReboot::Restart },

@@ -1,8 +1,8 @@
 //! The machine's end of the control socket.
 
 use std::fs;
-use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -12,12 +12,10 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use lodge_backend::{Disk, Tray};
+use lodge_backend::{Disk, Openness, Tray, listen_at};
 use lodge_display::Monitor;
 use lodge_input::{Desk, Key, Keyboard};
 use lodge_vm::{Handle, Phase, Status};
-use rustix::fs::{Mode, fchmod};
-use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, listen, socket_with};
 
 use crate::protocol::DriveReport;
 use crate::{Request, Response, StatusReport};
@@ -28,8 +26,6 @@ const STROKE: Duration = Duration::from_millis(15);
 const CONNECTIONS: usize = 16;
 /// Longest request in bytes.
 const LONGEST: u64 = 1 << 20;
-/// Connections that wait to be taken.
-const BACKLOG: i32 = 16;
 
 /// Opens a medium's file: the disk, or what is wrong in a line.
 pub type Opener = Box<dyn Fn(&Path) -> Result<Arc<dyn Disk>, String> + Send + Sync>;
@@ -199,13 +195,7 @@ impl Server {
     /// # Errors
     /// Somebody listens there, something else is there, or the host gives no socket.
     pub fn bind(path: &Path) -> std::io::Result<UnixListener> {
-        match listen_at(path) {
-            Err(error) if error.kind() == ErrorKind::AddrInUse && is_stale(path) => {
-                fs::remove_file(path)?;
-                listen_at(path)
-            }
-            other => other,
-        }
+        listen_at(path, Openness::Private)
     }
 
     /// Serves what was bound at `path` until the server is dropped, which removes the socket.
@@ -252,21 +242,6 @@ impl Drop for Server {
 /// Which file is at `path`: device and number.
 fn identity(path: &Path) -> Option<(u64, u64)> {
     fs::symlink_metadata(path).ok().map(|metadata| (metadata.dev(), metadata.ino()))
-}
-
-/// Listens at `path`, where nothing may be. The socket's mode is set before it has a name.
-fn listen_at(path: &Path) -> std::io::Result<UnixListener> {
-    let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
-    fchmod(&socket, Mode::RUSR | Mode::WUSR)?;
-    bind(&socket, &SocketAddrUnix::new(path)?)?;
-    listen(&socket, BACKLOG)?;
-    Ok(socket.into())
-}
-
-/// Whether `path` is a socket that refuses connections.
-fn is_stale(path: &Path) -> bool {
-    let is_socket = fs::symlink_metadata(path).is_ok_and(|metadata| metadata.file_type().is_socket());
-    is_socket && UnixStream::connect(path).is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused)
 }
 
 /// Gives a connection a thread of its own, or ends it if there are too many.

@@ -6,7 +6,7 @@
 //!   [`FdStream`] (standard input and output, files), [`SocketStream`] (a Unix socket that others connect to).
 //!
 //! * [`Tray`]: a drive whose medium can be changed.
-//! * [`Entropy`]: random bytes.
+//! * [`Entropy`]: random bytes. [`listen_at`]: Unix sockets with a name.
 //!
 //! Neighbours: `lodge-virtio` and `lodge-chipset` hold these behind traits; the front end names them.
 #![forbid(unsafe_code)]
@@ -14,9 +14,11 @@
 mod character;
 mod disk;
 mod entropy;
+mod listen;
 mod tray;
 
 pub use character::{CharStream, FdStream, NullStream, Receiver, SocketStream};
-pub use disk::{Disk, DiskError, Overlay, Padded, RawDisk, SECTOR};
+pub use disk::{Disk, DiskError, Overlay, Padded, RawDisk, SECTOR, write_all};
 pub use entropy::{Entropy, HostEntropy};
+pub use listen::{Openness, listen_at};
 pub use tray::{Locked, Tray};

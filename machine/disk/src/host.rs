@@ -240,27 +240,14 @@ impl HostFile {
 
     /// Writes a buffer.
     pub fn write(&self, offset: u64, buffer: &[u8]) -> std::io::Result<()> {
-        self.writev(offset, &mut [IoSlice::new(buffer)])
+        self.writev(offset, &[IoSlice::new(buffer)])
     }
 
     /// Writes buffers.
-    pub fn writev(&self, mut offset: u64, mut buffers: &mut [IoSlice<'_>]) -> std::io::Result<()> {
+    pub fn writev(&self, offset: u64, buffers: &[IoSlice<'_>]) -> std::io::Result<()> {
         #[cfg(test)]
         self.note(|| Event::Write(offset, buffers.iter().flat_map(|buffer| buffer.to_vec()).collect()));
-        IoSlice::advance_slices(&mut buffers, 0);
-        while !buffers.is_empty() {
-            let now = buffers.len().min(MOST_BUFFERS);
-            match rustix::io::pwritev(&self.file, &buffers[..now], offset) {
-                Ok(0) => return Err(std::io::ErrorKind::WriteZero.into()),
-                Ok(count) => {
-                    offset += count as u64;
-                    IoSlice::advance_slices(&mut buffers, count);
-                }
-                Err(Errno::INTR) => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
-        Ok(())
+        lodge_backend::write_all(&self.file, offset, buffers)
     }
 
     /// Returns when all that was written is on stable storage.

@@ -12,6 +12,8 @@ use vm_memory::{Bytes, GuestAddress, GuestMemory as _, Permissions};
 
 use crate::transport::Interrupts;
 
+/// Requests after which the driver is told, if more are waiting.
+const BATCH: usize = 8;
 /// Most descriptors in one chain.
 const MOST_DESCRIPTORS: usize = 1024;
 
@@ -205,6 +207,28 @@ impl VirtQueue {
             self.interrupts.queue(self.index);
         }
         Ok(())
+    }
+
+    /// Serves what is in the queue until nothing is left, or the queue is to stop. The driver hears of every few.
+    ///
+    /// # Errors
+    /// The ring or a chain makes no sense, or what `serve` says.
+    pub fn drain(&mut self, mut serve: impl FnMut(&mut Self, &Chain) -> Result<(), Broken>) -> Result<(), Broken> {
+        loop {
+            self.hush()?;
+            let mut batch = 0;
+            while let Some(chain) = self.pop()? {
+                serve(self, &chain)?;
+                batch += 1;
+                if batch % BATCH == 0 {
+                    self.signal()?;
+                }
+            }
+            self.signal()?;
+            if !self.listen()? {
+                return Ok(());
+            }
+        }
     }
 
     /// Asks the driver not to ring while the queue is being processed.

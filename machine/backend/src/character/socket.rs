@@ -3,7 +3,6 @@
 //! [`SocketStream`] drops what the guest sends while nobody is connected, so that a guest never waits for a peer.
 
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,6 +15,7 @@ use rustix::event::{EventfdFlags, eventfd};
 
 use super::fd::{Queues, pump_in, wait_readable};
 use super::{CharStream, Receiver};
+use crate::listen::{Openness, listen_at};
 
 struct Shared {
     queues: Queues,
@@ -37,13 +37,7 @@ impl SocketStream {
     /// # Errors
     /// Somebody listens there, something else is there, or the host gives no socket or thread.
     pub fn listen(path: &Path) -> std::io::Result<Self> {
-        let listener = match UnixListener::bind(path) {
-            Err(error) if error.kind() == std::io::ErrorKind::AddrInUse && is_stale(path) => {
-                std::fs::remove_file(path)?;
-                UnixListener::bind(path)?
-            }
-            other => other?,
-        };
+        let listener = listen_at(path, Openness::Umask)?;
         let shared = Arc::new(Shared {
             queues: Queues::default(),
             stop: eventfd(0, EventfdFlags::CLOEXEC)?,
@@ -59,12 +53,6 @@ impl SocketStream {
         threads.push(std::thread::Builder::new().name("char-out".into()).spawn(run)?);
         Ok(Self { shared, path: path.to_owned(), threads })
     }
-}
-
-/// Whether `path` is a socket that refuses connections; files that are no sockets refuse them too, and are the user's.
-fn is_stale(path: &Path) -> bool {
-    let is_socket = std::fs::symlink_metadata(path).is_ok_and(|metadata| metadata.file_type().is_socket());
-    is_socket && UnixStream::connect(path).is_err_and(|error| error.kind() == std::io::ErrorKind::ConnectionRefused)
 }
 
 fn serve(shared: &Shared, listener: &UnixListener) {

@@ -13,7 +13,7 @@ use std::path::PathBuf;
 
 pub use overlay::Overlay;
 pub use padded::Padded;
-pub use raw::RawDisk;
+pub use raw::{RawDisk, write_all};
 
 /// Bytes in a sector.
 pub const SECTOR: u64 = 512;

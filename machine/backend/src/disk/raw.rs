@@ -98,7 +98,11 @@ pub(super) fn read_all(file: &File, mut offset: u64, mut buffers: &mut [IoSliceM
     Ok(())
 }
 
-pub(super) fn write_all(file: &File, mut offset: u64, buffers: &[IoSlice<'_>]) -> std::io::Result<()> {
+/// Writes all of the buffers from `offset` on.
+///
+/// # Errors
+/// The host's answer; part of the buffers may have been written.
+pub fn write_all(file: &File, mut offset: u64, buffers: &[IoSlice<'_>]) -> std::io::Result<()> {
     let mut copy = buffers.to_vec();
     let mut buffers = copy.as_mut_slice();
     IoSlice::advance_slices(&mut buffers, 0);

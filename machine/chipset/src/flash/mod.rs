@@ -55,6 +55,11 @@ impl Flash {
         Arc::new(flash)
     }
 
+    /// Bytes of its array.
+    fn size(&self) -> u64 {
+        self.range.end - self.range.start
+    }
+
     /// Has reads reach what they shall in this mode.
     fn show(&self, mode: Mode) {
         let reach = if mode == Mode::Array { Reach::ReadOnly } else { Reach::Devices };
@@ -70,7 +75,7 @@ impl Flash {
 
     /// Bytes at an offset become these. As in QEMU's chip, bits can be set again without erasing the block.
     fn program(&self, offset: u64, bytes: &[u8]) -> Result<(), ()> {
-        if offset + bytes.len() as u64 > self.range.end - self.range.start || self.disk.is_read_only() {
+        if offset + bytes.len() as u64 > self.size() || self.disk.is_read_only() {
             return Err(());
         }
         self.memory.write_slice(bytes, GuestAddress(self.range.start + offset)).map_err(drop)?;
@@ -148,7 +153,7 @@ impl Flash {
         match state.mode {
             Mode::Identity => IDENTITY[(offset & 1) as usize],
             Mode::Query => {
-                let table = query(self.range.end - self.range.start);
+                let table = query(self.size());
                 let at = (offset & 0xff).checked_sub(0x10).map(|at| at as usize);
                 at.and_then(|at| table.get(at).copied()).unwrap_or(0)
             }
@@ -179,7 +184,7 @@ impl Device for Flash {
 
 impl MmioDevice for Flash {
     fn mmio_ranges(&self) -> Vec<MmioRange> {
-        let length = self.range.end - self.range.start;
+        let length = self.size();
         vec![MmioRange { base: self.range.start, length, region: 0, widths: MmioWidths { narrowest: 1, widest: 1 } }]
     }
 
@@ -220,7 +225,7 @@ impl SaveDevice for Flash {
     fn restore(&self, record: &[u8]) -> Result<(), StateError> {
         let mut restored: FlashState = StateError::read("flash", record)?;
         restored.buffer.truncate(BUFFER);
-        let length = self.range.end - self.range.start;
+        let length = self.size();
         restored.buffer.retain(|(offset, _)| u64::from(*offset) < length);
         let mut state = self.state.lock();
         *state = restored;

@@ -64,7 +64,7 @@ impl Qcow2 {
         {
             return Err(corrupt("data of the disk lies in one of the image's tables; `lodge disk check` says more"));
         }
-        self.host.writev(host, &mut source.take(length as usize))
+        self.host.writev(host, &source.take(length as usize))
     }
 
     /// The L2 table of an L1 entry, which nobody else refers to: its offset.
@@ -188,7 +188,7 @@ impl Qcow2 {
         let mut buffers = vec![IoSlice::new(&head)];
         buffers.extend(source.take(length as usize));
         buffers.push(IoSlice::new(&tail));
-        self.host.writev(place << bits, &mut buffers)
+        self.host.writev(place << bits, &buffers)
     }
 
     /// Fills a range with zeroes.

@@ -148,7 +148,7 @@ impl MemoryControl for Moves {
 fn memory_behind_a_bar_moves() {
     let moves = Arc::new(Moves::default());
     let mut space = ConfigSpace::new(&ConfigSpec::default());
-    let mapping = MemoryMapping::new(moves.clone(), 2, 16 << 20, Vec::from([0xfec0_0000..1 << 32]));
+    let mapping = MemoryMapping::new(moves.clone(), 2, 16 << 20, std::iter::once(0xfec0_0000..1 << 32).collect());
     space.add_bar(0, 16 << 20, BarTarget::Prefetchable(mapping));
     assert_eq!(space.bars(), [(0x10, 16 << 20, false)]);
     space.write(0x10, u32::MAX, u32::MAX);

@@ -23,8 +23,6 @@ use crate::worker::Bell;
 
 /// Bytes that are moved at a time: few enough to stay in the host processor's cache.
 const PIECE: usize = 128 << 10;
-/// Requests after which the driver is told, if more are waiting.
-const BATCH: usize = 8;
 
 /// What a block device is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -254,20 +252,6 @@ impl VirtioDevice for Block {
 
     fn process(&self, _index: u16, queue: &mut VirtQueue) -> Result<(), Broken> {
         let mut buffer = Vec::new();
-        loop {
-            queue.hush()?;
-            let mut batch = 0;
-            while let Some(chain) = queue.pop()? {
-                self.serve(queue, &chain, &mut buffer)?;
-                batch += 1;
-                if batch % BATCH == 0 {
-                    queue.signal()?;
-                }
-            }
-            queue.signal()?;
-            if !queue.listen()? {
-                return Ok(());
-            }
-        }
+        queue.drain(|queue, chain| self.serve(queue, chain, &mut buffer))
     }
 }

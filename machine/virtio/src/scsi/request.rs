@@ -14,8 +14,6 @@ use crate::queue::{Broken, Chain, VirtQueue};
 
 /// Bytes that are moved at a time: few enough to stay in the host processor's cache.
 const PIECE: u64 = 128 << 10;
-/// Requests after which the driver is told, if more are waiting.
-const BATCH: usize = 8;
 
 /// A request with the sizes that the driver has set.
 struct Request<'a> {
@@ -45,21 +43,7 @@ impl Scsi {
         let mut buffer = Vec::new();
         // A queue that is looked at for the first time has requests that someone may wait for.
         self.passes[usize::from(index - REQUESTS)].fetch_max(1, Ordering::AcqRel);
-        loop {
-            queue.hush()?;
-            let mut batch = 0;
-            while let Some(chain) = queue.pop()? {
-                self.serve(queue, &chain, &mut buffer)?;
-                batch += 1;
-                if batch % BATCH == 0 {
-                    queue.signal()?;
-                }
-            }
-            queue.signal()?;
-            if !queue.listen()? {
-                break;
-            }
-        }
+        queue.drain(|queue, chain| self.serve(queue, chain, &mut buffer))?;
         if !queue.is_stopping() {
             self.passes[usize::from(index - REQUESTS)].fetch_add(1, Ordering::AcqRel);
             if self.waits.load(Ordering::Acquire)
