@@ -59,6 +59,8 @@ pub fn check_log(log: &str) {
         "Kernel panic",
         "inconsistent",
         "mtrr: your CPUs",
+        "segfault at",
+        "traps: ",
     ];
     for line in log.lines() {
         assert!(!BAD.iter().any(|bad| line.contains(bad)), "{line:?} is in this log:\n{log}");

@@ -112,7 +112,11 @@ fn a_disc_of_isolinux_starts_a_kernel() {
 #[test]
 #[ignore = "boots a VM: run by `cargo xtask test`"]
 fn a_live_system_of_debian_root_starts_from_its_disc() {
-    let (status, output) = finish(&mut disc("live", "1G"));
-    assert_eq!(status, 0, "{output}");
-    assert!(output.contains("lodge: live system is up, root is overlay"), "{output}");
+    for (firmware, platform) in [("bios", "pc"), ("uefi", "efi")] {
+        let (status, output) = finish(disc("live", "1G").args(["--firmware", firmware]));
+        assert_eq!(status, 0, "{output}");
+        assert!(output.contains(&format!("lodge: live on {platform}")), "{output}");
+        assert!(output.contains("lodge: live system is up, root is overlay"), "{output}");
+        check_log(&output);
+    }
 }

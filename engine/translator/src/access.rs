@@ -270,6 +270,7 @@ struct Request {
     write: bool,
     read: bool,
     once: bool,
+    run: bool,
 }
 
 /// What alignment checking wants of an access of `size` bytes (SDM 3A table 6-7). Vectors are left out: their
@@ -306,8 +307,9 @@ fn request(cpu: &Cpu, what: u64, address: u64) -> Result<Request, Exception> {
     if misaligned(linear) {
         return Err(Exception::general_protection(0));
     }
-    let (read, once) = (what & argument::READ != 0, what & argument::ONCE != 0);
-    Ok(Request { linear, size: size as usize, write, read, once })
+    let has = |flag: u32| what & flag != 0;
+    let (read, once, run) = (has(argument::READ), has(argument::ONCE), has(argument::RUN));
+    Ok(Request { linear, size: size as usize, write, read, once, run })
 }
 
 /// The slow path of an emitted access.
@@ -396,6 +398,10 @@ fn direct(cpu: &mut Cpu, what: u64, address: u64) -> Result<Option<*mut u8>, Exc
     let watched = context.shared.ram.watched(gpa);
     if request.write && watched != 0 {
         context.counts.code_writes += 1;
+        if request.run && watched & chunk_mask((gpa % PAGE) as usize, room) != 0 {
+            // Only the helper that the instruction comes to by itself knows how far it goes.
+            return Ok(None);
+        }
         if watched & chunk_mask((gpa % PAGE) as usize, request.size) != 0 {
             // The store may hit the very block that is running: its rest must not run on. Drop what it hits, and
             // carry the store out on its own.
@@ -403,9 +409,8 @@ fn direct(cpu: &mut Cpu, what: u64, address: u64) -> Result<Option<*mut u8>, Exc
             if hit {
                 return Ok(None);
             }
-        } else if context.shared.code.lock().tires_of(gpa) {
-            // Data that are written again and again beside code that perhaps is dead.
-            context.shared.note_write(gpa & !(PAGE - 1), PAGE as usize);
+        } else {
+            context.shared.note_write_beside(gpa);
         }
     }
     // A write to a page that admits none was announced.

@@ -106,6 +106,15 @@ impl Shared {
         self.code.lock().drop_range(&self.ram, gpa, length as u64)
     }
 
+    /// Has seen a store beside the translated code of a page. Where data are written again and again beside code that
+    /// perhaps is dead, it is dropped.
+    pub fn note_write_beside(&self, gpa: u64) {
+        let mut code = self.code.lock();
+        if code.tires_of(gpa) {
+            code.drop_range(&self.ram, gpa & !0xfff, 4096);
+        }
+    }
+
     /// Notifies every vCPU that emitted code must be left.
     pub fn interrupt_all(&self) {
         for mailbox in &self.mailboxes {

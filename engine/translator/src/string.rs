@@ -128,7 +128,11 @@ impl Cpu {
                 return Ok(None);
             }
             context.shared.ram.announce_write(gpa);
-            context.code_hit |= context.shared.note_write(gpa, length as usize);
+            let hit = context.shared.note_write(gpa, length as usize);
+            context.code_hit |= hit;
+            if !hit && context.shared.ram.watched(gpa) != 0 {
+                context.shared.note_write_beside(gpa);
+            }
         }
         Ok(context.shared.ram.host(gpa))
     }

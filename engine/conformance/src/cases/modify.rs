@@ -9,6 +9,39 @@ use crate::tables::{P, RW};
 
 /// All cases on this subject.
 pub fn cases() -> Vec<Case> {
+    let mut cases = single();
+    cases.extend(runs());
+    cases
+}
+
+/// A run of a string instruction goes over code that lies behind its first element, and in other chunks.
+fn runs() -> Vec<Case> {
+    let runs: [(&str, u64, &[u8]); 4] = [
+        ("stosb", 1, &[0xf3, 0xaa]),
+        ("stosq", 8, &[0xf3, 0x48, 0xab]),
+        ("movsb", 1, &[0xf3, 0xa4]),
+        ("movsq", 8, &[0xf3, 0x48, 0xa5]),
+    ];
+    let case = |(name, size, run): (&str, u64, &'static [u8])| {
+        Case::long(&format!("modify/by_{name}_from_beside_it"), move |a| {
+            emit!(a; mov(rbx, PLAY + 0x200); call(rbx); mov(edx, eax); mov(rdi, PLAY + 0x10); mov(rsi, RAM + 0x1010);
+                mov(rcx, (0x208 - 0x10) / size); mov(rax, 0x9090_9090_9090_9090u64); db(run); call(rbx))
+        })
+        .map(PLAY, RAM, P | RW)
+        // mov eax, 1; ret; what comes of it is NOPs, and then mov eax, 2; ret.
+        .poke(RAM + 0x200, &[0xb8, 1, 0, 0, 0, 0xc3, 0, 0, 0xb8, 2, 0, 0, 0, 0xc3])
+        .poke(RAM + 0x1200, &[0x90; 8])
+        .gives(Rbx, PLAY + 0x200)
+        .gives(Rdx, 1)
+        .gives(Rcx, 0)
+        .any(Rdi)
+        .any(Rsi)
+        .gives(Rax, 2)
+    };
+    runs.into_iter().map(case).collect()
+}
+
+fn single() -> Vec<Case> {
     vec![
         Case::long("modify/flags_live_into_code_that_killed_them_before", |a| {
             let mut again = a.create_label();

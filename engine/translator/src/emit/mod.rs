@@ -138,6 +138,8 @@ pub struct Emitter<'a> {
     masked: bool,
     /// The operand that is being probed is only read, by this instruction alone.
     once: bool,
+    /// The access is the first of a run that may go on to the end of the page.
+    run: bool,
     /// The instruction reports x87 exceptions that are pending.
     waits: bool,
 }
@@ -203,6 +205,7 @@ impl<'a> Emitter<'a> {
             aligned: false,
             masked: false,
             once: false,
+            run: false,
             waits: false,
         };
         let live = liveness(instructions);

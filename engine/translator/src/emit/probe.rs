@@ -88,6 +88,8 @@ pub mod argument {
     pub const READ: u32 = 1 << 14;
     /// An address that is not a multiple of the size raises #GP, even where there is no page.
     pub const ALIGNED: u32 = 1 << 15;
+    /// What follows in the page may be written, too.
+    pub const RUN: u32 = 1 << 19;
     /// Only parts of it are reached: where the whole raises a fault, look again part by part.
     pub const MASKED: u32 = 1 << 20;
     /// An x87 exception that is pending comes before any fault of the access.
@@ -196,6 +198,7 @@ impl Emitter<'_> {
             | if self.masked { argument::MASKED } else { 0 }
             | if self.waits { argument::WAITS } else { 0 }
             | if self.once { argument::ONCE } else { 0 }
+            | if self.run { argument::RUN } else { 0 }
             | if self.is_open(ea.segment) { 0 } else { argument::OFFSET }
             | u32::from(ea.segment) << argument::SEGMENT_SHIFT
             | (tag_offset(self.mode.tlb_context(), write) as u32 / 8) << argument::CONTEXT_SHIFT

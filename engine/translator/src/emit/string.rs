@@ -225,6 +225,13 @@ impl Emitter<'_> {
         self.asm.lea(reg, Mem { gs: false, base: Some(reg), index: Some((R10, scale)), disp: 0 });
     }
 
+    /// R11 = the host address of a run that is to be written. Writes RCX and flags.
+    fn probe_run(&mut self, shape: &Shape) {
+        self.run = true;
+        self.probe_as(&Ea::simple(RDI_NUMBER, 0, 0, 64), shape.size as u32, true, false);
+        self.run = false;
+    }
+
     fn copy_in_page(&mut self, shape: &Shape, helper: Label) {
         self.check_count(helper);
         // With a count of zero nothing may be touched.
@@ -233,7 +240,7 @@ impl Emitter<'_> {
         self.probe(&Ea::simple(RSI_NUMBER, 0, 3, 64), shape.size as u32, false);
         self.check_run(shape.size, helper);
         self.asm.store(gs(off::spill(1)), R11);
-        self.probe_as(&Ea::simple(RDI_NUMBER, 0, 0, 64), shape.size as u32, true, false);
+        self.probe_run(shape);
         self.check_run(shape.size, helper);
         self.asm.store(gs(off::spill(2)), RSI);
         self.asm.store(gs(off::spill(3)), RDI);
@@ -253,7 +260,7 @@ impl Emitter<'_> {
         self.check_count(helper);
         self.asm.cmp_imm(R10, 0);
         self.asm.jcc(cond::E, helper);
-        self.probe_as(&Ea::simple(RDI_NUMBER, 0, 0, 64), shape.size as u32, true, false);
+        self.probe_run(shape);
         self.check_run(shape.size, helper);
         self.asm.store(gs(off::spill(3)), RDI);
         self.asm.mov(RDI, R11);
