@@ -10,7 +10,9 @@ use iced_x86::code_asm::*;
 use lodge_backend::{Disk, RawDisk};
 use lodge_display::{Frame, Mode, Monitor};
 use lodge_engine_api::Mirroring;
-use lodge_vm::{Attached, Backends, Boot, Bus, Config, Firmware, OnReboot, Outcome, VIDEO_MEMORY, Vm, engines};
+use lodge_vm::{
+    Attached, Backends, Boot, BootOrder, Bus, Config, Firmware, OnReboot, Outcome, VIDEO_MEMORY, Vm, engines,
+};
 
 /// How long a machine may take for one thing, on a slow and busy host.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -27,10 +29,15 @@ fn start(sector: Option<&[u8]>) -> (Vm, Arc<Monitor>) {
     let config = Config {
         memory: 64 << 20,
         vcpus: 1,
-        boot: Boot::Firmware(Firmware { image: firmware("bios-256k.bin") }),
+        boot: Boot::Firmware(Firmware {
+            image: firmware("bios-256k.bin"),
+            order: BootOrder::default(),
+            serial_console: false,
+        }),
         display: false,
         vga_bios: std::fs::read(firmware("vgabios-stdvga.bin")).unwrap(),
         video_memory: VIDEO_MEMORY,
+        sound: None,
         debug_exit: true,
         on_reboot: OnReboot::End,
         timeout: Some(2 * PATIENCE),

@@ -15,7 +15,7 @@
 //! all is silent. Neighbours: `lodge-chipset` has the PIT and the DMA controllers.
 #![forbid(unsafe_code)]
 
-//AC97
+pub mod ac97;
 mod mixer;
 mod pace;
 pub mod sb16;
@@ -25,7 +25,7 @@ mod stepper;
 #[cfg(test)]
 mod testing;
 
-//pub use ac97::{Ac97, Ac97Wiring};
+pub use ac97::{Ac97, Ac97Wiring};
 pub use mixer::{Mixer, Voice};
 pub use pace::Pace;
 pub use sb16::{Sb16, Sb16Wiring};
