@@ -190,6 +190,10 @@ impl Voice {
         let stream = u64::from(mixer.rate);
         let mut state = mixer.state.lock();
         let wanted = mixer.frame_at(at);
+        if wanted > mixer.frame_at(mixer.clock.now_ns()).saturating_add(stream) {
+            // Cards play what has been; this is no time that there is yet.
+            return;
+        }
         let mut next = match self.next {
             Some(next) if wanted <= next.saturating_add(stream * SLACK_MS / 1000) => next,
             _ => {
@@ -356,5 +360,12 @@ mod tests {
         assert_eq!((gain(0.0), gain(-6.0), gain(-1000.0)), (65536, 32846, 0));
         rig.end();
         assert!(rig.sink.frames().len() < 10);
+        // Nor does it keep the present from being heard.
+        voices[0].set_gain([UNITY; 2]);
+        voices[0].play(5000 * MS, 1000, &[[77, 77]]);
+        rig.end();
+        drop(voices);
+        rig.end();
+        assert_eq!(rig.sink.frames().last(), Some(&[77, 77]));
     }
 }

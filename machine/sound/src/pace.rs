@@ -1,5 +1,6 @@
 //! A steady pace in guest time: so many units a second, since a moment.
 
+use lodge_bus::Timer;
 use serde::{Deserialize, Serialize};
 
 const SECOND: u128 = 1_000_000_000;
@@ -45,6 +46,15 @@ impl Pace {
     pub fn moment(&self, units: u64) -> u64 {
         let elapsed = (u128::from(self.done) + u128::from(units)) * SECOND;
         self.since.saturating_add(saturate(elapsed.div_ceil(self.rate.max(1).into())))
+    }
+}
+
+/// Has a timer call back by a moment at the latest, or not at all. One that is set to an earlier moment stays: a guest that looks
+/// at registers in a loop shall not set the host's timer each time.
+pub(crate) fn arm(timer: &Timer, due: Option<u64>) {
+    match (due, timer.deadline()) {
+        (Some(due), Some(armed)) if armed <= due => {}
+        _ => timer.set(due),
     }
 }
 

@@ -32,6 +32,7 @@ pub use state::{Ac97State, CodecState, StreamState};
 use stream::Surroundings;
 
 use crate::mixer::{Mixer, Voice};
+use crate::pace::arm;
 
 const REGION_MIXER: u8 = 0;
 const REGION_MASTER: u8 = 1;
@@ -115,12 +116,12 @@ impl Ac97 {
     fn with<R>(&self, act: impl FnOnce(&mut Volatile, u64) -> R) -> R {
         let mut volatile = self.volatile.lock();
         let now = self.clock.now_ns();
-        for number in 0..BOXES {
-            volatile.on_box(&self.memory, number, |stream, around| stream.advance(now, CHANNELS[number], around));
+        for (number, channels) in CHANNELS.into_iter().enumerate() {
+            volatile.on_box(&self.memory, number, |stream, around| stream.advance(now, channels, around));
         }
         let result = act(&mut volatile, now);
         self.drive(&mut volatile);
-        self.timer.set(volatile.state.streams.iter().filter_map(|stream| stream.due(now)).min());
+        arm(&self.timer, volatile.state.streams.iter().filter_map(|stream| stream.due(now)).min());
         result
     }
 
@@ -328,7 +329,7 @@ impl SaveDevice for Ac97 {
         volatile.voice.set_gain(state.codec.gains());
         volatile.state = Ac97State { config: Default::default(), ..state };
         self.drive(&mut volatile);
-        self.timer.set(volatile.state.streams.iter().filter_map(|stream| stream.due(now)).min());
+        arm(&self.timer, volatile.state.streams.iter().filter_map(|stream| stream.due(now)).min());
         Ok(())
     }
 }

@@ -326,6 +326,7 @@ fn state_is_restored() {
     bench.outl(PO, LIST_AT as u32);
     bench.outb(PO + 0xb, 0x11);
     bench.advance(10 * MS);
+    bench.card.pause();
     let saved = bench.card.save();
     bench.card.reset();
     assert_eq!(bench.inl(PO), u32::MAX, "its ports are gone");
@@ -335,7 +336,8 @@ fn state_is_restored() {
     assert_eq!((bench.inw(PO + 8), bench.inw(NAM + 2)), (960, 0));
     bench.advance(10 * MS);
     assert!(bench.level(IRQ));
-    assert_eq!(bench.heard(), [[7, 8]; 960]);
+    let heard = bench.heard();
+    assert_eq!((heard.len(), heard.iter().position(|frame| *frame != [7, 8])), (960, None));
     assert!(bench.card.restore(&saved[..30]).is_err());
     let mut broken = Ac97State::default();
     broken.streams[1].current = 32;

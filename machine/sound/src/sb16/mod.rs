@@ -29,6 +29,7 @@ use registers::*;
 pub use state::{Coding, MixerState, OplState, OplTimer, Sb16State, Transfer};
 
 use crate::mixer::{Mixer, Voice};
+use crate::pace::arm;
 use crate::stepper::{self, Level, Stepper};
 
 const REGION_MAIN: u8 = 0;
@@ -119,7 +120,7 @@ impl Sb16 {
     fn arm(&self, volatile: &Volatile, now: u64) {
         let transfer = volatile.state.transfer.as_ref().and_then(|transfer| transfer.due(now));
         let direct = volatile.direct.is_live().then(|| now.saturating_add(stepper::INTERVAL));
-        self.timer.set(transfer.into_iter().chain(direct).min());
+        arm(&self.timer, transfer.into_iter().chain(direct).min());
     }
 
     /// Sets the interrupt status.

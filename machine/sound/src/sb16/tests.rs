@@ -432,10 +432,10 @@ fn state_is_restored() {
     assert_eq!(bench.mixed(0x82), 1);
     assert_eq!(bench.card.volatile.lock().state.rate, 0x1234);
     assert!(bench.card.restore(&saved[..30]).is_err());
-    let mut broken = Sb16State::default();
-    broken.transfer = Some(Transfer { block: 4, left: 5, ..Transfer::default() });
+    let transfer = Some(Transfer { block: 4, left: 5, ..Transfer::default() });
+    let broken = Sb16State { transfer, ..Sb16State::default() };
     assert!(bench.card.restore(&lodge_savestate::to_record(&broken)).is_err());
-    broken = Sb16State::default();
+    let mut broken = Sb16State::default();
     broken.mixer.registers.truncate(3);
     assert!(bench.card.restore(&lodge_savestate::to_record(&broken)).is_err());
 }
