@@ -9,12 +9,13 @@ use lodge_backend::{CharStream, Disk, Receiver, Tray};
 use lodge_boot::layout::DEVICE_HOLE;
 use lodge_bus::{AddressLine20, Device, HostClock, MemoryControl, MmioBus, PauseDevice, PciAddress, PortBus, Timers};
 use lodge_chipset::rtc::registers::{SHUTDOWN, SHUTDOWN_RESUME};
-use lodge_chipset::{Items, Pm, Rtc};
+use lodge_chipset::{Dma, Items, Pit, Pm, Rtc};
 use lodge_display::Monitor;
 use lodge_engine_api::{Engine, GuestMemory, Partition, PartitionSpec, Statistics};
 use lodge_input::Desk;
 use lodge_irq::Controllers;
 use lodge_pci::{Bridge, PciHost, PciWindow, Router};
+use lodge_sound::Sink;
 use lodge_x86::CpuState;
 use lodge_x86::cpuid::{Missing, Profile, SIGNATURE, Shape};
 
@@ -74,6 +75,7 @@ pub struct Backends {
     console: Option<Arc<dyn CharStream>>,
     firmware_log: Option<Arc<dyn CharStream>>,
     variables: Option<Arc<dyn Disk>>,
+    sound: Option<Arc<dyn Sink>>,
     monitor: Arc<Monitor>,
     desk: Arc<Desk>,
     first_output: Arc<OnceLock<Instant>>,
@@ -142,6 +144,18 @@ impl Backends {
         &self.desk
     }
 
+    /// With somewhere for sound to go; the PC speaker is heard there, too.
+    #[must_use]
+    pub fn with_sound(mut self, sink: Arc<dyn Sink>) -> Self {
+        self.sound = Some(sink);
+        self
+    }
+
+    /// Where sound goes, if anywhere.
+    pub(crate) fn sound(&self) -> Option<&Arc<dyn Sink>> {
+        self.sound.as_ref()
+    }
+
     /// With floppy drives, at most two.
     #[must_use]
     pub fn with_floppies(mut self, floppies: Vec<Arc<Tray>>) -> Self {
@@ -188,6 +202,9 @@ impl Backends {
         let until = Instant::now() + at_most;
         for stream in self.serials.iter().chain(&self.console).chain(&self.firmware_log) {
             stream.flush(until.saturating_duration_since(Instant::now()));
+        }
+        if let Some(sink) = &self.sound {
+            sink.flush(until.saturating_duration_since(Instant::now()));
         }
     }
 }
@@ -243,6 +260,9 @@ pub(crate) struct Board<'a> {
     pub(crate) pm: Option<Arc<Pm>>,
     pub(crate) pm_function: Option<Arc<Bridge>>,
     pub(crate) rtc: Option<Arc<Rtc>>,
+    /// What sound is made with.
+    pub(crate) pit: Option<Arc<Pit>>,
+    pub(crate) dma: Option<Arc<Dma>>,
     /// What firmware can boot from.
     pub(crate) bootable: Vec<Bootable>,
 }
@@ -348,6 +368,8 @@ impl Machine {
             pm: None,
             pm_function: None,
             rtc: None,
+            pit: None,
+            dma: None,
             bootable: Vec::new(),
         };
         for make in DEVICES {

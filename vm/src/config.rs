@@ -23,6 +23,8 @@ pub struct Config {
     /// Bytes of video memory, a power of two from 1 MiB to 256 MiB; [`crate::VIDEO_MEMORY`] is what most have. 0: there is no
     /// card, whatever else is said.
     pub video_memory: u64,
+    /// The sound card, if there is one. It, and the PC speaker, are heard where the back ends say.
+    pub sound: Option<SoundCard>,
     /// The debug exit port is there.
     pub debug_exit: bool,
     /// What a reset by the guest does.
@@ -41,6 +43,25 @@ impl Config {
     /// Bytes of the graphics card's memory; 0: there is no card.
     pub(crate) fn card_memory(&self) -> u64 {
         if self.display || self.boot.firmware().is_some() { self.video_memory } else { 0 }
+    }
+}
+
+/// Which sound card a machine has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SoundCard {
+    /// Intel's AC'97 controller, behind PCI.
+    Ac97,
+    /// Sound Blaster 16 at port 220h, interrupt 5, DMA channels 1 and 5.
+    Sb16,
+}
+
+impl SoundCard {
+    /// Frames a second of what it plays mostly, at which a recording has them as they are.
+    pub fn rate(self) -> u32 {
+        match self {
+            Self::Ac97 => 48_000,
+            Self::Sb16 => 44_100,
+        }
     }
 }
 

@@ -16,6 +16,7 @@ use lodge_engine_api::NOWHERE;
 use lodge_input::{Keyboard, Pointer};
 use lodge_irq::Controllers;
 use lodge_pci::{Bridge, Router};
+use lodge_sound::{Ac97, Ac97Wiring, Mixer, NullSink, Sb16, Sb16Wiring, Sink, Speaker, sb16};
 use lodge_storage::scsi::Medium;
 use lodge_storage::{Ahci, Drive, Floppy, Geometry, Ide, IdeWiring, Nvme, NvmeConfig, PciWiring, floppy};
 use lodge_virtio::{Block, BlockConfig, Console, Rng, Scsi, ScsiConfig, Target, VirtioDevice, VirtioPci, VirtioWiring};
@@ -23,7 +24,7 @@ use lodge_virtio::{Block, BlockConfig, Console, Rng, Scsi, ScsiConfig, Target, V
 use crate::assembly::{Board, Bus};
 use crate::boot_order::{self, BootDevice, Bootable};
 use crate::firmware;
-use crate::{VmError, slots};
+use crate::{SoundCard, VmError, slots};
 
 /// Makes a device, or several that belong together, and attaches them.
 pub(crate) type Maker = fn(&mut Board<'_>) -> Result<(), VmError>;
@@ -38,6 +39,8 @@ pub(crate) const DEVICES: &[Maker] = &[
     timers,
     small_ports,
     dma_and_floppies,
+    // After what it is made with.
+    sound,
     flash,
     keyboard,
     serial_ports,
@@ -129,6 +132,7 @@ fn timers(board: &mut Board<'_>) -> Result<(), VmError> {
     };
     let gsi16 = std::array::from_fn(|index| board.irq(16 + index as u32));
     let hpet = Hpet::new(&board.timers, HpetWiring { irq0: board.irq(0), irq8: board.irq(8), gsi16, replace });
+    board.pit = Some(pit.clone());
     board.attach(pit)?;
     board.attach(rtc)?;
     board.attach(hpet)
@@ -174,7 +178,42 @@ fn dma_and_floppies(board: &mut Board<'_>) -> Result<(), VmError> {
             board.bootable.push(Bootable { kind: BootDevice::Floppy, number: drive, path });
         }
     }
+    board.dma = Some(dma.clone());
     board.attach(dma)
+}
+
+fn sound(board: &mut Board<'_>) -> Result<(), VmError> {
+    let sink = board.backends.sound().cloned();
+    let Some(rate) = sink.as_ref().map(|sink| sink.rate()).or(board.config.sound.map(SoundCard::rate)) else {
+        return Ok(());
+    };
+    let heard = sink.is_some();
+    let sink: Arc<dyn Sink> = sink.unwrap_or_else(|| Arc::new(NullSink::new(rate)));
+    let mixer = Mixer::new(sink, &board.timers);
+    if let Some(pit) = board.pit.as_ref().filter(|_| heard) {
+        let speaker = Speaker::new(&mixer, &board.timers);
+        pit.connect(speaker.clone());
+        board.attach(speaker)?;
+    }
+    match board.config.sound {
+        Some(SoundCard::Ac97) => {
+            let (ports, memory) = (board.ports.clone(), board.memory.clone());
+            let wiring = Ac97Wiring { ports, memory, router: board.router.clone(), mixer: mixer.clone() };
+            let card = Ac97::new(wiring, &board.timers);
+            board.attach_among(card, slots::MULTIMEDIA)?;
+        }
+        Some(SoundCard::Sb16) => {
+            // The others are the board's.
+            let free = |number: u8| matches!(number, 5 | 7);
+            let interrupts = sb16::registers::INTERRUPTS.map(|number| free(number).then(|| board.irq(number.into())));
+            let Some(dma) = board.dma.clone() else { return Ok(()) };
+            let card = Sb16::new(Sb16Wiring { dma, interrupts, mixer: mixer.clone() }, &board.timers);
+            board.attach(card)?;
+        }
+        None => {}
+    }
+    // Devices are paused in this order: it gives away what the others have played.
+    board.attach(mixer)
 }
 
 fn no_thread(source: std::io::Error) -> VmError {

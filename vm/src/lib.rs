@@ -32,10 +32,11 @@ mod tests;
 
 pub use assembly::{Attached, Backends, Bus, host_profile};
 pub use boot_order::{BootDevice, BootOrder};
-pub use config::{Boot, Config, Firmware, Kernel, OnReboot};
+pub use config::{Boot, Config, Firmware, Kernel, OnReboot, SoundCard};
 pub use driver::{Handle, Phase, Status, Vm};
 pub use error::VmError;
 pub use lodge_engine_api::KeptCode;
+pub use lodge_sound::{Sink, WavSink};
 pub use lodge_storage::{FloppyError, Geometry};
 pub use ram::{MEMORY_MAX, MEMORY_MIN, VIDEO_MEMORY};
 pub use report::{Outcome, Report, Times};

@@ -1,8 +1,8 @@
 //! Where on PCI bus 0 each kind of device is: the plan of machine type `pc-1`, which never changes.
 //!
 //! What a guest has installed drivers for, or named in its configuration, is found at the same place with whatever else
-//! is added. Device 0 is the host bridge, 1 the PIIX; 3 to 6 are for network cards, and 23 to 26 for sound, USB and
-//! input, of which there are none yet. Where a range is full, devices go to the highest free number.
+//! is added. Device 0 is the host bridge, 1 the PIIX; 3 to 6 are for network cards, of which
+//! there are none yet. Where a range is full, devices go to the highest free number.
 
 use std::ops::RangeInclusive;
 
@@ -14,6 +14,8 @@ pub const STORAGE: RangeInclusive<u8> = 7..=8;
 pub const NVME: RangeInclusive<u8> = 9..=12;
 /// Virtio disks.
 pub const DISKS: RangeInclusive<u8> = 13..=22;
+/// Sound, USB and input.
+pub const MULTIMEDIA: RangeInclusive<u8> = 23..=26;
 /// The virtio console and the source of random numbers.
 pub const VIRTIO: RangeInclusive<u8> = 27..=29;
 /// What has no place of its own.

@@ -108,6 +108,7 @@ fn config(kernel: &NamedTempFile) -> Config {
         display: false,
         vga_bios: Vec::new(),
         video_memory: VIDEO_MEMORY,
+        sound: None,
         debug_exit: true,
         on_reboot: OnReboot::Restart,
         timeout: Some(Duration::from_secs(60)),
@@ -471,4 +472,57 @@ fn a_card_is_there_without_firmware_if_asked_for() {
     let error = Vm::start(odd, engine(|_, _, _| Ok(Exit::Stopped)), Backends::default()).map(|_| ()).unwrap_err();
     assert!(matches!(error, VmError::VideoMemorySize { bytes: 0x30_0000 }) && error.is_users(), "{error}");
     assert!(error.to_string().ends_with("not 3 MiB"), "{error}");
+}
+
+#[test]
+fn the_speaker_and_the_cards_are_there_and_recorded() {
+    let kernel = kernel();
+    let folder = tempfile::tempdir().unwrap();
+    for card in [None, Some(SoundCard::Ac97), Some(SoundCard::Sb16)] {
+        let path = folder.path().join(format!("{card:?}.wav"));
+        let script = move |_: u32, io: &dyn CpuIo, stop: &AtomicBool| {
+            // PCI 23.0, and the version of the DSP that says it has been reset.
+            io.port_write(0xcf8, Width::Dword, 0x8000_0000 | 23 << 11);
+            let function = io.port_read(0xcfc, Width::Dword);
+            io.port_write(0x226, Width::Byte, 1);
+            io.port_write(0x226, Width::Byte, 0);
+            let found = (function == 0x2415_8086, io.port_read(0x22a, Width::Byte) == 0xaa);
+            if found == (card == Some(SoundCard::Ac97), card == Some(SoundCard::Sb16)) {
+                // A tone of 1000 Hz, for half a second.
+                for (port, value) in [(0x43, 0xb6), (0x42, 0xa9), (0x42, 0x04), (0x61, 3)] {
+                    io.port_write(port, Width::Byte, value);
+                }
+                std::thread::sleep(Duration::from_millis(500));
+                io.port_write(0x61, Width::Byte, 0);
+            }
+            io.port_write(0xf4, Width::Byte, 0);
+            Ok(idle(io, stop))
+        };
+        let sink = Arc::new(WavSink::create(&path, 48_000).unwrap());
+        let backends = Backends::default().with_sound(sink);
+        let vm = Vm::start(Config { sound: card, ..config(&kernel) }, engine(script), backends).unwrap();
+        assert!(matches!(vm.wait().unwrap().outcome, Outcome::Exited(_)));
+        let bytes = std::fs::read(&path).unwrap();
+        assert_eq!(u32::from_le_bytes(bytes[40..44].try_into().unwrap()) as usize, bytes.len() - 44);
+        let left: Vec<_> = bytes[44..].chunks_exact(4).map(|frame| i16::from_le_bytes([frame[0], frame[1]])).collect();
+        let rises: Vec<_> = (1..left.len()).filter(|n| left[n - 1] < 0 && left[*n] >= 0).collect();
+        assert!(rises.len() > 400, "{card:?}: {} periods in {} frames", rises.len(), left.len());
+        // However long the host took, each period has 48 frames.
+        assert!(rises.windows(2).skip(20).take(350).all(|pair| (47..=49).contains(&(pair[1] - pair[0]))));
+    }
+}
+
+#[test]
+fn a_card_that_nobody_hears_is_there() {
+    let kernel = kernel();
+    let script = move |_: u32, io: &dyn CpuIo, stop: &AtomicBool| {
+        io.port_write(0x226, Width::Byte, 1);
+        io.port_write(0x226, Width::Byte, 0);
+        let ready = io.port_read(0x22a, Width::Byte) == 0xaa;
+        io.port_write(0xf4, Width::Byte, if ready { 3 } else { 0 });
+        Ok(idle(io, stop))
+    };
+    let config = Config { sound: Some(SoundCard::Sb16), ..config(&kernel) };
+    let report = Vm::start(config, engine(script), Backends::default()).unwrap().wait().unwrap();
+    assert!(matches!(report.outcome, Outcome::Exited(7)), "{:?}", report.outcome);
 }

@@ -37,6 +37,7 @@ fn start(sector: Option<&[u8]>) -> (Vm, Arc<Monitor>) {
         display: false,
         vga_bios: std::fs::read(firmware("vgabios-stdvga.bin")).unwrap(),
         video_memory: VIDEO_MEMORY,
+        sound: None,
         debug_exit: true,
         on_reboot: OnReboot::End,
         timeout: Some(2 * PATIENCE),

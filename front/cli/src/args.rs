@@ -10,7 +10,7 @@ use clap::{Args, Parser, Subcommand};
 use lodge_disk::Format;
 use lodge_engine_api::Mirroring;
 use lodge_vm::engines::Choice;
-use lodge_vm::{BootDevice, BootOrder, Bus};
+use lodge_vm::{BootDevice, BootOrder, Bus, SoundCard};
 use lodge_vnc::Address;
 
 use crate::ctl::CtlArgs;
@@ -86,6 +86,10 @@ pub struct RunArgs {
     /// host alone
     #[arg(long, value_name = "SPEC", default_value = "none")]
     pub display: String,
+    /// Where sound goes: none or wav=F, a recording; with ,model=ac97|sb16 for the sound card [default: none, with no card; for
+    /// wav=F ac97]. The PC speaker is recorded, too
+    #[arg(long, value_name = "SPEC", default_value = "none")]
+    pub sound: String,
     /// Add a port at 0xf4 at which writing v ends the VM with status (v << 1) | 1
     #[arg(long)]
     pub debug_exit: bool,
@@ -218,8 +222,19 @@ pub struct Plan {
     pub console: SerialPlan,
     /// Who sees the screen.
     pub display: DisplayPlan,
+    /// The sound card, and where sound goes.
+    pub sound: SoundPlan,
     /// Where translations are kept.
     pub translations: TranslationsPlan,
+}
+
+/// The sound card, and where sound goes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SoundPlan {
+    /// The file that is recorded to.
+    pub recording: Option<PathBuf>,
+    /// The card.
+    pub card: Option<SoundCard>,
 }
 
 /// Who sees the screen.
@@ -306,13 +321,14 @@ impl RunArgs {
             return Err(value("--firmware-vars", "only UEFI firmware has variables; say --firmware uefi".into()));
         }
         let display = display(&self.display)?;
+        let sound = sound(&self.sound)?;
         let translations = match self.translations.as_str() {
             "auto" => TranslationsPlan::Auto,
             "off" => TranslationsPlan::Off,
             "" => return Err(value("--translations", "'' is not one of auto, off, DIR".into())),
             folder => TranslationsPlan::Folder(folder.into()),
         };
-        Ok(Plan { boot, display, engine, mirroring, disks, floppies, serials, console, translations })
+        Ok(Plan { boot, display, engine, mirroring, disks, floppies, serials, console, sound, translations })
     }
 
     fn refuse_what_is_not_there(&self) -> Result<(), UsageError> {
@@ -343,6 +359,29 @@ fn display(text: &str) -> Result<DisplayPlan, UsageError> {
         }
     }
     Ok(DisplayPlan::Vnc { address, password })
+}
+
+fn sound(text: &str) -> Result<SoundPlan, UsageError> {
+    let (main, properties) = values::properties(text);
+    let mut plan = match main.split_once('=') {
+        None if main == "none" => SoundPlan::default(),
+        Some(("wav", file)) if !file.is_empty() => {
+            SoundPlan { recording: Some(file.into()), card: Some(SoundCard::Ac97) }
+        }
+        _ => return Err(value("--sound", format!("'{main}' is not one of none, wav=F"))),
+    };
+    for (name, given) in properties {
+        plan.card = Some(match (name.as_str(), given.as_deref()) {
+            ("model", Some("ac97")) => SoundCard::Ac97,
+            ("model", Some("sb16")) => SoundCard::Sb16,
+            _ => {
+                let given = given.map_or_else(|| name.clone(), |given| format!("{name}={given}"));
+                let problem = format!("'{given}' is not model=ac97 or model=sb16; a comma in a file's name is doubled");
+                return Err(value("--sound", problem));
+            }
+        });
+    }
+    Ok(plan)
 }
 
 fn boot_order(text: &str) -> Result<BootOrder, UsageError> {
@@ -494,6 +533,19 @@ mod tests {
     }
 
     #[test]
+    fn sound_goes_where_it_is_asked_for() {
+        let of = |text: &str| {
+            let SoundPlan { recording, card } = plan(&["--sound", text]).unwrap().sound;
+            (recording.map(|path| path.display().to_string()), card)
+        };
+        assert_eq!(plan(&[]).unwrap().sound, SoundPlan::default());
+        assert_eq!(of("none"), (None, None));
+        assert_eq!(of("none,model=sb16"), (None, Some(SoundCard::Sb16)));
+        assert_eq!(of("wav=a,,b.wav"), (Some("a,b.wav".into()), Some(SoundCard::Ac97)));
+        assert_eq!(of("wav=a=b,model=sb16"), (Some("a=b".into()), Some(SoundCard::Sb16)));
+    }
+
+    #[test]
     fn translations_are_kept_where_that_is_asked_for() {
         let of = |arguments: &[&str]| plan(arguments).map(|plan| plan.translations);
         assert_eq!(of(&[]), Ok(TranslationsPlan::Off));
@@ -528,6 +580,12 @@ mod tests {
             (
                 &["--virtio-console", "stdio", "--serial", "stdio"],
                 "--virtio-console: a serial port has stdio already; say --serial none",
+            ),
+            (&["--sound", "pulse"], "--sound: 'pulse' is not one of none, wav=F"),
+            (&["--sound", "wav="], "--sound: 'wav=' is not one of none, wav=F"),
+            (
+                &["--sound", "wav=a,model=gus"],
+                "--sound: 'model=gus' is not model=ac97 or model=sb16; a comma in a file's name is doubled",
             ),
             (&["--engine", "hvf"], "--engine: 'hvf' is not one of auto, translator, kvm"),
             (&["--serial", "stdio", "--serial", "stdio"], "--serial: only one port can have stdio"),

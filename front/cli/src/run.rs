@@ -18,8 +18,8 @@ use lodge_engine_api::Mirroring;
 use lodge_input::Desk;
 use lodge_vm::engines::{self, Choice, Chosen, NoEngine};
 use lodge_vm::{
-    Attached, Backends, Boot, Config, Firmware, FloppyError, Geometry, Handle, Kernel, OnReboot, Outcome, Phase, Vm,
-    VmError,
+    Attached, Backends, Boot, Config, Firmware, FloppyError, Geometry, Handle, Kernel, OnReboot, Outcome, Phase, Sink,
+    SoundCard, Vm, VmError, WavSink,
 };
 use lodge_vnc::{Password, VncConfig, VncError, VncWiring};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
@@ -166,6 +166,7 @@ pub fn run(args: &RunArgs) -> Result<u8, RunError> {
         display,
         vga_bios,
         video_memory: lodge_vm::VIDEO_MEMORY,
+        sound: plan.sound.card,
         debug_exit: args.debug_exit,
         on_reboot: if args.no_reboot { OnReboot::End } else { OnReboot::Restart },
         timeout: args.timeout,
@@ -186,6 +187,9 @@ pub fn run(args: &RunArgs) -> Result<u8, RunError> {
     }
     if let Some(disk) = variables {
         backends = backends.with_variables(disk);
+    }
+    if let Some(path) = &plan.sound.recording {
+        backends = backends.with_sound(record_sound(path, plan.sound.card)?);
     }
     if let Some(path) = &args.firmware_log {
         let log = FdStream::file(path).map_err(|source| output("firmware's log", path, source))?;
@@ -310,6 +314,13 @@ fn read_password(path: &Path) -> Result<Password, RunError> {
     let text = std::fs::read_to_string(path).map_err(|error| failed(error.to_string()))?;
     let line = text.lines().next().unwrap_or_default();
     Password::new(line).ok_or_else(|| failed("its first line is empty".into()))
+}
+
+/// A recording, in which what the card plays is as it was.
+fn record_sound(path: &Path, card: Option<SoundCard>) -> Result<Arc<dyn Sink>, RunError> {
+    let rate = card.unwrap_or(SoundCard::Ac97).rate();
+    let sink = WavSink::create(path, rate).map_err(|source| output("recording", path, source))?;
+    Ok(Arc::new(sink))
 }
 
 /// Makes the control socket, before the machine: it is what is most likely to fail.

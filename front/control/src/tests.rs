@@ -39,6 +39,7 @@ impl Rig {
             vga_bios: Vec::new(),
             video_memory: lodge_vm::VIDEO_MEMORY,
             boot: Boot::Firmware(Firmware { image, order: lodge_vm::BootOrder::default(), serial_console: false }),
+            sound: None,
             debug_exit: false,
             on_reboot: OnReboot::Restart,
             timeout: None,

@@ -3,6 +3,7 @@
 //! Nothing ticks. A [`Channel`] knows when it began and derives the rest from guest time (8254 "Mode definitions").
 
 use super::registers::FREQUENCY;
+use super::signal::Signal;
 use super::state::ChannelState;
 
 /// Whole ticks of the input clock in `ns`.
@@ -69,6 +70,25 @@ impl Channel {
             2 => !triggered || !self.state.gate || elapsed % count != count - 1,
             3 => !triggered || !self.state.gate || elapsed % count < count.div_ceil(2),
             _ => !triggered || elapsed != count,
+        }
+    }
+
+    /// The output from now on, as long as nothing is written. A strobe (modes 4 and 5) is too short to be told.
+    pub(super) fn signal(&self, now: u64) -> Signal {
+        let state = &self.state;
+        match (state.mode, state.started) {
+            (2, Some(since)) if state.count != 0 && state.gate => {
+                Signal::Square { since, period: state.count, high: state.count - 1 }
+            }
+            (3, Some(since)) if state.count != 0 && state.gate => {
+                Signal::Square { since, period: state.count, high: state.count.div_ceil(2) }
+            }
+            (0 | 1, Some(started)) if !self.output(now) && state.count != 0 => {
+                let left = u64::from(state.count).saturating_sub(state.elapsed);
+                Signal::Rises(started.saturating_add(nanoseconds(left)))
+            }
+            (0 | 1, _) if !self.output(now) => Signal::Low,
+            _ => Signal::High,
         }
     }
 

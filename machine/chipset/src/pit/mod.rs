@@ -6,15 +6,17 @@
 //! ```text
 //!   counter 0 --OUT--> interrupt 0 (unless the HPET replaces it)
 //!   counter 2 <--GATE-- port B bit 0;  --OUT--> port B bit 5
+//!                                        --OUT--> and port B bit 1: the speaker ([`Loudspeaker`])
 //! ```
 
 mod channel;
 pub mod registers;
+mod signal;
 mod state;
 #[cfg(test)]
 mod tests;
 
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 
 use lodge_bus::{
     AccessError, Clock, Device, IrqLine, PortDevice, PortRange, ResetDevice, SaveDevice, StateError, Timer, Timers,
@@ -22,6 +24,7 @@ use lodge_bus::{
 };
 use parking_lot::Mutex;
 use registers::*;
+pub use signal::{Loudspeaker, Signal};
 pub use state::{ChannelState, PitState};
 
 use channel::Channel;
@@ -34,6 +37,8 @@ struct Volatile {
     channels: [Channel; 3],
     port_b: u8,
     replaced: bool,
+    /// What the speaker was last told.
+    signal: Signal,
 }
 
 impl Volatile {
@@ -50,6 +55,7 @@ pub struct Pit {
     clock: Arc<dyn Clock>,
     irq: IrqLine,
     timer: Timer,
+    speaker: OnceLock<Arc<dyn Loudspeaker>>,
     // volatile
     volatile: Mutex<Volatile>,
 }
@@ -64,8 +70,29 @@ impl Pit {
                     this.rise();
                 }
             });
-            Self { clock: timers.clock().clone(), irq, timer, volatile: Mutex::new(Volatile::new()) }
+            Self {
+                clock: timers.clock().clone(),
+                irq,
+                timer,
+                speaker: OnceLock::new(),
+                volatile: Mutex::new(Volatile::new()),
+            }
         })
+    }
+
+    /// Puts a speaker on the line from counter 2. There is room for one; others are not heard.
+    pub fn connect(&self, speaker: Arc<dyn Loudspeaker>) {
+        let _ = self.speaker.set(speaker);
+    }
+
+    /// Tells the speaker if it is to hear something else.
+    fn sound(&self, volatile: &mut Volatile) {
+        let Some(speaker) = self.speaker.get() else { return };
+        let now = self.clock.now_ns();
+        let signal = if volatile.port_b & SPEAKER == 0 { Signal::Low } else { volatile.channels[2].signal(now) };
+        if std::mem::replace(&mut volatile.signal, signal) != signal {
+            speaker.drive(now, signal);
+        }
     }
 
     /// The HPET takes interrupt 0 over, or gives it back.
@@ -154,12 +181,14 @@ impl PortDevice for Pit {
         if region == REGION_PORT_B {
             volatile.port_b = value & PORT_B_WRITABLE;
             volatile.channels[2].set_gate(value & GATE2 != 0, now);
+            self.sound(&mut volatile);
             return Ok(());
         }
         match volatile.channels.get_mut(usize::from(offset)) {
             Some(channel) => channel.write(value, now),
             None => self.control(&mut volatile, value, now),
         }
+        self.sound(&mut volatile);
         self.arm(&volatile);
         Ok(())
     }
@@ -168,7 +197,8 @@ impl PortDevice for Pit {
 impl ResetDevice for Pit {
     fn reset(&self) {
         let mut volatile = self.volatile.lock();
-        *volatile = Volatile::new();
+        *volatile = Volatile { signal: volatile.signal, ..Volatile::new() };
+        self.sound(&mut volatile);
         self.arm(&volatile);
     }
 }
@@ -193,7 +223,9 @@ impl SaveDevice for Pit {
             channels: state.channels.map(|state| Channel { state }),
             port_b: state.port_b & PORT_B_WRITABLE,
             replaced: state.replaced,
+            signal: volatile.signal,
         };
+        self.sound(&mut volatile);
         self.arm(&volatile);
         Ok(())
     }
