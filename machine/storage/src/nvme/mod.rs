@@ -47,7 +47,7 @@ pub struct NvmeConfig {
     pub name: String,
     /// Its serial number, at most 20 bytes.
     pub serial: String,
-    /// Queues for I/O; 1 to 64.
+    /// Queues for I/O: 2 to 64, or the nearest to that.
     pub queues: u16,
 }
 
@@ -82,7 +82,7 @@ impl Nvme {
     /// # Errors
     /// The host gives no thread.
     pub fn new(config: NvmeConfig, disk: Arc<dyn Disk>, wiring: PciWiring) -> std::io::Result<Arc<Self>> {
-        let queues = config.queues.clamp(1, MOST_QUEUES);
+        let queues = config.queues.clamp(LEAST_QUEUES, MOST_QUEUES);
         let msix = Msix::new(queues + 1, wiring.msi);
         let vectors = msix.vectors();
         let count = 1 + usize::from(queues).min(MOST_THREADS);

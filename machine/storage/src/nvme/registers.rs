@@ -16,6 +16,8 @@ pub const DOORBELLS: u64 = 0x1000;
 pub const TABLE: u64 = 0x2000;
 /// Where in it the bits of pending messages are.
 pub const PENDING: u64 = 0x3000;
+/// Fewest queues for I/O: UEFI firmware makes two without asking how many there are.
+pub const LEAST_QUEUES: u16 = 2;
 /// Most queues for I/O.
 pub const MOST_QUEUES: u16 = 64;
 /// Most entries of a queue.

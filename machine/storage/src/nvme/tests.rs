@@ -23,8 +23,12 @@ struct Bench {
 const ENTRIES: u32 = 8;
 
 fn bench_with(disk: Arc<dyn Disk>) -> Bench {
+    bench_of(disk, 4)
+}
+
+fn bench_of(disk: Arc<dyn Disk>, queues: u16) -> Bench {
     let board = Board::new();
-    let config = NvmeConfig { name: "nvme0".into(), serial: "serial-3".into(), queues: 4 };
+    let config = NvmeConfig { name: "nvme0".into(), serial: "serial-3".into(), queues };
     let nvme = Nvme::new(config, disk.clone(), board.wiring()).unwrap();
     board.place(&*nvme, 0x10);
     Bench { board, nvme, disk, ends: Mutex::new(vec![(0, 0, true); 5]), id: AtomicU16::new(0) }
@@ -257,6 +261,16 @@ fn queues_come_and_go() {
     assert_eq!(make(admin::DELETE_SQ, 0, 1, 0), status::QUEUE);
     assert_eq!(make(admin::DELETE_CQ, 0, 1, 0), 0);
     assert_eq!(make(admin::DELETE_CQ, 0, 1, 0), status::QUEUE);
+}
+
+#[test]
+fn there_are_two_queues_though_one_was_asked_for() {
+    let bench = bench_of(disk(4 << 20, false), 1);
+    bench.start();
+    bench.make(1);
+    bench.make(2);
+    let of_three = command(admin::CREATE_CQ, 0, Bench::completion(3), &[(10, (ENTRIES - 1) << 16 | 3), (11, 1)]);
+    assert_eq!(bench.run(0, of_three).1, status::QUEUE);
 }
 
 #[test]
