@@ -9,7 +9,7 @@ mod kernels;
 
 use std::ffi::OsStr;
 use std::io::{Read, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
@@ -33,9 +33,13 @@ pub fn guest(file: &str) -> PathBuf {
 
 /// A copy of the Debian root file system's image, to be written.
 pub fn debian_root() -> tempfile::TempPath {
-    let image = from_environment("LODGE_ROOT");
+    copy_of(&from_environment("LODGE_ROOT"))
+}
+
+/// A copy of an image, to be written.
+pub fn copy_of(image: &Path) -> tempfile::TempPath {
     let copy = tempfile::NamedTempFile::new().expect("a temporary file").into_temp_path();
-    let status = Command::new("cp").arg("--sparse=always").arg(&image).arg(&copy).status();
+    let status = Command::new("cp").arg("--sparse=always").arg(image).arg(&copy).status();
     assert!(status.is_ok_and(|status| status.success()), "{} cannot be copied", image.display());
     copy
 }

@@ -99,11 +99,11 @@ const NEEDED: &[(&str, &str)] = &[
 
 /// Installs the programs that are missing, as root; otherwise says how.
 pub fn install_what_is_needed() -> Result<()> {
-    let ours = if shell::is_root() { guests::ROOT_PROGRAMS } else { &[] };
+    let ours = if shell::is_root() { [guests::ROOT_PROGRAMS, guests::DISK_PROGRAMS].concat() } else { Vec::new() };
     let missing: Vec<_> = NEEDED
         .iter()
         .chain(guests::MEDIA_PROGRAMS)
-        .chain(ours)
+        .chain(&ours)
         .filter(|(program, _)| !shell::has(program))
         .map(|(_, package)| *package)
         .collect();

@@ -105,7 +105,7 @@ pub fn build(apt: &Apt, folder: &Path, root: bool) -> Result<()> {
 }
 
 /// An empty folder.
-fn fresh(folder: &Path) -> Result<PathBuf> {
+pub(super) fn fresh(folder: &Path) -> Result<PathBuf> {
     if folder.exists() {
         fs::remove_dir_all(folder)?;
     }

@@ -9,12 +9,14 @@
 //! cache/guests/686-pae/{vmlinuz,initrd}         linux-image-686-pae, i386
 //! cache/guests/memtest86+/{x64,ia32}.bin        memtest86+
 //! cache/guests/{firmware,media}                 firmware and boot media (media.rs)
+//! cache/guests/installed                        a Debian on a disk with partitions (installed.rs), with --root
 //! cache/root/{root.img,tree}                    a Debian root file system, with --root
 //! ```
 
 mod apt;
 mod cpio;
 mod initramfs;
+mod installed;
 mod media;
 mod root;
 
@@ -24,6 +26,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 
 use apt::Apt;
+pub use installed::PROGRAMS as DISK_PROGRAMS;
 pub use media::PROGRAMS as MEDIA_PROGRAMS;
 pub use root::{Extras, PROGRAMS as ROOT_PROGRAMS, Recipe};
 
@@ -75,6 +78,7 @@ pub fn run(root: bool) -> Result<()> {
     memtest(&apt, &folder.join("memtest86+")).context("guest memtest86+")?;
     media::build(&apt, &folder, root).context("firmware and media")?;
     if root {
+        installed::build(&folder.join("installed")).context("the installed system")?;
         recipe().build().context("the root file system")?;
     }
     println!("guests: all are in {}", folder.display());
