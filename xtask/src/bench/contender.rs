@@ -40,6 +40,8 @@ impl Contender {
 pub enum Boots<'a> {
     /// `serve.sh` in the root file system.
     Serve,
+    /// The first sector of a disk, by way of SeaBIOS; it ends the machine with status 1.
+    Sector,
     /// The RAM disk alone, with a script that holds no quotation marks.
     Script(&'a str),
 }
@@ -70,8 +72,11 @@ const ON_HOST: &str = "mount --make-rprivate / && mount --rbind /dev \"$1/dev\" 
 impl Start<'_> {
     /// The command.
     pub fn command(&self, contender: Contender, files: &Files) -> Command {
+        let by_firmware = matches!(self.boots, Boots::Sector);
         let mut command = match contender {
             Contender::Native => native(files),
+            Contender::Qemu if by_firmware => qemu_by_firmware(files),
+            Contender::Lodge if by_firmware => lodge_by_firmware(files),
             Contender::Qemu => self.qemu(files),
             Contender::Lodge => self.lodge(files),
         };
@@ -84,6 +89,7 @@ impl Start<'_> {
     fn append(&self) -> String {
         let script = match self.boots {
             Boots::Serve => format!("lodge.root=/dev/vda {} lodge.run=\"{IN_GUEST}\"", self.append),
+            Boots::Sector => String::new(),
             Boots::Script(script) => format!("{} lodge.run=\"{script}\"", self.append),
         };
         format!("console=ttyS0 loglevel=4 panic=-1 {script}")
@@ -92,7 +98,7 @@ impl Start<'_> {
     fn memory(&self) -> &'static str {
         match self.boots {
             Boots::Serve => "2G",
-            Boots::Script(_) => "512M",
+            Boots::Script(_) | Boots::Sector => "512M",
         }
     }
 
@@ -136,6 +142,22 @@ impl Start<'_> {
         }
         command
     }
+}
+
+fn qemu_by_firmware(files: &Files) -> Command {
+    let mut command = Command::new("qemu-system-x86_64");
+    command.args(["-accel", "tcg", "-cpu", "max", "-m", "512M", "-display", "none", "-nodefaults", "-vga", "std"]);
+    command.arg("-bios").arg(files.firmware.join("bios-256k.bin")).args(["-device", "isa-debug-exit,iobase=0xf4"]);
+    command.arg("-drive").arg(format!("file={},format=raw,if=ide,snapshot=on", files.sector.display()));
+    command
+}
+
+fn lodge_by_firmware(files: &Files) -> Command {
+    let mut command = Command::new(&files.lodge);
+    command.args(["run", "--engine", "translator", "--translations", "off", "--memory", "512M", "--serial", "none"]);
+    command.arg("--firmware-dir").arg(&files.firmware).arg("--debug-exit");
+    command.arg("--disk").arg(format!("{},format=raw,bus=ide,ephemeral", files.sector.display()));
+    command
 }
 
 fn native(files: &Files) -> Command {

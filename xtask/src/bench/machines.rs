@@ -1,8 +1,10 @@
-//! What machines do without a script: booting, and idling.
+//! What machines do without a script: booting, the way through the firmware, and idling.
 
+use std::fs::File;
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 
 use super::contender::{Boots, Start};
 use super::results::{Measured, Row};
@@ -29,6 +31,28 @@ impl Bench {
                         end = session.wait(begin + BOOT)?;
                     }
                     Ok((end - begin).as_secs_f64())
+                };
+                note(boot(), measured);
+            }
+        }
+    }
+
+    /// Times the way through the firmware to a sector that ends the machine at once.
+    pub fn firmware(&self, row: &mut Row) {
+        const STATUS: i32 = 1;
+        for _ in 0..self.runs {
+            for (&contender, measured) in &mut row.by {
+                let boot = || -> Result<f64> {
+                    let start = Start { cpus: 1, pin: self.pin, boots: Boots::Sector, append: "", report: None };
+                    let mut command = start.command(contender, &self.files);
+                    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(File::create(self.log(contender))?);
+                    let begin = Instant::now();
+                    let status = command.status()?;
+                    let seconds = begin.elapsed().as_secs_f64();
+                    if status.code() != Some(STATUS) {
+                        bail!("it ended with {status}");
+                    }
+                    Ok(seconds)
                 };
                 note(boot(), measured);
             }

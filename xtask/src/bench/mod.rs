@@ -167,6 +167,7 @@ impl Bench {
         if consoles.exists() {
             fs::remove_dir_all(&consoles)?;
         }
+        fs::create_dir_all(&consoles)?;
         let runs = options.runs.unwrap_or(if options.quick { 2 } else { ENOUGH_RUNS });
         let about = about(&contenders, &files, runs, processors.len(), pin)?;
         Ok(Self {
@@ -193,6 +194,7 @@ impl Bench {
         match work.doing {
             Doing::Script { .. } => self.scripts(work, &mut row),
             Doing::Boot { to_end } => self.boots(to_end, &mut row),
+            Doing::Firmware => self.firmware(&mut row),
             Doing::Idle { append } => self.idles(append, &mut row),
         }
         row

@@ -38,6 +38,10 @@ pub struct Files {
     pub works: PathBuf,
     /// What disk works read.
     pub scratch: PathBuf,
+    /// Firmware.
+    pub firmware: PathBuf,
+    /// A disk whose first sector ends the machine.
+    pub sector: PathBuf,
     /// Where the rest goes.
     pub folder: PathBuf,
 }
@@ -62,10 +66,13 @@ pub fn build(works: &[Work]) -> Result<Files> {
         tree: recipe.tree(),
         works: folder.join("works.tar"),
         scratch: folder.join("scratch.img"),
+        firmware: guests::firmware()?,
+        sector: folder.join("sector.img"),
         folder,
     };
     pack(&files, works)?;
     scratch(&files)?;
+    fs::write(&files.sector, sector())?;
     Ok(files)
 }
 
@@ -86,6 +93,20 @@ fn pack(files: &Files, works: &[Work]) -> Result<()> {
     }
     let mut tar = shell::command("tar", ["--create", "--owner=0", "--group=0", "--file"]);
     shell::run(tar.arg(&files.works).arg("--directory").arg(&folder).args(["serve.sh", "works"]))
+}
+
+/// A disk that a BIOS boots from. The first instructions of its sector end the machine, at the port of the debug exit.
+fn sector() -> Vec<u8> {
+    const CODE: &[u8] = &[
+        0xb0, 0x00, // mov al, 0
+        0xe6, 0xf4, // out 0xf4, al
+        0xf4, // hlt
+        0xeb, 0xfd, // jmp to it
+    ];
+    let mut disk = vec![0; 1 << 20];
+    disk[..CODE.len()].copy_from_slice(CODE);
+    disk[510..512].copy_from_slice(&[0x55, 0xaa]);
+    disk
 }
 
 /// Makes the scratch disk, full of numbers: a file with holes would not be read from anywhere.

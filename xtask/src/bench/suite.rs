@@ -154,6 +154,8 @@ pub enum Doing {
         /// To the end.
         to_end: bool,
     },
+    /// The way through the firmware, from the start of the process to the first instruction that it has read from a disk.
+    Firmware,
     /// Nothing: the processor time that this takes is scaled to a minute.
     Idle {
         /// More for the kernel's command line.
@@ -240,7 +242,7 @@ mod tests {
             rows.dedup();
             rows
         };
-        assert_eq!(rows(Suite::Full), (1..=25).collect::<Vec<_>>());
+        assert_eq!(rows(Suite::Full), (1..=26).collect::<Vec<_>>());
         assert_eq!(rows(Suite::Small), (1..=15).collect::<Vec<_>>());
     }
 

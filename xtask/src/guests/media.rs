@@ -85,15 +85,9 @@ WantedBy=multi-user.target
 
 /// Fetches and makes what is missing. Only root makes the live system, whose files belong to root.
 pub fn build(apt: &Apt, folder: &Path, root: bool) -> Result<()> {
-    let (firmware, media) = (folder.join("firmware"), folder.join("media"));
-    for (taken, folder) in [(FIRMWARE, &firmware), (MEDIA, &media)] {
-        fs::create_dir_all(folder)?;
-        for (package, file, name) in taken {
-            let bytes =
-                fs::read(apt.unpacked(package, "amd64")?.join(file)).with_context(|| format!("{package}: {file}"))?;
-            replace(&folder.join(name), &bytes)?;
-        }
-    }
+    firmware(apt, folder)?;
+    let media = folder.join("media");
+    take(apt, MEDIA, &media)?;
     let work = folder.join("media/work");
     mkrescue(&media.join("grub-mkrescue.iso"), &work, GRUB_CONFIGURATION, |_| Ok(()))?;
     isolinux(apt, &media.join("isolinux.iso"), &work, &folder.join("cloud-amd64"))?;
@@ -101,6 +95,23 @@ pub fn build(apt: &Apt, folder: &Path, root: bool) -> Result<()> {
         live(&media.join("live.iso"), &work)?;
     }
     println!("guests: firmware and media are in {}", folder.display());
+    Ok(())
+}
+
+/// Fetches firmware; its folder.
+pub fn firmware(apt: &Apt, folder: &Path) -> Result<PathBuf> {
+    let firmware = folder.join("firmware");
+    take(apt, FIRMWARE, &firmware)?;
+    Ok(firmware)
+}
+
+fn take(apt: &Apt, files: &[Taken], folder: &Path) -> Result<()> {
+    fs::create_dir_all(folder)?;
+    for (package, file, name) in files {
+        let bytes =
+            fs::read(apt.unpacked(package, "amd64")?.join(file)).with_context(|| format!("{package}: {file}"))?;
+        replace(&folder.join(name), &bytes)?;
+    }
     Ok(())
 }
 

@@ -68,6 +68,11 @@ pub fn cloud() -> Result<PathBuf> {
     Ok(folder)
 }
 
+/// Fetches firmware alone; its folder.
+pub fn firmware() -> Result<PathBuf> {
+    media::firmware(&Apt::new(&crate::root().join("cache/apt"))?, &folder())
+}
+
 /// Fetches and builds what is missing.
 pub fn run(root: bool) -> Result<()> {
     let folder = folder();
