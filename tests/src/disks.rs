@@ -87,21 +87,83 @@ impl Program {
     /// The instructions can't be encoded.
     pub fn say(&mut self, text: &str) -> Made {
         let a = &mut self.a;
+        let (mut behind, mut next, mut wait, mut end) =
+            (a.create_label(), a.create_label(), a.create_label(), a.create_label());
+        a.pushf()?;
         a.push(ax)?;
         a.push(dx)?;
-        for byte in text.bytes() {
-            let mut wait = a.create_label();
-            a.mov(dx, COM1 + 5)?;
-            a.set_label(&mut wait)?;
-            a.in_(al, dx)?;
-            a.test(al, 0x20)?;
-            a.jz(wait)?;
-            a.mov(dx, COM1)?;
-            a.mov(al, u32::from(byte))?;
-            a.out(dx, al)?;
-        }
+        a.push(si)?;
+        a.call(behind)?;
+        a.db(text.as_bytes())?;
+        a.db(&[0])?;
+        a.set_label(&mut behind)?;
+        a.pop(si)?;
+        a.cld()?;
+        a.set_label(&mut next)?;
+        a.mov(al, byte_ptr(si).cs())?;
+        a.inc(si)?;
+        a.test(al, al)?;
+        a.jz(end)?;
+        a.mov(ah, al)?;
+        a.mov(dx, COM1 + 5)?;
+        a.set_label(&mut wait)?;
+        a.in_(al, dx)?;
+        a.test(al, 0x20)?;
+        a.jz(wait)?;
+        a.mov(dx, COM1)?;
+        a.mov(al, ah)?;
+        a.out(dx, al)?;
+        a.jmp(next)?;
+        a.set_label(&mut end)?;
+        a.pop(si)?;
         a.pop(dx)?;
-        a.pop(ax)
+        a.pop(ax)?;
+        a.popf()
+    }
+
+    /// Says `text` and waits for a byte on COM1, which [`crate::TestVm::send`] can send. Registers stay.
+    ///
+    /// # Errors
+    /// The instructions can't be encoded.
+    pub fn show(&mut self, text: &str) -> Made {
+        // In interrupts of the timer the BIOS would take the byte for a key.
+        self.a.pushf()?;
+        self.a.cli()?;
+        self.say(&format!("{text}\r\n"))?;
+        let a = &mut self.a;
+        a.push(ax)?;
+        a.push(dx)?;
+        a.mov(dx, COM1 + 5)?;
+        let mut wait = a.create_label();
+        a.set_label(&mut wait)?;
+        a.in_(al, dx)?;
+        a.test(al, 1)?;
+        a.jz(wait)?;
+        a.mov(dx, COM1)?;
+        a.in_(al, dx)?;
+        a.pop(dx)?;
+        a.pop(ax)?;
+        a.popf()
+    }
+
+    /// Writes a byte to a port, by way of AL and DX.
+    ///
+    /// # Errors
+    /// The instructions can't be encoded.
+    pub fn outb(&mut self, port: u32, value: u32) -> Made {
+        self.a.mov(dx, port)?;
+        self.a.mov(al, value)?;
+        self.a.out(dx, al)
+    }
+
+    /// Writes a register behind an index, as cards have them, by way of AX and DX.
+    ///
+    /// # Errors
+    /// The instructions can't be encoded.
+    pub fn register(&mut self, port: u32, index: u32, value: u32) -> Made {
+        self.a.mov(dx, port)?;
+        self.a.mov(ax, value << 8 | index)?;
+        self.a.out(dx, ax)
     }
 
     /// Goes on if the zero flag is set, and else says which check it was, and ends.

@@ -4,6 +4,7 @@
 //! a Debian root file system; `cargo xtask test` sets them. Every wait has a limit, and a test that fails shows what the guest said last.
 #![forbid(unsafe_code)]
 
+mod controlled;
 pub mod disks;
 mod kernels;
 
@@ -14,6 +15,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
+pub use controlled::{Controlled, Picture};
 pub use kernels::{multiboot, write_file};
 
 /// How long a guest may take for one thing. CI machines are slow and busy; a guest that hangs hangs for ever.

@@ -97,7 +97,7 @@ impl Machine {
         if self.monitor.mode().is_none() {
             return no_screen();
         }
-        match self.monitor.picture().frame.png() {
+        match self.monitor.picture_now().frame.png() {
             Ok(png) => Response::Screenshot(BASE64_STANDARD.encode(png)),
             Err(error) => Response::Error(format!("the screen can't be made a picture: {error}")),
         }

@@ -1,7 +1,7 @@
 //! What viewers look at.
 //!
 //! A [`Monitor`] outlives cards: a reset machine's new card is plugged in where the old one was. It draws when somebody
-//! looks, at most once in [`Monitor::INTERVAL`], however many look.
+//! looks, at most once in [`Monitor::INTERVAL`], however many look; whoever wants what is shown at this moment gets it.
 
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
@@ -64,8 +64,17 @@ impl Monitor {
 
     /// What is shown, not older than [`Monitor::INTERVAL`]. Without a card: what was shown last.
     pub fn picture(&self) -> Arc<Picture> {
+        self.not_older_than(Self::INTERVAL)
+    }
+
+    /// What is shown now. Without a card: what was shown last.
+    pub fn picture_now(&self) -> Arc<Picture> {
+        self.not_older_than(Duration::ZERO)
+    }
+
+    fn not_older_than(&self, age: Duration) -> Arc<Picture> {
         let mut state = self.state.lock();
-        if state.drawn.is_none_or(|drawn| drawn.elapsed() >= Self::INTERVAL)
+        if state.drawn.is_none_or(|drawn| drawn.elapsed() >= age)
             && let Some(screen) = state.screen.as_ref().and_then(Weak::upgrade)
         {
             let frame = screen.look(&mut state.look);
@@ -140,8 +149,13 @@ mod tests {
             looks += 1;
         }
         assert!(looks > 1, "{looks} looks in {:?}", begin.elapsed());
+        // Whoever wants it now does not wait.
+        for colour in 9..12 {
+            card.colour.store(colour, Ordering::SeqCst);
+            assert_eq!(monitor.picture_now().frame.pixel(0, 0), colour);
+        }
         assert_eq!(monitor.text().as_deref(), Some("text"));
         drop((card, face));
-        assert_eq!((monitor.picture().serial, monitor.text()), (3, None), "the last picture stays");
+        assert_eq!((monitor.picture().serial, monitor.text()), (6, None), "the last picture stays");
     }
 }
