@@ -51,11 +51,35 @@ fn ipxe_starts_from_its_disc() {
 
 #[test]
 #[ignore = "boots a VM: run by `cargo xtask test`"]
-fn a_disc_of_grub_mkrescue_starts_under_bios_and_uefi() {
+fn a_disc_of_grub_mkrescue_starts_from_each_bus_under_bios_and_uefi() {
+    let image = guest("media/grub-mkrescue.iso");
     for (firmware, platform) in [("bios", "pc"), ("uefi", "efi")] {
-        let (status, output) = finish(disc("grub-mkrescue", "256M").args(["--firmware", firmware]));
-        assert_eq!(status, 0, "{output}");
-        assert!(output.contains(&format!("lodge: grub on {platform}")), "{output}");
+        for bus in ["ide", "sata", "scsi"] {
+            let spec = format!("{},bus={bus}", image.display());
+            let mut command = with_firmware();
+            command.args(["--cdrom", &spec, "--memory", "256M", "--firmware", firmware]);
+            let (status, output) = finish(&mut command);
+            assert_eq!(status, 0, "{firmware}, {bus}: {output}");
+            assert!(output.contains(&format!("lodge: grub on {platform}")), "{firmware}, {bus}: {output}");
+        }
+    }
+}
+
+/// The second drive in the order of the command line has nothing to boot from; `--boot` and the order of drives decide.
+#[test]
+#[ignore = "boots a VM: run by `cargo xtask test`"]
+fn drives_on_other_buses_are_tried_in_order() {
+    let image = guest("media/grub-mkrescue.iso");
+    let mut blank = tempfile::NamedTempFile::new().expect("a temporary file");
+    std::io::Write::write_all(&mut blank, &[0; 64 << 10]).expect("it is written");
+    for (firmware, platform) in [("bios", "pc"), ("uefi", "efi")] {
+        let mut command = with_firmware();
+        command.arg("--disk").arg(format!("{},bus=sata,format=raw", blank.path().display()));
+        command.args(["--cdrom", "none,bus=sata", "--cdrom", "none,bus=scsi"]);
+        command.arg("--cdrom").arg(format!("{},bus=scsi", image.display()));
+        let (status, output) = finish(command.args(["--memory", "256M", "--firmware", firmware]));
+        assert_eq!(status, 0, "{firmware}: {output}");
+        assert!(output.contains(&format!("lodge: grub on {platform}")), "{firmware}: {output}");
     }
 }
 

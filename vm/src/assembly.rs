@@ -65,12 +65,33 @@ pub struct Attached {
     pub disk: Arc<dyn Disk>,
 }
 
+/// Which device a CD drive is behind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum CdBus {
+    /// PIIX3's IDE channels.
+    #[default]
+    Ide,
+    /// AHCI controllers.
+    Sata,
+    /// A virtio SCSI host.
+    Scsi,
+}
+
+/// A CD drive and the device that it is behind.
+#[derive(Clone)]
+pub struct AttachedCd {
+    /// Its bus.
+    pub bus: CdBus,
+    /// Its tray.
+    pub tray: Arc<Tray>,
+}
+
 /// What stands behind the devices on the host. It stays when the machine is reset.
 #[derive(Clone, Default)]
 pub struct Backends {
     serials: Vec<Arc<dyn CharStream>>,
     disks: Vec<Attached>,
-    cds: Vec<Arc<Tray>>,
+    cds: Vec<AttachedCd>,
     floppies: Vec<Arc<Tray>>,
     console: Option<Arc<dyn CharStream>>,
     firmware_log: Option<Arc<dyn CharStream>>,
@@ -122,7 +143,7 @@ impl Backends {
 
     /// With CD drives.
     #[must_use]
-    pub fn with_cds(mut self, cds: Vec<Arc<Tray>>) -> Self {
+    pub fn with_cds(mut self, cds: Vec<AttachedCd>) -> Self {
         self.cds = cds;
         self
     }
@@ -168,9 +189,9 @@ impl Backends {
         &self.floppies
     }
 
-    /// The CD drives.
-    pub(crate) fn cds(&self) -> &[Arc<Tray>] {
-        &self.cds
+    /// The CD drives on a bus, each with its number among all.
+    pub(crate) fn cds(&self, bus: CdBus) -> impl Iterator<Item = (usize, &Arc<Tray>)> {
+        self.cds.iter().enumerate().filter(move |(_, at)| at.bus == bus).map(|(number, at)| (number, &at.tray))
     }
 
     fn watched(&self, stream: Arc<dyn CharStream>) -> Arc<dyn CharStream> {

@@ -21,7 +21,7 @@ use lodge_storage::scsi::Medium;
 use lodge_storage::{Ahci, Drive, Floppy, Geometry, Ide, IdeWiring, Nvme, NvmeConfig, PciWiring, floppy};
 use lodge_virtio::{Block, BlockConfig, Console, Rng, Scsi, ScsiConfig, Target, VirtioDevice, VirtioPci, VirtioWiring};
 
-use crate::assembly::{Board, Bus};
+use crate::assembly::{Board, Bus, CdBus};
 use crate::boot_order::{self, BootDevice, Bootable};
 use crate::firmware;
 use crate::{SoundCard, VmError, slots};
@@ -297,18 +297,37 @@ impl Board<'_> {
 }
 
 fn sata(board: &mut Board<'_>) -> Result<(), VmError> {
-    let disks = board.named_disks(Bus::Sata);
-    for (number, several) in disks.chunks(lodge_storage::ahci::registers::PORTS).enumerate() {
-        let drives = std::array::from_fn(|port| several.get(port).map(|(_, _, disk)| Drive::Disk(disk.clone())));
+    const PORTS: usize = lodge_storage::ahci::registers::PORTS;
+    let disks = board.backends.disks(Bus::Sata).map(|(number, disk)| (number, Drive::Disk(disk.clone())));
+    let cds = board.backends.cds(CdBus::Sata).map(|(number, tray)| (number, Drive::Cd(tray.clone())));
+    let (disks, cds): (Vec<_>, Vec<_>) = (disks.collect(), cds.collect());
+    for (number, places) in ports(disks, cds, PORTS).chunks(PORTS).enumerate() {
+        let drives = std::array::from_fn(|port| places.get(port).cloned().flatten().map(|(_, drive)| drive));
         let controller = Ahci::new(&format!("sata{number}"), drives, board.pci_wiring()).map_err(no_thread)?;
         if let Some(at) = board.attach_among(controller, slots::STORAGE)? {
-            let of = |(port, (index, _, _)): (usize, &(usize, _, _))| {
-                Bootable::behind(BootDevice::Disk, *index, at, "pci8086,2922", &format!("/drive@{port:x}/disk@0"))
-            };
-            board.bootable.extend(several.iter().enumerate().map(of));
+            let there = places.iter().enumerate().filter_map(|(port, place)| Some((port, place.as_ref()?)));
+            board.bootable.extend(there.map(|(port, (index, drive))| {
+                let kind = if matches!(drive, Drive::Cd(_)) { BootDevice::Cdrom } else { BootDevice::Disk };
+                Bootable::behind(kind, *index, at, "pci8086,2922", &format!("/drive@{port:x}/disk@0"))
+            }));
         }
     }
     Ok(())
+}
+
+/// Places on controllers with so many ports each: disks from the first port on, CD drives from the last port of the first
+/// controller that has room, so that neither moves when some of the other kind are added.
+fn ports<T: Clone>(disks: Vec<T>, cds: Vec<T>, each: usize) -> Vec<Option<T>> {
+    let count = (disks.len() + cds.len()).div_ceil(each) * each;
+    let mut places: Vec<_> = disks.into_iter().map(Some).collect();
+    places.resize(count, None);
+    for cd in cds {
+        let free = places.chunks_mut(each).find_map(|controller| controller.iter_mut().rfind(|port| port.is_none()));
+        if let Some(port) = free {
+            *port = Some(cd);
+        }
+    }
+    places
 }
 
 fn nvme(board: &mut Board<'_>) -> Result<(), VmError> {
@@ -324,17 +343,21 @@ fn nvme(board: &mut Board<'_>) -> Result<(), VmError> {
 }
 
 fn scsi(board: &mut Board<'_>) -> Result<(), VmError> {
-    let target = |(_, serial, disk): &(_, String, Arc<dyn Disk>)| Target {
-        medium: Medium::Disk(disk.clone()),
-        serial: serial.clone(),
-    };
-    let disks = board.named_disks(Bus::Scsi);
-    for (number, several) in disks.chunks(lodge_virtio::scsi::registers::MOST_TARGETS).enumerate() {
+    let disks = board.named_disks(Bus::Scsi).into_iter();
+    let disks = disks.map(|(index, serial, disk)| (BootDevice::Disk, index, serial, Medium::Disk(disk)));
+    let cds = board.backends.cds(CdBus::Scsi);
+    let cds = cds.map(|(index, tray)| (BootDevice::Cdrom, index, format!("cd{index}"), Medium::Cd(tray.clone())));
+    let units: Vec<_> = disks.chain(cds).collect();
+    for (number, several) in units.chunks(lodge_virtio::scsi::registers::MOST_TARGETS).enumerate() {
         let config = ScsiConfig { name: format!("scsi{number}"), queues: board.queues() };
+        let target = |(_, _, serial, medium): &(_, usize, String, Medium)| Target {
+            medium: medium.clone(),
+            serial: serial.clone(),
+        };
         let host = Scsi::new(config, several.iter().map(target).collect());
         if let Some(at) = board.attach_virtio(host, slots::STORAGE)? {
-            let of = |(number, (index, _, _)): (usize, &(usize, _, _))| {
-                Bootable::behind(BootDevice::Disk, *index, at, "scsi", &format!("/channel@0/disk@{number:x},0"))
+            let of = |(number, (kind, index, ..)): (usize, &(BootDevice, usize, _, _))| {
+                Bootable::behind(*kind, *index, at, "scsi", &format!("/channel@0/disk@{number:x},0"))
             };
             board.bootable.extend(several.iter().enumerate().map(of));
         }
@@ -361,7 +384,7 @@ fn ide(board: &mut Board<'_>) -> Result<(), VmError> {
         .backends
         .disks(Bus::Ide)
         .map(|(number, disk)| (DISKS, BootDevice::Disk, number, Drive::Disk(disk.clone())));
-    let cds = board.backends.cds().iter().enumerate();
+    let cds = board.backends.cds(CdBus::Ide);
     let cds = cds.map(|(number, tray)| (CDS, BootDevice::Cdrom, number, Drive::Cd(tray.clone())));
     let mut bootable = Vec::new();
     for (places, kind, number, drive) in disks.chain(cds) {
@@ -394,4 +417,18 @@ fn console(board: &mut Board<'_>) -> Result<(), VmError> {
 fn entropy(board: &mut Board<'_>) -> Result<(), VmError> {
     let device = Rng::new("rng", Arc::new(HostEntropy), &board.timers);
     board.attach_virtio(device, slots::VIRTIO).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::ports;
+
+    #[test]
+    fn disks_come_from_below_and_cd_drives_from_above() {
+        assert!(ports::<u8>(vec![], vec![], 6).is_empty());
+        assert_eq!(ports(vec![], vec![9], 3), [None, None, Some(9)]);
+        assert_eq!(ports(vec![1], vec![9, 8], 3), [Some(1), Some(8), Some(9)]);
+        assert_eq!(ports(vec![1, 2, 3], vec![9], 3), [Some(1), Some(2), Some(3), None, None, Some(9)]);
+        assert_eq!(ports(vec![1, 2], vec![9, 8], 3), [Some(1), Some(2), Some(9), None, None, Some(8)]);
+    }
 }

@@ -39,7 +39,7 @@ pub enum VmError {
     #[error(transparent)]
     Processor(#[from] Missing),
     /// More drives than the IDE channels have room for.
-    #[error("there is room for four drives on IDE, CD drives among them; use bus=sata or bus=virtio for other disks")]
+    #[error("there is room for four drives on IDE, CD drives among them; use bus=sata or bus=scsi for others")]
     TooManyDrives,
     /// More floppy drives than a controller has.
     #[error("there is room for two floppy drives; leave out the others")]

@@ -30,7 +30,7 @@ mod tsc;
 #[cfg(test)]
 mod tests;
 
-pub use assembly::{Attached, Backends, Bus, host_profile};
+pub use assembly::{Attached, AttachedCd, Backends, Bus, CdBus, host_profile};
 pub use boot_order::{BootDevice, BootOrder};
 pub use config::{Boot, Config, Firmware, Kernel, OnReboot, SoundCard};
 pub use driver::{Handle, Phase, Status, Vm};

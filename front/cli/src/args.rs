@@ -10,7 +10,7 @@ use clap::{Args, Parser, Subcommand};
 use lodge_disk::Format;
 use lodge_engine_api::Mirroring;
 use lodge_vm::engines::Choice;
-use lodge_vm::{BootDevice, BootOrder, Bus, SoundCard};
+use lodge_vm::{BootDevice, BootOrder, Bus, CdBus, SoundCard};
 use lodge_vnc::Address;
 
 use crate::ctl::CtlArgs;
@@ -102,8 +102,8 @@ pub struct RunArgs {
     /// Write a report in JSON when the VM ends
     #[arg(long, value_name = "F.json")]
     pub report: Option<PathBuf>,
-    /// CD or DVD: an ISO image; repeatable; `none` for an empty drive
-    #[arg(long, value_name = "F")]
+    /// CD or DVD, repeatable: F[,bus=ide|sata|scsi], an ISO image; `none` for an empty drive
+    #[arg(long, value_name = "SPEC")]
     pub cdrom: Vec<String>,
     /// Floppy, repeatable once: F[,readonly], an image of 360, 720, 1200, 1440 or 2880 KiB; `none` for an empty drive
     #[arg(long, value_name = "SPEC")]
@@ -170,6 +170,15 @@ pub struct DiskPlan {
     pub ephemeral: bool,
 }
 
+/// A CD drive.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CdPlan {
+    /// The disc's image, if there is one in the drive.
+    pub path: Option<PathBuf>,
+    /// The device that it is behind.
+    pub bus: CdBus,
+}
+
 /// A floppy drive.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FloppyPlan {
@@ -214,6 +223,8 @@ pub struct Plan {
     pub mirroring: Mirroring,
     /// The disks, in order.
     pub disks: Vec<DiskPlan>,
+    /// The CD drives, in order.
+    pub cds: Vec<CdPlan>,
     /// The floppy drives, in order; at most two.
     pub floppies: Vec<FloppyPlan>,
     /// The serial ports, in order; at most four.
@@ -303,6 +314,7 @@ impl RunArgs {
             return Err(value("--virtio-console", "a serial port has stdio already; say --serial none".into()));
         }
         let disks: Vec<_> = self.disk.iter().map(|text| disk(text)).collect::<Result<_, _>>()?;
+        let cds: Vec<_> = self.cdrom.iter().map(|text| cd(text)).collect::<Result<_, _>>()?;
         let floppies: Vec<_> = self.floppy.iter().map(|text| floppy(text)).collect::<Result<_, _>>()?;
         if floppies.len() > FLOPPY_DRIVES {
             return Err(value("--floppy", format!("a PC has at most {FLOPPY_DRIVES} floppy drives")));
@@ -310,7 +322,7 @@ impl RunArgs {
         let order = self.boot.as_deref().map(boot_order).transpose()?.unwrap_or_default();
         let boot = match (&self.kernel, self.firmware.as_deref()) {
             (Some(kernel), _) => BootPlan::Kernel(kernel.clone()),
-            (None, None) if disks.is_empty() && self.cdrom.is_empty() && floppies.is_empty() => {
+            (None, None) if disks.is_empty() && cds.is_empty() && floppies.is_empty() => {
                 return Err(UsageError::NothingToBoot);
             }
             (None, None | Some("bios")) => BootPlan::Bios(order),
@@ -328,7 +340,7 @@ impl RunArgs {
             "" => return Err(value("--translations", "'' is not one of auto, off, DIR".into())),
             folder => TranslationsPlan::Folder(folder.into()),
         };
-        Ok(Plan { boot, display, engine, mirroring, disks, floppies, serials, console, sound, translations })
+        Ok(Plan { boot, display, engine, mirroring, disks, cds, floppies, serials, console, sound, translations })
     }
 
     fn refuse_what_is_not_there(&self) -> Result<(), UsageError> {
@@ -416,6 +428,27 @@ fn serial(option: &'static str, text: &str) -> Result<SerialPlan, UsageError> {
         Some(("unix", path)) if !path.is_empty() => Ok(SerialPlan::Unix(path.into())),
         _ => Err(value(option, format!("'{text}' is not one of stdio, none, file=F, unix=F"))),
     }
+}
+
+fn cd(text: &str) -> Result<CdPlan, UsageError> {
+    let (path, properties) = values::properties(text);
+    if path.is_empty() {
+        return Err(value("--cdrom", "the file's name is missing".into()));
+    }
+    let mut plan = CdPlan { path: (path != "none").then(|| path.into()), bus: CdBus::Ide };
+    for (name, given) in properties {
+        plan.bus = match (name.as_str(), given.as_deref()) {
+            ("bus", Some("ide")) => CdBus::Ide,
+            ("bus", Some("sata")) => CdBus::Sata,
+            ("bus", Some("scsi")) => CdBus::Scsi,
+            _ => {
+                let given = given.map_or_else(|| name.clone(), |given| format!("{name}={given}"));
+                let problem = format!("'{given}' is not bus=ide|sata|scsi; a comma in a file's name is doubled");
+                return Err(value("--cdrom", problem));
+            }
+        };
+    }
+    Ok(plan)
 }
 
 fn floppy(text: &str) -> Result<FloppyPlan, UsageError> {
@@ -527,6 +560,16 @@ mod tests {
     }
 
     #[test]
+    fn cd_drives_are_behind_what_is_asked_for() {
+        let of = |text: &str| plan(&["--cdrom", text]).map(|plan| plan.cds[0].clone());
+        let drive = |path: Option<&str>, bus| Ok(CdPlan { path: path.map(PathBuf::from), bus });
+        assert_eq!(of("a,,b.iso"), drive(Some("a,b.iso"), CdBus::Ide));
+        assert_eq!(of("a,bus=ide"), drive(Some("a"), CdBus::Ide));
+        assert_eq!(of("a,bus=sata"), drive(Some("a"), CdBus::Sata));
+        assert_eq!(of("none,bus=scsi"), drive(None, CdBus::Scsi));
+    }
+
+    #[test]
     fn a_console_on_stdio_takes_it_from_the_serial_port() {
         let plan = plan(&["--virtio-console", "stdio"]).unwrap();
         assert_eq!((plan.serials, plan.console), (vec![SerialPlan::None], SerialPlan::Stdio));
@@ -575,6 +618,11 @@ mod tests {
             (&["--floppy", "x.img,size=1"], "--floppy: 'size' is not readonly; a comma in a file's name is doubled"),
             (&["--floppy", ""], "--floppy: the file's name is missing"),
             (&["--floppy", "a", "--floppy", "b", "--floppy", "c"], "--floppy: a PC has at most 2 floppy drives"),
+            (
+                &["--cdrom", "x.iso,bus=nvme"],
+                "--cdrom: 'bus=nvme' is not bus=ide|sata|scsi; a comma in a file's name is doubled",
+            ),
+            (&["--cdrom", ""], "--cdrom: the file's name is missing"),
             (&["--serial", "tcp=1"], "--serial: 'tcp=1' is not one of stdio, none, file=F, unix=F"),
             (&["--virtio-console", "tty"], "--virtio-console: 'tty' is not one of stdio, none, file=F, unix=F"),
             (

@@ -18,14 +18,14 @@ use lodge_engine_api::Mirroring;
 use lodge_input::Desk;
 use lodge_vm::engines::{self, Choice, Chosen, NoEngine};
 use lodge_vm::{
-    Attached, Backends, Boot, Config, Firmware, FloppyError, Geometry, Handle, Kernel, OnReboot, Outcome, Phase, Sink,
-    SoundCard, Vm, VmError, WavSink,
+    Attached, AttachedCd, Backends, Boot, Config, Firmware, FloppyError, Geometry, Handle, Kernel, OnReboot, Outcome,
+    Phase, Sink, SoundCard, Vm, VmError, WavSink,
 };
 use lodge_vnc::{Password, VncConfig, VncError, VncWiring};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::iterator::Signals;
 
-use crate::args::{BootPlan, DiskPlan, DisplayPlan, FloppyPlan, Plan, RunArgs, SerialPlan, UsageError};
+use crate::args::{BootPlan, CdPlan, DiskPlan, DisplayPlan, FloppyPlan, Plan, RunArgs, SerialPlan, UsageError};
 use crate::console::{Action, Escapes, PromptCommand};
 use crate::terminal::{self, Raw};
 use crate::translations;
@@ -130,9 +130,9 @@ pub fn run(args: &RunArgs) -> Result<u8, RunError> {
     let report_file = args.report.as_deref().map(|path| create("report", path)).transpose()?;
     let handle = Arc::new(OnceLock::new());
     let disks = plan.disks.iter().map(open_disk).collect::<Result<_, _>>()?;
-    let cds: Vec<_> = args.cdrom.iter().map(|file| open_cd(file)).collect::<Result<_, _>>()?;
+    let cds: Vec<_> = plan.cds.iter().map(open_cd).collect::<Result<_, _>>()?;
     let floppies: Vec<_> = plan.floppies.iter().map(open_floppy).collect::<Result<_, _>>()?;
-    let cd_drives = (0..).zip(&cds).map(|(number, tray)| drive(format!("cd{number}"), tray, open_disc));
+    let cd_drives = (0..).zip(&cds).map(|(number, cd)| drive(format!("cd{number}"), &cd.tray, open_disc));
     let floppy_drives =
         (0..).zip(&floppies).map(|(number, tray)| drive(format!("floppy{number}"), tray, open_diskette));
     let drives = cd_drives.chain(floppy_drives).collect();
@@ -258,8 +258,9 @@ fn open_disk(plan: &DiskPlan) -> Result<Attached, RunError> {
 }
 
 /// A CD is always its image's bytes.
-fn open_cd(file: &str) -> Result<Arc<Tray>, RunError> {
-    Ok(Tray::new(if file == "none" { None } else { Some(open_disc(Path::new(file))?) }))
+fn open_cd(plan: &CdPlan) -> Result<AttachedCd, RunError> {
+    let medium = plan.path.as_deref().map(open_disc).transpose()?;
+    Ok(AttachedCd { bus: plan.bus, tray: Tray::new(medium) })
 }
 
 fn open_disc(path: &Path) -> Result<Arc<dyn Disk>, RunError> {

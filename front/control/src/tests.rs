@@ -7,7 +7,7 @@ use std::sync::Arc;
 use lodge_backend::{Disk, RawDisk, Tray};
 use lodge_engine_api::Mirroring;
 use lodge_vm::engines::{self, Choice};
-use lodge_vm::{Backends, Boot, Config, Firmware, OnReboot, Outcome, Vm};
+use lodge_vm::{AttachedCd, Backends, Boot, CdBus, Config, Firmware, OnReboot, Outcome, Vm};
 use tempfile::TempDir;
 
 use super::*;
@@ -49,7 +49,7 @@ impl Rig {
         };
         let engine = engines::choose(&engines::all(), &Choice::Named("translator".into())).unwrap().engine;
         let tray = Tray::new(None);
-        let backends = Backends::default().with_cds(vec![tray.clone()]);
+        let backends = Backends::default().with_cds(vec![AttachedCd { bus: CdBus::Ide, tray: tray.clone() }]);
         let (monitor, desk) = (backends.monitor().clone(), backends.desk().clone());
         let vm = Vm::start(config, engine, backends).unwrap();
         let path = folder.path().join("control");
