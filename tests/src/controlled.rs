@@ -25,6 +25,20 @@ impl Picture {
         Self { width, height, pixels: rows.map(|(x, y)| pixel(x, y)).collect() }
     }
 
+    /// The pixels at which this picture differs from a reference: a PNG file of `tests/references`, whose transparent
+    /// pixels mean any colour. Pictures of another size differ everywhere.
+    pub fn differs_from(&self, reference: &[u8]) -> usize {
+        let mut reader = png::Decoder::new(std::io::Cursor::new(reference)).read_info().expect("a PNG file");
+        let mut bytes = vec![0; reader.output_buffer_size().expect("a picture of some size")];
+        let info = reader.next_frame(&mut bytes).expect("a whole picture");
+        assert_eq!((info.color_type, info.bit_depth), (png::ColorType::Rgba, png::BitDepth::Eight));
+        if (info.width as usize, info.height as usize) != (self.width, self.height) {
+            return self.pixels.len();
+        }
+        let wanted = bytes.chunks_exact(4).map(|rgba| (u32::from_be_bytes([0, rgba[0], rgba[1], rgba[2]]), rgba[3]));
+        self.pixels.iter().zip(wanted).filter(|(shown, (wanted, alpha))| *alpha != 0 && *shown != wanted).count()
+    }
+
     /// Holds that this picture has the pixels that `wanted` has.
     #[track_caller]
     pub fn is(&self, wanted: &Self, what: &str) {
@@ -73,6 +87,25 @@ impl Controlled {
                 return screen;
             }
             assert!(Instant::now() < until, "{text:?} did not come; the screen shows:\n{screen}");
+            std::thread::sleep(Duration::from_millis(200));
+        }
+    }
+
+    /// Waits until the screen shows a reference ([`Picture::differs_from`]).
+    #[track_caller]
+    pub fn expect_picture(&self, reference: &[u8]) {
+        let until = Instant::now() + PATIENCE;
+        // It is not there at once.
+        while self.ctl(&["status"]).0 != 0 {
+            assert!(Instant::now() < until, "nobody answers");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        loop {
+            let differ = self.picture().differs_from(reference);
+            if differ == 0 {
+                return;
+            }
+            assert!(Instant::now() < until, "{differ} pixels are others");
             std::thread::sleep(Duration::from_millis(200));
         }
     }

@@ -73,6 +73,17 @@ pub fn check_log(log: &str) {
     }
 }
 
+/// Text without the sequences that move a terminal's cursor and change its colours.
+pub fn plain(text: &str) -> String {
+    let mut parts = text.split("\x1b[");
+    let mut plain = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let end = part.find(|c: char| ('@'..='~').contains(&c));
+        plain += end.map_or("", |end| &part[end + 1..]);
+    }
+    plain
+}
+
 fn from_environment(name: &str) -> PathBuf {
     match std::env::var_os(name) {
         Some(value) => value.into(),

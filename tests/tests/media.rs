@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use lodge_tests::{Controlled, check_log, finish, guest, with_firmware};
+use lodge_tests::{Controlled, check_log, finish, guest, plain, with_firmware};
 
 /// `lodge run` of a disc.
 fn disc(name: &str, memory: &str) -> Command {
@@ -43,10 +43,24 @@ fn memtest86_starts_from_its_disc() {
 
 #[test]
 #[ignore = "boots a VM: run by `cargo xtask test`"]
-fn ipxe_starts_from_its_disc() {
-    let vm = Controlled::unheard(&mut disc("ipxe", "64M"));
-    vm.expect_on_screen("Open Source Network Boot Firmware");
+fn memtest86_starts_from_its_disc_under_uefi() {
+    let vm = Controlled::unheard(disc("memtest86+", "256M").args(["--firmware", "uefi"]));
+    // It draws its letters itself.
+    vm.expect_picture(include_bytes!("../references/memtest86+-uefi.png"));
     vm.quit();
+}
+
+#[test]
+#[ignore = "boots a VM: run by `cargo xtask test`"]
+fn ipxe_starts_from_its_disc_and_a_floppy() {
+    let image = guest("media/ipxe.img");
+    let mut floppy = with_firmware();
+    floppy.args(["--floppy", &format!("{},readonly", image.display()), "--memory", "64M"]);
+    for mut command in [disc("ipxe", "64M"), floppy] {
+        let vm = Controlled::unheard(&mut command);
+        vm.expect_on_screen("Open Source Network Boot Firmware");
+        vm.quit();
+    }
 }
 
 #[test]
@@ -60,7 +74,7 @@ fn a_disc_of_grub_mkrescue_starts_from_each_bus_under_bios_and_uefi() {
             command.args(["--cdrom", &spec, "--memory", "256M", "--firmware", firmware]);
             let (status, output) = finish(&mut command);
             assert_eq!(status, 0, "{firmware}, {bus}: {output}");
-            assert!(output.contains(&format!("lodge: grub on {platform}")), "{firmware}, {bus}: {output}");
+            assert!(plain(&output).contains(&format!("lodge: grub on {platform}")), "{firmware}, {bus}: {output}");
         }
     }
 }
@@ -79,7 +93,7 @@ fn drives_on_other_buses_are_tried_in_order() {
         command.arg("--cdrom").arg(format!("{},bus=scsi", image.display()));
         let (status, output) = finish(command.args(["--memory", "256M", "--firmware", firmware]));
         assert_eq!(status, 0, "{firmware}: {output}");
-        assert!(output.contains(&format!("lodge: grub on {platform}")), "{firmware}: {output}");
+        assert!(plain(&output).contains(&format!("lodge: grub on {platform}")), "{firmware}: {output}");
     }
 }
 
@@ -98,7 +112,7 @@ fn a_live_system_of_debian_root_starts_from_its_disc() {
     for (firmware, platform) in [("bios", "pc"), ("uefi", "efi")] {
         let (status, output) = finish(disc("live", "1G").args(["--firmware", firmware]));
         assert_eq!(status, 0, "{output}");
-        assert!(output.contains(&format!("lodge: live on {platform}")), "{output}");
+        assert!(plain(&output).contains(&format!("lodge: live on {platform}")), "{output}");
         assert!(output.contains("lodge: live system is up, root is overlay"), "{output}");
         check_log(&output);
     }

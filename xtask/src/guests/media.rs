@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! cache/guests/firmware/     SeaBIOS, the graphics card's BIOS, OVMF
-//! cache/guests/media/        grub-rescue.{iso,img}, memtest86+.iso, ipxe.iso, grub-mkrescue.iso, isolinux.iso, live.iso
+//! cache/guests/media/        grub-rescue.{iso,img}, memtest86+.iso, ipxe.{iso,img}, grub-mkrescue.iso, isolinux.iso, live.iso
 //! ```
 
 use std::fs;
@@ -91,6 +91,7 @@ pub fn build(apt: &Apt, folder: &Path, root: bool) -> Result<()> {
     let work = folder.join("media/work");
     mkrescue(&media.join("grub-mkrescue.iso"), &work, GRUB_CONFIGURATION, |_| Ok(()))?;
     isolinux(apt, &media.join("isolinux.iso"), &work, &folder.join("cloud-amd64"))?;
+    ipxe(apt, &media.join("ipxe.img"))?;
     if root {
         live(&media.join("live.iso"), &work)?;
     }
@@ -157,6 +158,26 @@ fn isolinux(apt: &Apt, image: &Path, work: &Path, kernel: &Path) -> Result<()> {
     command.args(["-as", "mkisofs", "-quiet", "-b", "isolinux.bin", "-c", "boot.cat", "-no-emul-boot"]);
     shell::run(command.args(["-boot-load-size", "4", "-boot-info-table", "-o"]).arg(image).arg(&tree))?;
     Ok(fs::remove_dir_all(tree)?)
+}
+
+/// A floppy that starts iPXE by way of SYSLINUX.
+fn ipxe(apt: &Apt, image: &Path) -> Result<()> {
+    const CONFIGURATION: &str = "DEFAULT ipxe\nLABEL ipxe\nKERNEL ipxe.krn\n";
+    let partial = image.with_extension("partial");
+    let program = apt.unpacked("ipxe", "amd64")?.join("boot/ipxe.lkrn");
+    let modules = apt.unpacked("syslinux-common", "amd64")?.join("usr/lib/syslinux/modules/bios");
+    let installer = apt.unpacked("syslinux", "amd64")?.join("usr/bin/syslinux");
+    let configuration = image.with_extension("cfg");
+    fs::write(&configuration, CONFIGURATION)?;
+    shell::run(Command::new("mformat").args(["-C", "-f", "1440", "-i"]).arg(&partial).arg("::"))?;
+    for (file, name) in
+        [(&program, "::ipxe.krn"), (&configuration, "::syslinux.cfg"), (&modules.join("ldlinux.c32"), "::ldlinux.c32")]
+    {
+        shell::run(Command::new("mcopy").args(["-o", "-i"]).arg(&partial).arg(file).arg(name))?;
+    }
+    shell::run(Command::new(installer).arg("--install").arg(&partial))?;
+    fs::remove_file(configuration)?;
+    Ok(fs::rename(partial, image)?)
 }
 
 /// A live Debian on a disc.
