@@ -6,7 +6,8 @@
 //! * `lodge.run="SCRIPT"` runs a script, which must hold no quotation marks itself, says its status as
 //!   "lodge: status N", and powers off; with `lodge.exit` it ends the VM through the debug exit port instead.
 //! * Without either there is a shell on the console.
-//! * `lodge.modules=NAME,...` loads more modules before, of those in [`MORE_MODULES`].
+//! * `lodge.modules=NAME,...` loads more modules before, of those in [`MORE_MODULES`], with options of the form
+//!   `NAME.OPTION=VALUE`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -22,7 +23,8 @@ const MODULES: &[&str] =
     &["virtio_pci", "virtio_blk", "virtio_console", "virtio-rng", "virtio_net", "ext4", "crc32c_generic"];
 
 /// Modules that are there for those who ask.
-const MORE_MODULES: &[&str] = &["virtio_gpu", "virtio_input", "evdev"];
+const MORE_MODULES: &[&str] =
+    &["virtio_gpu", "virtio_input", "evdev", "snd_intel8x0", "snd_sb16", "snd_pcm_oss", "snd_mixer_oss"];
 
 const INIT: &str = r##"#!/bin/sh
 export PATH=/bin
@@ -44,7 +46,11 @@ for word in $line; do
             for name in $(echo ${word#lodge.modules=} | tr , ' '); do
                 for module in $(cat /modules/$name.order); do
                     loaded=$(echo ${module%.ko} | tr - _)
-                    [ -d /sys/module/$loaded ] || insmod /modules/$module || echo "lodge: module $module was not loaded"
+                    options=
+                    for option in $line; do
+                        case $option in $loaded.*=*) options="$options ${option#*.}" ;; esac
+                    done
+                    [ -d /sys/module/$loaded ] || insmod /modules/$module $options || echo "lodge: module $module was not loaded"
                 done
             done ;;
         lodge.root=*) root=${word#lodge.root=} ;;
