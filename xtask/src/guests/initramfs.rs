@@ -6,6 +6,7 @@
 //! * `lodge.run="SCRIPT"` runs a script, which must hold no quotation marks itself, says its status as
 //!   "lodge: status N", and powers off; with `lodge.exit` it ends the VM through the debug exit port instead.
 //! * Without either there is a shell on the console.
+//! * `lodge.modules=NAME,...` loads more modules before, of those in [`MORE_MODULES`].
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -19,6 +20,9 @@ use crate::shell;
 /// Modules that guests want; what they depend on comes along. One that a kernel does not have is built in.
 const MODULES: &[&str] =
     &["virtio_pci", "virtio_blk", "virtio_console", "virtio-rng", "virtio_net", "ext4", "crc32c_generic"];
+
+/// Modules that are there for those who ask.
+const MORE_MODULES: &[&str] = &["virtio_gpu", "virtio_input", "evdev"];
 
 const INIT: &str = r##"#!/bin/sh
 export PATH=/bin
@@ -36,6 +40,13 @@ exit=:
 root=
 for word in $line; do
     case $word in
+        lodge.modules=*)
+            for name in $(echo ${word#lodge.modules=} | tr , ' '); do
+                for module in $(cat /modules/$name.order); do
+                    loaded=$(echo ${module%.ko} | tr - _)
+                    [ -d /sys/module/$loaded ] || insmod /modules/$module || echo "lodge: module $module was not loaded"
+                done
+            done ;;
         lodge.root=*) root=${word#lodge.root=} ;;
         lodge.exit) exit=lodge-exit ;;
         lodge.run=*) break ;;
@@ -103,14 +114,28 @@ pub fn build(image: &Path, busybox: &Path) -> Result<Vec<u8>> {
     for name in MODULES {
         load_after_dependencies(&tree, name, &mut seen, &mut order)?;
     }
-    let mut list = String::new();
+    let mut packed = BTreeSet::new();
+    pack(&mut archive, "order", &order, &mut packed)?;
+    for name in MORE_MODULES {
+        let (mut seen, mut order) = (BTreeSet::new(), Vec::new());
+        load_after_dependencies(&tree, name, &mut seen, &mut order)?;
+        pack(&mut archive, &format!("{name}.order"), &order, &mut packed)?;
+    }
+    Ok(archive.finish())
+}
+
+/// Puts modules into the archive, those that are not there yet, and the list of them.
+fn pack(archive: &mut Archive, list: &str, order: &[PathBuf], packed: &mut BTreeSet<PathBuf>) -> Result<()> {
+    let mut names = String::new();
     for path in order {
         let name = path.file_name().and_then(|name| name.to_str()).context("a module's name is not text")?;
-        archive.file(&format!("modules/{name}"), 0o644, &fs::read(&path)?);
-        list += &format!("{name}\n");
+        if packed.insert(path.clone()) {
+            archive.file(&format!("modules/{name}"), 0o644, &fs::read(path)?);
+        }
+        names += &format!("{name}\n");
     }
-    archive.file("modules/order", 0o644, list.as_bytes());
-    Ok(archive.finish())
+    archive.file(&format!("modules/{list}"), 0o644, names.as_bytes());
+    Ok(())
 }
 
 /// What busybox can be called as. The host runs it for that; one that the host cannot run has the usual names.
