@@ -4,6 +4,7 @@
 //! a Debian root file system; `cargo xtask test` sets them. Every wait has a limit, and a test that fails shows what the guest said last.
 #![forbid(unsafe_code)]
 
+mod controlled;
 pub mod disks;
 mod kernels;
 
@@ -14,6 +15,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
+pub use controlled::Controlled;
 pub use kernels::{multiboot, write_file};
 
 /// How long a guest may take for one thing. CI machines are slow and busy; a guest that hangs hangs for ever.
@@ -155,6 +157,15 @@ impl TestVm {
         }
         let end = self.pending.find(text).unwrap_or(0) + text.len();
         self.pending.drain(..end);
+    }
+
+    /// Waits until the guest has said `start`, and for what follows in that line.
+    #[track_caller]
+    pub fn expect_rest(&mut self, start: &str) -> String {
+        self.expect(start);
+        let so_far = self.all.len() - self.pending.len();
+        self.expect("\n");
+        self.all[so_far..].lines().next().unwrap_or_default().to_owned()
     }
 
     /// Types text.

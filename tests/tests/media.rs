@@ -1,54 +1,14 @@
 //! What people boot a PC from, under BIOS and UEFI: each says something that can be waited for.
 
 use std::process::Command;
-use std::time::{Duration, Instant};
 
-use lodge_tests::{PATIENCE, TestVm, check_log, finish, guest, lodge, with_firmware};
+use lodge_tests::{Controlled, check_log, finish, guest, with_firmware};
 
 /// `lodge run` of a disc.
 fn disc(name: &str, memory: &str) -> Command {
     let mut command = with_firmware();
     command.arg("--cdrom").arg(guest(&format!("media/{name}.iso"))).args(["--memory", memory]);
     command
-}
-
-/// A machine that is talked to through its control socket.
-struct Controlled {
-    vm: TestVm,
-    folder: tempfile::TempDir,
-}
-
-impl Controlled {
-    fn start(command: &mut Command) -> Self {
-        let folder = tempfile::tempdir().expect("a folder");
-        command.arg("--control").arg(folder.path().join("control")).args(["--serial", "none", "--timeout", "280"]);
-        Self { vm: TestVm::start(command), folder }
-    }
-
-    /// What `lodge ctl` says.
-    fn ctl(&self, words: &[&str]) -> (i32, String) {
-        finish(Command::new(lodge()).arg("ctl").arg(self.folder.path().join("control")).args(words))
-    }
-
-    /// Waits until the screen shows a text; all that it shows then.
-    #[track_caller]
-    fn expect_on_screen(&self, text: &str) -> String {
-        let until = Instant::now() + PATIENCE;
-        loop {
-            let (_, screen) = self.ctl(&["text"]);
-            if screen.contains(text) {
-                return screen;
-            }
-            assert!(Instant::now() < until, "{text:?} did not come; the screen shows:\n{screen}");
-            std::thread::sleep(Duration::from_millis(200));
-        }
-    }
-
-    #[track_caller]
-    fn quit(self) {
-        assert_eq!(self.ctl(&["quit"]).0, 0);
-        assert_eq!(self.vm.wait().0, 0);
-    }
 }
 
 #[test]
@@ -66,7 +26,7 @@ fn grub_rescue_shows_its_menu_from_disc_and_floppy() {
         vm.expect_on_screen("grub>");
         assert_eq!(vm.ctl(&["type", "echo 4$grub_platform\n"]).0, 0);
         vm.expect_on_screen("4pc");
-        let picture = vm.folder.path().join("screen.png");
+        let picture = vm.file("screen.png");
         assert_eq!(vm.ctl(&["screenshot", &picture.to_string_lossy()]).0, 0);
         assert_eq!(std::fs::read(picture).unwrap()[1..4], *b"PNG");
         vm.quit();
