@@ -237,7 +237,7 @@ fn a_cursor_is_drawn_over_the_picture() {
     let frame = rig.gpu.look(&mut look).unwrap();
     for (x, y, inside) in [(10, 20, false), (11, 20, true), (73, 79, true), (74, 79, false), (11, 19, false)] {
         let below = plain.pixel(x, y);
-        let dim = |shift: u32| (below >> shift & 0xff) * 0x7f / 0xff << shift;
+        let dim = |shift: u32| ((below >> shift & 0xff) * 0x7f / 0xff) << shift;
         let expected = if inside { 0x80_0000 + dim(8) + dim(0) } else { below };
         assert_eq!(frame.pixel(x, y), expected, "{x} {y}");
     }
