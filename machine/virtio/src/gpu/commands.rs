@@ -131,8 +131,13 @@ impl Volatile {
         }
         let length = Resource::length(size);
         self.take(length)?;
-        // At most MOST_BYTES.
-        let pixels = vec![0; length as usize];
+        // At most MOST_BYTES, which the host may not have all the same.
+        let mut pixels = Vec::new();
+        if pixels.try_reserve_exact(length as usize).is_err() {
+            self.bytes -= length;
+            return Err(Refusal::Memory);
+        }
+        pixels.resize(length as usize, 0);
         self.resources.insert(id, Resource { format, size, pixels, backing: None });
         DONE
     }
