@@ -174,6 +174,15 @@ impl TestVm {
         self.pending.drain(..end);
     }
 
+    /// Waits until the guest has said `start`, and for what follows in that line.
+    #[track_caller]
+    pub fn expect_rest(&mut self, start: &str) -> String {
+        self.expect(start);
+        let so_far = self.all.len() - self.pending.len();
+        self.expect("\n");
+        self.all[so_far..].lines().next().unwrap_or_default().to_owned()
+    }
+
     /// Types text.
     #[track_caller]
     pub fn send(&mut self, text: &str) {

@@ -18,13 +18,17 @@ pub struct Config {
     pub boot: Boot,
     /// A graphics card is there without firmware, too. With firmware there always is one.
     pub display: bool,
-    /// The graphics card's own BIOS (`vgabios-stdvga.bin`); empty: none, which old systems and firmware cannot do without.
+    /// Which graphics card that is.
+    pub graphics: GraphicsCard,
+    /// The graphics card's own BIOS (`vgabios-stdvga.bin`, `vgabios-virtio.bin`); empty: none, which old systems and firmware cannot do without.
     pub vga_bios: Vec<u8>,
     /// Bytes of video memory, a power of two from 1 MiB to 256 MiB; [`crate::VIDEO_MEMORY`] is what most have. 0: there is no
     /// card, whatever else is said.
     pub video_memory: u64,
     /// The sound card, if there is one. It, and the PC speaker, are heard where the back ends say.
     pub sound: Option<SoundCard>,
+    /// There is a virtio tablet, which has the pointer while the guest has a driver for it.
+    pub tablet: bool,
     /// The debug exit port is there.
     pub debug_exit: bool,
     /// What a reset by the guest does.
@@ -44,6 +48,16 @@ impl Config {
     pub(crate) fn card_memory(&self) -> u64 {
         if self.display || self.boot.firmware().is_some() { self.video_memory } else { 0 }
     }
+}
+
+/// Which graphics card a machine has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum GraphicsCard {
+    /// A VGA with Bochs' extension, as QEMU's "standard VGA".
+    #[default]
+    Standard,
+    /// The same with a virtio GPU as its other half, as QEMU's `virtio-vga`.
+    Virtio,
 }
 
 /// Which sound card a machine has.

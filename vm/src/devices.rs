@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use lodge_backend::{Disk, HostEntropy, Tray};
 use lodge_boot::acpi;
-use lodge_bus::{IrqLine, IrqSink, MemoryMapping, PciAddress, PortDevice};
+use lodge_bus::{Device, IrqLine, IrqSink, MemoryMapping, PciAddress, PortDevice};
 use lodge_chipset::{
     Board as Ports, BoardConfig, CmosConfig, Dma, Flash, FwCfg, Hpet, HpetWiring, I8042, Pit, Pm, Rtc, Uart, UartConfig,
 };
@@ -19,12 +19,15 @@ use lodge_pci::{Bridge, Router};
 use lodge_sound::{Ac97, Ac97Wiring, Mixer, NullSink, Sb16, Sb16Wiring, Sink, Speaker, sb16};
 use lodge_storage::scsi::Medium;
 use lodge_storage::{Ahci, Drive, Floppy, Geometry, Ide, IdeWiring, Nvme, NvmeConfig, PciWiring, floppy};
-use lodge_virtio::{Block, BlockConfig, Console, Rng, Scsi, ScsiConfig, Target, VirtioDevice, VirtioPci, VirtioWiring};
+use lodge_virtio::{
+    Block, BlockConfig, Console, Gpu, GpuWiring, Rng, Scsi, ScsiConfig, Tablet, Target, VirtioDevice, VirtioPci,
+    VirtioWiring,
+};
 
 use crate::assembly::{Board, Bus, CdBus};
 use crate::boot_order::{self, BootDevice, Bootable};
 use crate::firmware;
-use crate::{SoundCard, VmError, slots};
+use crate::{GraphicsCard, SoundCard, VmError, slots};
 
 /// Makes a device, or several that belong together, and attaches them.
 pub(crate) type Maker = fn(&mut Board<'_>) -> Result<(), VmError>;
@@ -43,6 +46,7 @@ pub(crate) const DEVICES: &[Maker] = &[
     sound,
     flash,
     keyboard,
+    tablet,
     serial_ports,
     ide,
     sata,
@@ -106,10 +110,32 @@ fn display(board: &mut Board<'_>) -> Result<(), VmError> {
         memory,
         frame_buffer: MemoryMapping::new(board.map.clone(), region, length, taken),
     };
-    let card = Vga::new(VgaConfig { rom: board.config.vga_bios.clone() }, wiring);
-    let screen: Arc<dyn Screen> = card.clone();
+    let config = VgaConfig { rom: board.config.vga_bios.clone() };
+    let (screen, function): (Arc<dyn Screen>, Arc<dyn Device>) = match board.config.graphics {
+        GraphicsCard::Standard => {
+            let card = Vga::new(config, wiring);
+            (card.clone(), card)
+        }
+        GraphicsCard::Virtio => {
+            let (card, parts) = Vga::half(config, wiring);
+            let gpu = Gpu::new("gpu", GpuWiring { memory: board.memory.clone(), before: Some(card.clone()) });
+            board.attach(card.clone())?;
+            let function = VirtioPci::with_vga(gpu.clone(), board.virtio_wiring(), (card, parts));
+            (gpu, function.map_err(no_thread)?)
+        }
+    };
     board.backends.monitor().connect(Arc::downgrade(&screen));
-    board.attach_among(card, slots::DISPLAY).map(drop)
+    board.attach_among(function, slots::DISPLAY).map(drop)
+}
+
+fn tablet(board: &mut Board<'_>) -> Result<(), VmError> {
+    if !board.config.tablet {
+        return Ok(());
+    }
+    let tablet = Tablet::new("tablet");
+    let pointer: Arc<dyn Pointer> = tablet.clone();
+    board.backends.desk().connect_tablet(Arc::downgrade(&pointer));
+    board.attach_virtio(tablet, slots::MULTIMEDIA).map(drop)
 }
 
 fn timers(board: &mut Board<'_>) -> Result<(), VmError> {
@@ -265,14 +291,18 @@ impl Board<'_> {
         device: Arc<dyn VirtioDevice>,
         slots: RangeInclusive<u8>,
     ) -> Result<Option<PciAddress>, VmError> {
-        let wiring = VirtioWiring {
+        let function = VirtioPci::new(device, self.virtio_wiring()).map_err(no_thread)?;
+        self.attach_among(function, slots)
+    }
+
+    /// What a virtio function is wired to.
+    fn virtio_wiring(&self) -> VirtioWiring {
+        VirtioWiring {
             memory: self.memory.clone(),
             mmio: self.mmio.clone(),
             msi: self.interrupts.clone(),
             router: self.router.clone(),
-        };
-        let function = VirtioPci::new(device, wiring).map_err(no_thread)?;
-        self.attach_among(function, slots)
+        }
     }
 
     /// What a storage function behind PCI is wired to.

@@ -107,7 +107,9 @@ fn config(kernel: &NamedTempFile) -> Config {
         boot: Boot::Kernel(Kernel { path: kernel.path().to_owned(), initrd: None, command_line: String::new() }),
         display: false,
         vga_bios: Vec::new(),
+        graphics: GraphicsCard::Standard,
         video_memory: VIDEO_MEMORY,
+        tablet: false,
         sound: None,
         debug_exit: true,
         on_reboot: OnReboot::Restart,
@@ -472,6 +474,35 @@ fn a_card_is_there_without_firmware_if_asked_for() {
     let error = Vm::start(odd, engine(|_, _, _| Ok(Exit::Stopped)), Backends::default()).map(|_| ()).unwrap_err();
     assert!(matches!(error, VmError::VideoMemorySize { bytes: 0x30_0000 }) && error.is_users(), "{error}");
     assert!(error.to_string().ends_with("not 3 MiB"), "{error}");
+}
+
+#[test]
+fn a_virtio_card_and_a_tablet_are_where_they_are_asked_for() {
+    let kernel = kernel();
+    let asked = Config { display: true, graphics: GraphicsCard::Virtio, tablet: true, ..config(&kernel) };
+    for (config, there) in [(asked, true), (config(&kernel), false)] {
+        let (monitor, desk) = (lodge_display::Monitor::new(), Arc::new(AtomicBool::new(true)));
+        let (seen, absolute) = (monitor.clone(), desk.clone());
+        let backends = Backends::default().with_monitor(monitor);
+        let pointer = backends.desk().clone();
+        let script = move |_: u32, io: &dyn CpuIo, stop: &AtomicBool| {
+            let read = |device: u32, offset: u32| {
+                io.port_write(0xcf8, Width::Dword, 0x8000_0000 | device << 11 | offset);
+                io.port_read(0xcfc, Width::Dword)
+            };
+            // A VGA by its class, and in text mode until it has a driver; the tablet has none either.
+            let card = (read(2, 0), read(2, 8) >> 8) == (0x1050_1af4, 0x03_0000);
+            let tablet = (read(23, 0), read(23, 8) >> 8) == (0x1052_1af4, 0x09_8000);
+            let mode = seen.mode().is_some();
+            absolute.store(lodge_input::Pointer::is_absolute(&*pointer), Ordering::SeqCst);
+            io.port_write(0xf4, Width::Byte, u32::from(card) | u32::from(tablet) << 1 | u32::from(mode) << 2);
+            Ok(idle(io, stop))
+        };
+        let report = Vm::start(config, engine(script), backends).unwrap().wait().unwrap();
+        let status = if there { 7 << 1 | 1 } else { 1 };
+        assert!(matches!(report.outcome, Outcome::Exited(found) if found == status), "{:?}", report.outcome);
+        assert!(!desk.load(Ordering::SeqCst));
+    }
 }
 
 #[test]

@@ -36,6 +36,8 @@ fn start(sector: Option<&[u8]>) -> (Vm, Arc<Monitor>) {
         }),
         display: false,
         vga_bios: std::fs::read(firmware("vgabios-stdvga.bin")).unwrap(),
+        graphics: lodge_vm::GraphicsCard::Standard,
+        tablet: false,
         video_memory: VIDEO_MEMORY,
         sound: None,
         debug_exit: true,

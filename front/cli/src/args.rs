@@ -10,7 +10,7 @@ use clap::{Args, Parser, Subcommand};
 use lodge_disk::Format;
 use lodge_engine_api::Mirroring;
 use lodge_vm::engines::Choice;
-use lodge_vm::{BootDevice, BootOrder, Bus, CdBus, SoundCard};
+use lodge_vm::{BootDevice, BootOrder, Bus, CdBus, GraphicsCard, SoundCard};
 use lodge_vnc::Address;
 
 use crate::ctl::CtlArgs;
@@ -86,6 +86,14 @@ pub struct RunArgs {
     /// host alone
     #[arg(long, value_name = "SPEC", default_value = "none")]
     pub display: String,
+    /// Graphics card: std, or virtio, which is a VGA until the guest has its driver. Without firmware or viewers there is one only
+    /// if it is named [default: std]
+    #[arg(long, value_name = "NAME")]
+    pub vga: Option<String>,
+    /// What moves the pointer: ps2, a mouse, or tablet, a virtio tablet beside it, by which viewers' pointers and the guest's
+    /// are at the same place
+    #[arg(long, value_name = "NAME", default_value = "ps2")]
+    pub pointer: String,
     /// Where sound goes: none or wav=F, a recording; with ,model=ac97|sb16 for the sound card [default: none, with no card; for
     /// wav=F ac97]. The PC speaker is recorded, too
     #[arg(long, value_name = "SPEC", default_value = "none")]
@@ -233,6 +241,10 @@ pub struct Plan {
     pub console: SerialPlan,
     /// Who sees the screen.
     pub display: DisplayPlan,
+    /// The graphics card, if it is named.
+    pub graphics: Option<GraphicsCard>,
+    /// There is a tablet.
+    pub tablet: bool,
     /// The sound card, and where sound goes.
     pub sound: SoundPlan,
     /// Where translations are kept.
@@ -333,6 +345,12 @@ impl RunArgs {
             return Err(value("--firmware-vars", "only UEFI firmware has variables; say --firmware uefi".into()));
         }
         let display = display(&self.display)?;
+        let graphics = self.vga.as_deref().map(graphics).transpose()?;
+        let tablet = match self.pointer.as_str() {
+            "ps2" => false,
+            "tablet" => true,
+            other => return Err(value("--pointer", format!("'{other}' is not one of ps2, tablet"))),
+        };
         let sound = sound(&self.sound)?;
         let translations = match self.translations.as_str() {
             "auto" => TranslationsPlan::Auto,
@@ -340,7 +358,21 @@ impl RunArgs {
             "" => return Err(value("--translations", "'' is not one of auto, off, DIR".into())),
             folder => TranslationsPlan::Folder(folder.into()),
         };
-        Ok(Plan { boot, display, engine, mirroring, disks, cds, floppies, serials, console, sound, translations })
+        Ok(Plan {
+            boot,
+            display,
+            engine,
+            mirroring,
+            disks,
+            cds,
+            floppies,
+            serials,
+            console,
+            graphics,
+            tablet,
+            sound,
+            translations,
+        })
     }
 
     fn refuse_what_is_not_there(&self) -> Result<(), UsageError> {
@@ -371,6 +403,14 @@ fn display(text: &str) -> Result<DisplayPlan, UsageError> {
         }
     }
     Ok(DisplayPlan::Vnc { address, password })
+}
+
+fn graphics(text: &str) -> Result<GraphicsCard, UsageError> {
+    match text {
+        "std" => Ok(GraphicsCard::Standard),
+        "virtio" => Ok(GraphicsCard::Virtio),
+        other => Err(value("--vga", format!("'{other}' is not one of std, virtio"))),
+    }
 }
 
 fn sound(text: &str) -> Result<SoundPlan, UsageError> {
@@ -589,6 +629,14 @@ mod tests {
     }
 
     #[test]
+    fn graphics_and_pointers() {
+        let of = |arguments: &[&str]| plan(arguments).map(|plan| (plan.graphics, plan.tablet)).unwrap();
+        assert_eq!(of(&[]), (None, false));
+        assert_eq!(of(&["--vga", "std", "--pointer", "ps2"]), (Some(GraphicsCard::Standard), false));
+        assert_eq!(of(&["--vga", "virtio", "--pointer", "tablet"]), (Some(GraphicsCard::Virtio), true));
+    }
+
+    #[test]
     fn translations_are_kept_where_that_is_asked_for() {
         let of = |arguments: &[&str]| plan(arguments).map(|plan| plan.translations);
         assert_eq!(of(&[]), Ok(TranslationsPlan::Off));
@@ -635,6 +683,8 @@ mod tests {
                 &["--sound", "wav=a,model=gus"],
                 "--sound: 'model=gus' is not model=ac97 or model=sb16; a comma in a file's name is doubled",
             ),
+            (&["--vga", "cirrus"], "--vga: 'cirrus' is not one of std, virtio"),
+            (&["--pointer", "usb"], "--pointer: 'usb' is not one of ps2, tablet"),
             (&["--engine", "hvf"], "--engine: 'hvf' is not one of auto, translator, kvm"),
             (&["--serial", "stdio", "--serial", "stdio"], "--serial: only one port can have stdio"),
         ] {

@@ -6,14 +6,20 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use lodge_backend::{Disk, DiskError, Overlay, RawDisk};
+use lodge_vm::GraphicsCard;
 
 /// Where distributions have SeaBIOS.
 const BIOS_FOLDERS: [&str; 3] = ["/usr/share/seabios", "/usr/share/qemu", "/usr/local/share/qemu"];
 /// Its image; smaller ones lack drivers.
 const BIOS: &str = "bios-256k.bin";
 
-/// The graphics card's.
-const VGA_BIOS: &str = "vgabios-stdvga.bin";
+/// That of each graphics card.
+fn vga_bios_name(card: GraphicsCard) -> &'static str {
+    match card {
+        GraphicsCard::Standard => "vgabios-stdvga.bin",
+        GraphicsCard::Virtio => "vgabios-virtio.bin",
+    }
+}
 
 /// Where distributions have OVMF: Debian, Fedora, Arch, SUSE, NixOS and QEMU itself.
 const UEFI_FOLDERS: [&str; 7] = [
@@ -57,8 +63,8 @@ pub fn bios(folder: Option<&Path>) -> PathBuf {
 }
 
 /// The BIOS of the graphics card; none where there is none, without which UEFI and systems of today do.
-pub fn vga_bios(folder: Option<&Path>) -> Vec<u8> {
-    let [image] = find(folder, &BIOS_FOLDERS, &[[VGA_BIOS]]);
+pub fn vga_bios(folder: Option<&Path>, card: GraphicsCard) -> Vec<u8> {
+    let [image] = find(folder, &BIOS_FOLDERS, &[[vga_bios_name(card)]]);
     fs::read(&image).unwrap_or_else(|error| {
         tracing::warn!("the graphics card has no BIOS: {}: {error}; the package `seabios` has it", image.display());
         Vec::new()

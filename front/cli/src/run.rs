@@ -156,16 +156,19 @@ pub fn run(args: &RunArgs) -> Result<u8, RunError> {
     };
     let (Boot::Kernel(Kernel { path: image, .. }) | Boot::Firmware(Firmware { image, .. })) = &boot;
     let kept_code = translations::kept_code(&plan.translations, image);
-    let display = plan.display != DisplayPlan::None;
+    let display = plan.display != DisplayPlan::None || plan.graphics.is_some();
     let has_card = display || boot.firmware().is_some();
-    let vga_bios = if has_card { firmware::vga_bios(folder) } else { Vec::new() };
+    let graphics = plan.graphics.unwrap_or_default();
+    let vga_bios = if has_card { firmware::vga_bios(folder, graphics) } else { Vec::new() };
     let config = Config {
         memory: args.memory,
         vcpus: args.cpus,
         boot,
         display,
+        graphics,
         vga_bios,
         video_memory: lodge_vm::VIDEO_MEMORY,
+        tablet: plan.tablet,
         sound: plan.sound.card,
         debug_exit: args.debug_exit,
         on_reboot: if args.no_reboot { OnReboot::End } else { OnReboot::Restart },

@@ -3,6 +3,7 @@
 //! A [`Desk`] outlives the machine's devices: a reset machine's keyboard and pointer are plugged in where the old ones
 //! were. Viewers and scripts use it as a keyboard and a pointer itself.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
@@ -15,6 +16,8 @@ pub struct Desk {
     keyboard: Mutex<Option<Weak<dyn Keyboard>>>,
     mouse: Mutex<Option<Weak<dyn Pointer>>>,
     tablet: Mutex<Option<Weak<dyn Pointer>>>,
+    /// Which pointer each button that is down was pressed on: it hears of the release, too.
+    pressed: Mutex<BTreeMap<Button, Weak<dyn Pointer>>>,
 }
 
 impl Desk {
@@ -90,9 +93,12 @@ impl Pointer for Desk {
     }
 
     fn button(&self, button: Button, down: bool) {
-        if let Some(pointer) = self.pointer() {
-            pointer.button(button, down);
+        let before = self.pressed.lock().remove(&button).and_then(|pointer| pointer.upgrade());
+        let Some(pointer) = before.or_else(|| self.pointer()) else { return };
+        if down {
+            self.pressed.lock().insert(button, Arc::downgrade(&pointer));
         }
+        pointer.button(button, down);
     }
 }
 
@@ -158,5 +164,13 @@ mod tests {
         drop(tablet);
         desk.button(Button::Left, false);
         assert_eq!(mouse.1.lock().last().unwrap(), "Left false");
+        // Who heard of the press hears of the release, whatever comes between.
+        desk.button(Button::Right, true);
+        let tablet = Arc::new(Recorder("tablet", Mutex::default()));
+        desk.connect_tablet(Arc::downgrade(&(tablet.clone() as Arc<dyn Pointer>)));
+        desk.button(Button::Right, false);
+        desk.button(Button::Middle, true);
+        assert_eq!(mouse.1.lock().last().unwrap(), "Right false");
+        assert_eq!(*tablet.1.lock(), ["Middle true"]);
     }
 }

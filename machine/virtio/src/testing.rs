@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use vm_memory::{Bytes, GuestAddress};
 
 use crate::device::{VirtioDevice, feature};
-use crate::transport::registers::{COMMON_OFFSET, DEVICE_OFFSET, ISR_OFFSET, NOTIFY_OFFSET, common};
+use crate::transport::registers::{DEVICE_OFFSET, Layout, NOTIFY_OFFSET, common};
 use crate::transport::{VirtioPci, VirtioWiring};
 
 pub(crate) const BAR: u64 = 0xe000_0000;
@@ -61,7 +61,16 @@ pub(crate) fn wait_for(what: &str, condition: impl Fn() -> bool) {
 impl Driver {
     /// A function with its BARs mapped, before the driver touches it.
     pub(crate) fn new(device: Arc<dyn VirtioDevice>) -> Self {
-        let memory = GuestMemory::from_ranges(&[(GuestAddress(0), 4 << 20)]).unwrap();
+        Self::over(Self::memory(), device)
+    }
+
+    /// Guest RAM as drivers have it here.
+    pub(crate) fn memory() -> GuestMemory {
+        GuestMemory::from_ranges(&[(GuestAddress(0), 4 << 20)]).unwrap()
+    }
+
+    /// The same for a device that has this memory already.
+    pub(crate) fn over(memory: GuestMemory, device: Arc<dyn VirtioDevice>) -> Self {
         let mmio = MmioBus::new();
         let messages = Arc::new(Messages::default());
         let wire = Arc::new(Wire::default());
@@ -89,7 +98,7 @@ impl Driver {
     }
 
     pub(crate) fn status(&self) -> u8 {
-        self.read(COMMON_OFFSET + common::STATUS, 1) as u8
+        self.read(common::STATUS, 1) as u8
     }
 
     pub(crate) fn config(&self, offset: u64, bytes: usize) -> u64 {
@@ -97,7 +106,7 @@ impl Driver {
     }
 
     pub(crate) fn isr(&self) -> u8 {
-        self.read(ISR_OFFSET, 1) as u8
+        self.read(Layout::PLAIN.isr, 1) as u8
     }
 
     /// The device's features.

@@ -14,17 +14,24 @@ use lodge_bus::{
     SystemControl, Timers, Width,
 };
 use lodge_chipset::{Board, BoardConfig, CmosConfig, Dma, Hpet, HpetWiring, I8042, Pit, Pm, Rtc, Uart, UartConfig};
+use lodge_display::{Mode, Screen};
 use lodge_engine_api::GuestMemory;
 use lodge_input::{Button, Key, Keyboard, Pointer};
 use lodge_irq::{Controllers, GuestTsc, InterruptController, Waker};
 use lodge_pci::{Bridge, PciHost, PciWindow, Router};
 use lodge_storage::scsi::Medium;
 use lodge_storage::{Ahci, Drive, Floppy, Ide, IdeWiring, Nvme, NvmeConfig, PciWiring};
-use lodge_virtio::{Block, BlockConfig, Console, Rng, Scsi, ScsiConfig, Target, VirtioDevice, VirtioPci, VirtioWiring};
+use lodge_virtio::{
+    Block, BlockConfig, Console, Gpu, GpuWiring, Rng, Scsi, ScsiConfig, Tablet, Target, VirtioDevice, VirtioPci,
+    VirtioWiring,
+};
 use vm_memory::{Bytes, GuestAddress};
 
 const RAM: u64 = 1 << 20;
 const VCPUS: u32 = 3;
+/// Virtio devices, from PCI device 2 on, and which of them the GPU is.
+const VIRTIO: u64 = 6;
+const GPU: u32 = 6;
 const STEPS: u64 = 4_000_000;
 
 /// xorshift64*.
@@ -122,6 +129,8 @@ struct Machine {
     receivers: Vec<Arc<dyn Receiver>>,
     outside: Arc<Outside>,
     keyboard: Arc<I8042>,
+    screen: Option<Arc<dyn Screen>>,
+    tablet: Option<Arc<Tablet>>,
     _directory: tempfile::TempDir,
 }
 
@@ -162,6 +171,8 @@ impl Machine {
             irq: irq.clone(),
             outside: outside.clone(),
             keyboard: keyboard.clone(),
+            screen: None,
+            tablet: None,
             clock,
             timers: timers.clone(),
             _directory: directory,
@@ -203,8 +214,12 @@ impl Machine {
         let scsi = Scsi::new(ScsiConfig { name: "scsi0".into(), queues: 2 }, targets);
         let config = BlockConfig { name: "disk0".into(), serial: "fuzz".into(), queues: 2 };
         let rng: Arc<dyn Entropy> = Arc::new(HostEntropy);
-        let kinds: [Arc<dyn VirtioDevice>; 4] =
-            [Block::new(config, disk.clone()), console, Rng::new("rng0", rng, &timers), scsi];
+        let gpu = Gpu::new("gpu", GpuWiring { memory: machine.memory.clone(), before: None });
+        let tablet = Tablet::new("tablet");
+        machine.screen = Some(gpu.clone());
+        machine.tablet = Some(tablet.clone());
+        let kinds: [Arc<dyn VirtioDevice>; VIRTIO as usize] =
+            [Block::new(config, disk.clone()), console, Rng::new("rng0", rng, &timers), scsi, gpu, tablet];
         for kind in kinds {
             let wiring = VirtioWiring {
                 memory: machine.memory.clone(),
@@ -255,7 +270,7 @@ impl Machine {
 
     /// Sets a virtio device up the way a driver does, with rings in RAM.
     fn start_virtio(&self, random: &mut Random) {
-        let device = 2 + random.below(4) as u32;
+        let device = 2 + random.below(VIRTIO) as u32;
         let base = 0xe010_0000 + u64::from(device) * 0x1_0000;
         self.config_write(device, 0x20, base as u32);
         self.config_write(device, 0x24, 0);
@@ -294,6 +309,9 @@ impl Machine {
                 descriptor.extend((random.below(if index == 7 { 3 } else { 4 }) as u16).to_le_bytes());
                 descriptor.extend((random.below(8) as u16).to_le_bytes());
                 self.memory.write_slice(&descriptor, GuestAddress(rings + index * 16)).unwrap();
+                if device == GPU {
+                    self.put_gpu_command(random, u64::from_le_bytes(descriptor[..8].try_into().unwrap()));
+                }
             }
             let available = 1 + random.below(4);
             self.memory.write_obj(available as u16, GuestAddress(rings + 0x1002)).unwrap();
@@ -305,6 +323,22 @@ impl Machine {
         write(0x14, 1, 15);
         write(0x3000, 2, 0);
         write(0x3004, 2, 1);
+    }
+
+    /// Writes a command of the GPU that may make sense.
+    fn put_gpu_command(&self, random: &mut Random, at: u64) {
+        let kind = if random.below(5) == 0 { 0x300 + random.below(2) } else { 0x100 + random.below(11) };
+        let mut words = vec![kind as u32, random.below(2) as u32, 0, 0, 0, 0];
+        // Few resources, mostly small.
+        let word = |random: &mut Random| match random.below(4) {
+            0 => random.value() as u32,
+            1 => random.below(4) as u32,
+            _ => *random.pick(&[0, 1, 2, 64]),
+        };
+        words.extend((0..16).map(|_| word(random)));
+        let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
+        let room = (RAM.saturating_sub(at) as usize).min(bytes.len());
+        self.memory.write_slice(&bytes[..room], GuestAddress(at)).unwrap();
     }
 
     fn port_step(&self, random: &mut Random) {
@@ -374,7 +408,7 @@ impl Machine {
     }
 
     fn outside_step(&self, random: &mut Random) {
-        match random.below(6) {
+        match random.below(8) {
             0 => self.irq.signal(0xfee0_0000 | random.below(1 << 20), random.value() as u32),
             1 => self.irq.set_level(random.below(32) as u32, random.below(2) == 0),
             2 => {
@@ -384,6 +418,19 @@ impl Machine {
             3 => random.pick(&self.receivers).room_to_send(),
             4 => {
                 self.keyboard.key(*random.pick(Key::ALL), random.next() & 1 != 0);
+            }
+            5 => {
+                if let Some(screen) = &self.screen {
+                    let (mode, frame) = (screen.mode(), screen.frame());
+                    assert!(matches!(mode, Mode::Graphics { .. }) && frame.pixels.len() == frame.width * frame.height);
+                }
+            }
+            6 => {
+                if let Some(tablet) = &self.tablet {
+                    tablet.position(random.next() as u16, random.next() as u16);
+                    tablet.wheel(random.value() as i32);
+                    tablet.button(Button::Right, random.next() & 1 != 0);
+                }
             }
             _ => {
                 self.keyboard.motion(random.next() as i32, random.next() as i32);

@@ -126,6 +126,8 @@ struct Known {
     zrle: bool,
     size: bool,
     extended_size: bool,
+    /// Whether the pointer is sent as motions.
+    pointer_motion: bool,
 }
 
 /// What a viewer wants.
@@ -140,7 +142,6 @@ struct Wishes {
     anew: Option<Rect>,
     /// What it has to be told: pseudo-encodings that it has just named, and that it can't have another size.
     tell_keys: bool,
-    tell_pointer: bool,
     tell_size: bool,
     refuse_size: bool,
     /// It sends motions.
@@ -179,7 +180,6 @@ pub fn serve(stream: &TcpStream, shared: &Shared) -> Result<(), ProtocolError> {
             wanted: None,
             anew: None,
             tell_keys: false,
-            tell_pointer: false,
             tell_size: false,
             refuse_size: false,
             relative: false,
@@ -216,7 +216,7 @@ fn listen(stream: &TcpStream, shared: &Shared, viewer: &Viewer) -> Result<(), Pr
                 wishes.format = format;
                 wishes.map = !format.true_colour;
             }
-            Message::Encodings(encodings) => wishes.learn(&encodings, shared.pointer.is_absolute()),
+            Message::Encodings(encodings) => wishes.learn(&encodings),
             Message::Update { incremental, area } => {
                 let [x, y, width, height] = area.map(usize::from);
                 let area = Rect { x, y, width, height };
@@ -244,7 +244,7 @@ fn listen(stream: &TcpStream, shared: &Shared, viewer: &Viewer) -> Result<(), Pr
 
 impl Wishes {
     /// Learns which encodings the viewer knows.
-    fn learn(&mut self, encodings: &[i32], absolute: bool) {
+    fn learn(&mut self, encodings: &[i32]) {
         let knows = |number| encodings.contains(&number);
         let before = self.known;
         let first = encodings.iter().find(|number| matches!(**number, number::RAW | number::ZRLE));
@@ -252,10 +252,10 @@ impl Wishes {
             zrle: first == Some(&number::ZRLE),
             size: knows(number::DESKTOP_SIZE),
             extended_size: knows(number::EXTENDED_DESKTOP_SIZE),
+            pointer_motion: knows(number::POINTER_MOTION),
         };
         self.tell_size |= self.known.extended_size && !before.extended_size;
         self.tell_keys |= knows(number::EXTENDED_KEYS);
-        self.tell_pointer |= knows(number::POINTER_MOTION) && self.relative == absolute;
     }
 }
 
@@ -359,8 +359,9 @@ impl<'a> Updates<'a> {
             put_head(&whole, number::EXTENDED_KEYS, &mut notes);
             count += 1;
         }
-        if std::mem::take(&mut wishes.tell_pointer) {
-            let absolute = self.shared.pointer.is_absolute();
+        // It changes when a guest starts or stops to make use of a tablet.
+        let absolute = self.shared.pointer.is_absolute();
+        if wishes.known.pointer_motion && wishes.relative == absolute {
             put_head(&Rect { x: absolute.into(), y: 0, ..whole }, number::POINTER_MOTION, &mut notes);
             wishes.relative = !absolute;
             count += 1;

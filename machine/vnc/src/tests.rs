@@ -515,6 +515,19 @@ fn keys_and_pointers_reach_the_machine() {
         viewer.send(&event);
     }
     rig.devices.expect(&["at 0x0 0x0", "at 0xffff 0xffff", "at 0x80a4 0x80db", "at 0xffff 0xffff"]);
+    // Who can send motions is told to, and no longer to, when that changes.
+    viewer.encodings(&[0, -257]);
+    viewer.ask(false);
+    viewer.update();
+    assert_eq!(viewer.notes, []);
+    for (absolute, event) in [(false, "by 3 -4"), (true, "at 0x0 0xffff")] {
+        viewer.ask(true);
+        rig.devices.absolute.store(absolute, Ordering::SeqCst);
+        viewer.update();
+        assert_eq!(viewer.notes.last(), Some(&(-257, absolute.into(), 0)));
+        viewer.send(&if absolute { pointer(0, 0, 149) } else { pointer(0, 0x7fff + 3, 0x7fff - 4) });
+        rig.devices.expect(&[event]);
+    }
 }
 
 /// Goes through the handshake of a version with a password; what the server says of it.

@@ -30,6 +30,7 @@ type Taken = (&'static str, &'static str, &'static str);
 const FIRMWARE: &[Taken] = &[
     ("seabios", "usr/share/seabios/bios-256k.bin", "bios-256k.bin"),
     ("seabios", "usr/share/seabios/vgabios-stdvga.bin", "vgabios-stdvga.bin"),
+    ("seabios", "usr/share/seabios/vgabios-virtio.bin", "vgabios-virtio.bin"),
     ("ovmf", "usr/share/OVMF/OVMF_CODE_4M.fd", "OVMF_CODE_4M.fd"),
     ("ovmf", "usr/share/OVMF/OVMF_VARS_4M.fd", "OVMF_VARS_4M.fd"),
 ];

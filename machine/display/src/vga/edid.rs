@@ -3,12 +3,15 @@
 /// Bytes of the block.
 pub const LENGTH: usize = 128;
 
+/// Pixels in a row, and rows, of the mode that the monitor prefers.
+pub const PREFERRED: [u16; 2] = [1920, 1080];
+
 /// The mode that the monitor prefers: 1920x1080 at 60 Hz (CTA-861, format 16).
 struct Timing;
 
 impl Timing {
     const CLOCK_10_KHZ: u16 = 14_850;
-    const ACTIVE: [u16; 2] = [1920, 1080];
+    const ACTIVE: [u16; 2] = PREFERRED;
     const BLANK: [u16; 2] = [280, 45];
     const FRONT: [u16; 2] = [88, 4];
     const SYNC: [u16; 2] = [44, 5];

@@ -1,7 +1,7 @@
 //! A VGA with Bochs' extension, on PCI: QEMU's "standard VGA".
 //!
 //! [`Vga`] owns the ports and the window at 0xa0000 from power-on, and three BARs: video memory, registers, the ROM with
-//! the VGA BIOS. What ports do is in [`ports`](self) and `dispi`, what the window does in `planar`, what is seen in `crtc`,
+//! the VGA BIOS. Those can be another function's, of which the card is then a half, as in QEMU's `virtio-vga`. What ports do is in [`ports`](self) and `dispi`, what the window does in `planar`, what is seen in `crtc`,
 //! `render` and `text`.
 //!
 //! ```text
@@ -12,7 +12,7 @@
 
 mod crtc;
 mod dispi;
-mod edid;
+pub mod edid;
 mod memory;
 mod planar;
 mod ports;
@@ -26,8 +26,8 @@ mod text;
 use std::sync::{Arc, Weak};
 
 use lodge_bus::{
-    AccessError, Clock, Device, MemoryMapping, MmioBus, MmioDevice, MmioRange, MmioWidths, PciFunction, PortDevice,
-    PortRange, ResetDevice, SaveDevice, StateError, Width,
+    AccessError, Clock, Device, MemoryMapping, MmioBus, MmioDevice, MmioMapping, MmioRange, MmioWidths, PciFunction,
+    PortDevice, PortRange, ResetDevice, SaveDevice, StateError, Width,
 };
 use lodge_pci::{BarTarget, ConfigSpace, ConfigSpec};
 pub use memory::{VIDEO_MEMORY_SIZES, VideoMemory, VideoMemoryError};
@@ -65,6 +65,16 @@ pub struct VgaWiring {
     pub frame_buffer: MemoryMapping,
 }
 
+/// What the PCI function has to offer of whose card another is a half ([`Vga::half`]); registers come besides.
+pub struct VgaParts {
+    /// Bytes of video memory.
+    pub video_memory: u64,
+    /// Their place in the guest's memory: BAR 0.
+    pub frame_buffer: MemoryMapping,
+    /// The ROM, if there is one: its bytes, and where they are read.
+    pub rom: Option<(u64, MmioMapping)>,
+}
+
 struct Volatile {
     registers: Registers,
     /// Counts changes of registers.
@@ -80,16 +90,15 @@ pub struct Vga {
     clock: Arc<dyn Clock>,
     memory: VideoMemory,
     // volatile
-    config: Mutex<ConfigSpace>,
+    /// Of a function of its own.
+    config: Option<Mutex<ConfigSpace>>,
     state: Mutex<Volatile>,
 }
 
 impl Vga {
-    /// A card.
+    /// A card that is a PCI function.
     pub fn new(config: VgaConfig, wiring: VgaWiring) -> Arc<Self> {
         let VgaWiring { clock, mmio, memory, frame_buffer } = wiring;
-        let mut rom = config.rom;
-        rom.truncate(ROM_MOST);
         Arc::new_cyclic(|this: &Weak<Self>| {
             let spec = ConfigSpec {
                 vendor: pci::VENDOR,
@@ -99,19 +108,55 @@ impl Vga {
                 subsystem: pci::SUBSYSTEM,
                 ..ConfigSpec::default()
             };
-            let face: Weak<dyn MmioDevice> = this.clone();
-            let range = |region, length, widths| MmioRange { base: 0, length, region, widths };
+            let card = Self::build(config, clock, memory);
+            let parts = card.parts(&mmio, frame_buffer, this);
             let mut space = ConfigSpace::new(&spec);
-            space.add_bar(0, memory.length(), BarTarget::Prefetchable(frame_buffer));
-            let registers = range(REGION_REGISTERS, pci::REGISTERS, MmioWidths::UP_TO_DWORD);
-            space.add_bar(2, registers.length, BarTarget::Memory32(mmio.mapping(face.clone(), registers)));
-            if !rom.is_empty() {
-                let range = range(REGION_ROM, rom.len() as u64, MmioWidths::ANY);
-                space.add_rom(range.length, mmio.mapping(face, range));
+            space.add_bar(0, parts.video_memory, BarTarget::Prefetchable(parts.frame_buffer));
+            let widths = MmioWidths::UP_TO_DWORD;
+            let registers = MmioRange { base: 0, length: pci::REGISTERS, region: REGION_REGISTERS, widths };
+            space.add_bar(2, registers.length, BarTarget::Memory32(mmio.mapping(this.clone(), registers)));
+            if let Some((length, mapping)) = parts.rom {
+                space.add_rom(length, mapping);
             }
-            let state = Volatile { registers: Registers::default(), changes: 0 };
-            Self { rom, edid: edid::block(), clock, memory, config: Mutex::new(space), state: Mutex::new(state) }
+            Self { config: Some(Mutex::new(space)), ..card }
         })
+    }
+
+    /// A card that is one half of another's PCI function, and what that function has to offer for it.
+    pub fn half(config: VgaConfig, wiring: VgaWiring) -> (Arc<Self>, VgaParts) {
+        let VgaWiring { clock, mmio, memory, frame_buffer } = wiring;
+        let card = Arc::new(Self::build(config, clock, memory));
+        let parts = card.parts(&mmio, frame_buffer, &Arc::downgrade(&card));
+        (card, parts)
+    }
+
+    fn build(config: VgaConfig, clock: Arc<dyn Clock>, memory: VideoMemory) -> Self {
+        let mut rom = config.rom;
+        rom.truncate(ROM_MOST);
+        let state = Mutex::new(Volatile { registers: Registers::default(), changes: 0 });
+        Self { rom, edid: edid::block(), clock, memory, config: None, state }
+    }
+
+    fn parts(&self, mmio: &MmioBus, frame_buffer: MemoryMapping, this: &Weak<Self>) -> VgaParts {
+        let length = self.rom.len() as u64;
+        let range = MmioRange { base: 0, length, region: REGION_ROM, widths: MmioWidths::ANY };
+        let rom = (length > 0).then(|| (length, mmio.mapping(this.clone(), range)));
+        VgaParts { video_memory: self.memory.length(), frame_buffer, rom }
+    }
+
+    /// Reads `bytes` (1, 2, 4 or 8) of the registers that are behind BAR 2, [`registers::pci::REGISTERS`] of them.
+    pub fn read_registers(&self, offset: u64, bytes: usize) -> u64 {
+        self.read_register(offset, bytes.min(8))
+    }
+
+    /// Writes them. What is wider than they are goes to two.
+    pub fn write_registers(&self, offset: u64, bytes: usize, value: u64) {
+        if bytes == 8 {
+            self.write_register(offset, 4, value & 0xffff_ffff);
+            self.write_register(offset + 4, 4, value >> 32);
+        } else {
+            self.write_register(offset, bytes, value);
+        }
     }
 
     fn read_port(&self, port: u16) -> Option<u8> {
@@ -200,7 +245,7 @@ impl Device for Vga {
         Some(self)
     }
     fn pci(self: Arc<Self>) -> Option<Arc<dyn PciFunction>> {
-        Some(self)
+        if self.config.is_some() { Some(self) } else { None }
     }
     fn resettable(self: Arc<Self>) -> Option<Arc<dyn ResetDevice>> {
         Some(self)
@@ -288,15 +333,17 @@ impl MmioDevice for Vga {
 
 impl PciFunction for Vga {
     fn config_read(&self, offset: u8) -> u32 {
-        self.config.lock().read(offset)
+        self.config.as_ref().map_or(u32::MAX, |config| config.lock().read(offset))
     }
 
     fn config_write(&self, offset: u8, mask: u32, value: u32) {
-        self.config.lock().write(offset, mask, value);
+        if let Some(config) = &self.config {
+            config.lock().write(offset, mask, value);
+        }
     }
 
     fn bars(&self) -> Vec<(u8, u64, bool)> {
-        self.config.lock().bars()
+        self.config.as_ref().map(|config| config.lock().bars()).unwrap_or_default()
     }
 }
 
@@ -310,7 +357,9 @@ impl Vga {
 
 impl ResetDevice for Vga {
     fn reset(&self) {
-        self.config.lock().reset();
+        if let Some(config) = &self.config {
+            config.lock().reset();
+        }
         self.set_registers(Registers::default());
         // As at power-on, when it is zero.
         self.memory.clear(self.memory.length());
@@ -319,7 +368,7 @@ impl ResetDevice for Vga {
 
 impl SaveDevice for Vga {
     fn save(&self) -> Vec<u8> {
-        let config = self.config.lock().state();
+        let config = self.config.as_ref().map(|config| config.lock().state()).unwrap_or_default();
         let registers = self.state.lock().registers.clone();
         lodge_savestate::to_record(&VgaState { config, registers })
     }
@@ -328,7 +377,9 @@ impl SaveDevice for Vga {
         let state: VgaState = StateError::read("vga", record)?;
         let mut registers = state.registers.sane();
         registers.fit_dispi(&self.memory);
-        self.config.lock().set_state(&state.config);
+        if let Some(config) = &self.config {
+            config.lock().set_state(&state.config);
+        }
         self.set_registers(registers);
         Ok(())
     }

@@ -25,6 +25,7 @@ use lodge_bus::{
     AccessError, Device, MmioBus, MmioDevice, MmioRange, MmioWidths, MsiTarget, PauseDevice, PciAddress, PciFunction,
     ResetDevice, SaveDevice, StateError,
 };
+use lodge_display::{Vga, VgaParts};
 use lodge_engine_api::GuestMemory;
 use lodge_pci::config::registers::{CAP_MSIX, CAP_VENDOR, COMMAND, COMMAND_NO_INTX};
 use lodge_pci::{BarTarget, ConfigSpace, ConfigSpec, Msix, Router};
@@ -66,9 +67,12 @@ pub struct VirtioPci {
     // configuration
     features: u64,
     sizes: Vec<u16>,
+    layout: Layout,
     pci_cfg: u8,
     msix_cap: u8,
     // wiring
+    /// The other half of the function.
+    vga: Option<Arc<Vga>>,
     device: Arc<dyn VirtioDevice>,
     memory: GuestMemory,
     router: Arc<Router>,
@@ -85,20 +89,45 @@ impl VirtioPci {
     /// # Errors
     /// The host gives no thread.
     pub fn new(device: Arc<dyn VirtioDevice>, wiring: VirtioWiring) -> std::io::Result<Arc<Self>> {
+        Self::build(device, wiring, None)
+    }
+
+    /// The same with a VGA as the function's other half, which is there for firmware and for systems that have no driver
+    /// for the device. Ports and the window of the VGA are attached by whoever has it.
+    ///
+    /// # Errors
+    /// The host gives no thread.
+    pub fn with_vga(
+        device: Arc<dyn VirtioDevice>,
+        wiring: VirtioWiring,
+        vga: (Arc<Vga>, VgaParts),
+    ) -> std::io::Result<Arc<Self>> {
+        Self::build(device, wiring, Some(vga))
+    }
+
+    fn build(
+        device: Arc<dyn VirtioDevice>,
+        wiring: VirtioWiring,
+        vga: Option<(Arc<Vga>, VgaParts)>,
+    ) -> std::io::Result<Arc<Self>> {
+        let layout = if vga.is_some() { Layout::VGA } else { Layout::PLAIN };
+        let (vga, parts) = vga.unzip();
         let sizes = device.queue_sizes();
         let vectors = u16::try_from(sizes.len() + 1).unwrap_or(2).min(128);
         let interrupts = Arc::new(Interrupts::new(Msix::new(vectors, wiring.msi), sizes.len()));
         let shared = Shared::new(device.clone(), interrupts.clone());
         let workers = Workers::start(shared.clone())?;
         Ok(Arc::new_cyclic(|this: &Weak<Self>| {
-            let (config, msix_cap, pci_cfg) = config_space(&*device, vectors, &wiring.mmio, this);
+            let (config, msix_cap, pci_cfg) = config_space(&*device, vectors, layout, parts, &wiring.mmio, this);
             let queues = sizes.iter().map(|size| QueueState { size: *size, ..QueueState::default() }).collect();
             let state = TransportState { queues, ..TransportState::default() };
             Self {
                 features: device.features() | feature::COMMON,
                 sizes,
+                layout,
                 pci_cfg,
                 msix_cap,
+                vga,
                 device,
                 memory: wiring.memory,
                 router: wiring.router,
@@ -309,31 +338,37 @@ impl VirtioPci {
 
     fn read_main(&self, volatile: &mut Volatile, offset: u64, bytes: usize) -> u64 {
         let mut data = [0; 8];
-        match offset & !(PAGE - 1) {
-            COMMON_OFFSET => {
+        match self.layout.part(offset) {
+            Part::Common(offset) => {
                 let image = self.common(volatile);
                 let from = (offset as usize).min(image.len());
                 let count = bytes.min(image.len() - from);
                 data[..count].copy_from_slice(&image[from..from + count]);
             }
-            ISR_OFFSET if offset == ISR_OFFSET => data[0] = self.interrupts.read_isr(),
-            DEVICE_OFFSET => self.device.read_config(offset - DEVICE_OFFSET, &mut data[..bytes]),
-            _ => {}
+            Part::Isr(0) => data[0] = self.interrupts.read_isr(),
+            Part::Device(offset) => self.device.read_config(offset, &mut data[..bytes]),
+            Part::Vga(offset) => return self.vga.as_ref().map_or(0, |vga| vga.read_registers(offset, bytes)),
+            Part::Isr(_) | Part::Notify(_) => {}
         }
         u64::from_le_bytes(data)
     }
 
     fn write_main(&self, volatile: &mut Volatile, offset: u64, bytes: usize, value: u64) {
-        match offset & !(PAGE - 1) {
-            COMMON_OFFSET => self.write_common(volatile, offset, bytes, value),
-            DEVICE_OFFSET => self.device.write_config(offset - DEVICE_OFFSET, &value.to_le_bytes()[..bytes]),
-            NOTIFY_OFFSET => self.notify(offset),
-            _ => {}
+        match self.layout.part(offset) {
+            Part::Common(offset) => self.write_common(volatile, offset, bytes, value),
+            Part::Device(offset) => self.device.write_config(offset, &value.to_le_bytes()[..bytes]),
+            Part::Notify(offset) => self.notify(offset),
+            Part::Vga(offset) => {
+                if let Some(vga) = &self.vga {
+                    vga.write_registers(offset, bytes, value);
+                }
+            }
+            Part::Isr(_) => {}
         }
     }
 
     fn notify(&self, offset: u64) {
-        let index = (offset - NOTIFY_OFFSET) / u64::from(NOTIFY_MULTIPLIER);
+        let index = offset / u64::from(NOTIFY_MULTIPLIER);
         self.shared.ring(u16::try_from(index).unwrap_or(u16::MAX));
     }
 
@@ -345,7 +380,7 @@ impl VirtioPci {
         let bar = (config.read(self.pci_cfg + 4) & 0xff) as u8;
         let offset = u64::from(config.read(self.pci_cfg + 8));
         let length = config.read(self.pci_cfg + 12);
-        let fits = bar == BAR_MAIN && matches!(length, 1 | 2 | 4) && offset.is_multiple_of(length.into());
+        let fits = bar == self.layout.main_bar && matches!(length, 1 | 2 | 4) && offset.is_multiple_of(length.into());
         (fits && offset + u64::from(length) <= BAR_MAIN_SIZE).then_some((offset, length as usize))
     }
 
@@ -363,6 +398,8 @@ impl VirtioPci {
 fn config_space(
     device: &dyn VirtioDevice,
     vectors: u16,
+    layout: Layout,
+    vga: Option<VgaParts>,
     mmio: &MmioBus,
     this: &Weak<VirtioPci>,
 ) -> (ConfigSpace, u8, u8) {
@@ -370,7 +407,8 @@ fn config_space(
         vendor: VENDOR,
         device: DEVICE_BASE + device.device_id(),
         revision: 1,
-        class: device.class(),
+        // A display controller that is a VGA says so.
+        class: if vga.is_some() { [3, 0, 0] } else { device.class() },
         subsystem: [VENDOR, 0x1100],
         multifunction: false,
         pin: 1,
@@ -380,25 +418,31 @@ fn config_space(
         mmio.mapping(device, MmioRange { base: 0, length, region, widths })
     };
     let msix_bar = map(BAR_MSIX_SIZE, REGION_MSIX, MmioWidths::DWORD_OR_QWORD);
-    config.add_bar(BAR_MSIX, BAR_MSIX_SIZE, BarTarget::Memory32(msix_bar));
+    config.add_bar(layout.msix_bar, BAR_MSIX_SIZE, BarTarget::Memory32(msix_bar));
     let main_bar = map(BAR_MAIN_SIZE, REGION_MAIN, MmioWidths::ANY);
-    config.add_bar(BAR_MAIN, BAR_MAIN_SIZE, BarTarget::Memory64(main_bar));
+    config.add_bar(layout.main_bar, BAR_MAIN_SIZE, BarTarget::Memory64(main_bar));
+    if let Some(VgaParts { video_memory, frame_buffer, rom }) = vga {
+        config.add_bar(0, video_memory, BarTarget::Prefetchable(frame_buffer));
+        if let Some((length, mapping)) = rom {
+            config.add_rom(length, mapping);
+        }
+    }
 
     let mut msix = Vec::new();
     msix.extend((vectors - 1).to_le_bytes());
-    msix.extend(u32::from(BAR_MSIX).to_le_bytes());
-    msix.extend((PENDING_OFFSET as u32 | u32::from(BAR_MSIX)).to_le_bytes());
+    msix.extend(u32::from(layout.msix_bar).to_le_bytes());
+    msix.extend((PENDING_OFFSET as u32 | u32::from(layout.msix_bar)).to_le_bytes());
     // There is room for all of these: 0x40 to 0xa4.
     let msix_cap = config.add_capability(CAP_MSIX, &msix, &[0, 0xc0]).unwrap_or(0);
     let vendor = |kind: u8, offset: u64, length: u64, extra: &[u8]| {
-        let mut body = vec![16 + extra.len() as u8, kind, BAR_MAIN, 0, 0, 0];
+        let mut body = vec![16 + extra.len() as u8, kind, layout.main_bar, 0, 0, 0];
         body.extend((offset as u32).to_le_bytes());
         body.extend((length as u32).to_le_bytes());
         body.extend(extra);
         body
     };
-    config.add_capability(CAP_VENDOR, &vendor(cfg_type::COMMON, COMMON_OFFSET, COMMON_SIZE, &[]), &[]);
-    config.add_capability(CAP_VENDOR, &vendor(cfg_type::ISR, ISR_OFFSET, 1, &[]), &[]);
+    config.add_capability(CAP_VENDOR, &vendor(cfg_type::COMMON, layout.common, COMMON_SIZE, &[]), &[]);
+    config.add_capability(CAP_VENDOR, &vendor(cfg_type::ISR, layout.isr, 1, &[]), &[]);
     config.add_capability(CAP_VENDOR, &vendor(cfg_type::DEVICE, DEVICE_OFFSET, PAGE, &[]), &[]);
     let multiplier = NOTIFY_MULTIPLIER.to_le_bytes();
     config.add_capability(CAP_VENDOR, &vendor(cfg_type::NOTIFY, NOTIFY_OFFSET, PAGE, &multiplier), &[]);
@@ -469,9 +513,10 @@ impl PciFunction for VirtioPci {
 impl MmioDevice for VirtioPci {
     fn mmio_read(&self, region: u8, offset: u64, bytes: usize) -> Result<u64, AccessError> {
         if region == REGION_MAIN {
-            return match offset & !(PAGE - 1) {
+            return match (self.layout.part(offset), &self.vga) {
                 // Interrupt handlers read it: not behind the registers' lock.
-                ISR_OFFSET if offset == ISR_OFFSET => Ok(self.interrupts.read_isr().into()),
+                (Part::Isr(0), _) => Ok(self.interrupts.read_isr().into()),
+                (Part::Vga(offset), Some(vga)) => Ok(vga.read_registers(offset, bytes)),
                 _ => Ok(self.read_main(&mut self.volatile.lock(), offset, bytes)),
             };
         }
@@ -484,10 +529,10 @@ impl MmioDevice for VirtioPci {
 
     fn mmio_write(&self, region: u8, offset: u64, bytes: usize, value: u64) -> Result<(), AccessError> {
         if region == REGION_MAIN {
-            if offset >= NOTIFY_OFFSET {
-                self.notify(offset);
-            } else {
-                self.write_main(&mut self.volatile.lock(), offset, bytes, value);
+            match (self.layout.part(offset), &self.vga) {
+                (Part::Notify(offset), _) => self.notify(offset),
+                (Part::Vga(offset), Some(vga)) => vga.write_registers(offset, bytes, value),
+                _ => self.write_main(&mut self.volatile.lock(), offset, bytes, value),
             }
         } else if offset < PENDING_OFFSET {
             self.interrupts.state.lock().msix.write_table(offset, bytes, value);

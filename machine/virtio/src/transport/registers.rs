@@ -5,31 +5,73 @@ pub const VENDOR: u16 = 0x1af4;
 /// The device ID of virtio device 0.
 pub const DEVICE_BASE: u16 = 0x1040;
 
-/// The BAR of the MSI-X table and pending array.
-pub const BAR_MSIX: u8 = 1;
-/// Bytes of that BAR.
+/// Bytes of the BAR of the MSI-X table and pending array.
 pub const BAR_MSIX_SIZE: u64 = 0x1000;
 /// Where in it the pending array is.
 pub const PENDING_OFFSET: u64 = 0x800;
-/// The BAR of everything else.
-pub const BAR_MAIN: u8 = 4;
-/// Bytes of that BAR.
+/// Bytes of the main BAR, that of everything else.
 pub const BAR_MAIN_SIZE: u64 = 0x4000;
 
-/// Where in the main BAR the common configuration is.
-pub const COMMON_OFFSET: u64 = 0x0000;
-/// Its bytes.
+/// Bytes of the common configuration.
 pub const COMMON_SIZE: u64 = 0x38;
-/// Where the interrupt status is.
-pub const ISR_OFFSET: u64 = 0x1000;
-/// Where the device configuration is.
+/// Where in the main BAR the device configuration is.
 pub const DEVICE_OFFSET: u64 = 0x2000;
 /// Where the doorbells are.
 pub const NOTIFY_OFFSET: u64 = 0x3000;
-/// Bytes of each of the three.
+/// Bytes of each of the two.
 pub const PAGE: u64 = 0x1000;
 /// Bytes per doorbell.
 pub const NOTIFY_MULTIPLIER: u32 = 4;
+
+/// What differs between functions: which BARs there are, and what lies where in the main one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Layout {
+    /// The BAR of the MSI-X table and pending array.
+    pub msix_bar: u8,
+    /// The main BAR.
+    pub main_bar: u8,
+    /// Where in it the common configuration is. What is before is a VGA's.
+    pub common: u64,
+    /// Where the interrupt status is.
+    pub isr: u64,
+}
+
+impl Layout {
+    /// Of a function that is a virtio device.
+    pub const PLAIN: Self = Self { msix_bar: 1, main_bar: 4, common: 0, isr: 0x1000 };
+    /// Of one that is a VGA, too: BARs 0 and 2 begin as a VGA's (QEMU `hw/display/virtio-vga.c`).
+    pub const VGA: Self = Self { msix_bar: 4, main_bar: 2, common: 0x1000, isr: 0x1800 };
+
+    /// What is at an offset in the main BAR.
+    pub fn part(&self, offset: u64) -> Part {
+        if offset >= NOTIFY_OFFSET {
+            Part::Notify(offset - NOTIFY_OFFSET)
+        } else if offset >= DEVICE_OFFSET {
+            Part::Device(offset - DEVICE_OFFSET)
+        } else if offset >= self.isr {
+            Part::Isr(offset - self.isr)
+        } else if offset >= self.common {
+            Part::Common(offset - self.common)
+        } else {
+            Part::Vga(offset)
+        }
+    }
+}
+
+/// A part of the main BAR, and an offset in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// Registers of the VGA that the function is, too.
+    Vga(u64),
+    /// Common configuration.
+    Common(u64),
+    /// Interrupt status.
+    Isr(u64),
+    /// Device configuration.
+    Device(u64),
+    /// Doorbells.
+    Notify(u64),
+}
 
 /// Capability types (4.1.4).
 pub mod cfg_type {

@@ -68,6 +68,7 @@ pub struct TransportState {
     /// Configuration space.
     pub config: ConfigState,
     /// The device's own state, a record.
+    #[serde(with = "serde_bytes")]
     pub device: Vec<u8>,
 }
 

@@ -242,7 +242,7 @@ fn access_through_configuration_space() {
     let (driver, _) = rig();
     let cap = driver.function.pci_cfg;
     let select = |offset: u32, length: u32| {
-        driver.function.config_write(cap + 4, u32::MAX, BAR_MAIN.into());
+        driver.function.config_write(cap + 4, u32::MAX, Layout::PLAIN.main_bar.into());
         driver.function.config_write(cap + 8, u32::MAX, offset);
         driver.function.config_write(cap + 12, u32::MAX, length);
     };
@@ -279,4 +279,93 @@ fn state_is_restored_in_mid_use() {
     assert_eq!(driver.mmio.layout()[0].0, BAR);
     driver.function.resume();
     assert_eq!(driver.complete(0), (0, 1), "what was rung for before is done after");
+}
+
+/// A function with a VGA as its other half, BARs mapped; they are told apart by what is there.
+#[test]
+fn a_vga_shares_the_function() {
+    use lodge_bus::{FixedMemory, MemoryMapping, MmioBus, MockClock};
+    use lodge_display::{VgaConfig, VgaWiring, VideoMemory};
+    use lodge_engine_api::NOWHERE;
+    use vm_memory::GuestAddress;
+
+    const FRAME_BUFFER: u64 = 0xe000_0000;
+    const MAIN: u64 = 0xe800_0000;
+    const MSIX: u64 = 0xe810_0000;
+    const ROM: u64 = 0xe820_0000;
+    let regions = [(GuestAddress(0), 1 << 20), (GuestAddress(NOWHERE), 1 << 20)];
+    let memory = GuestMemory::from_ranges(&regions).unwrap();
+    let mmio = MmioBus::new();
+    let video = VgaWiring {
+        clock: Arc::new(MockClock::new()),
+        mmio: mmio.clone(),
+        memory: VideoMemory::new(memory.clone(), NOWHERE, 1 << 20).unwrap(),
+        frame_buffer: MemoryMapping::new(Arc::new(FixedMemory), 1, 1 << 20, Vec::new()),
+    };
+    let (vga, parts) = Vga::half(VgaConfig { rom: vec![0x55; 4096] }, video);
+    assert!(Device::pci(vga.clone()).is_none(), "it has no function of its own");
+    let device = Arc::new(Inverter { active: Mutex::new(0), hold: Mutex::new(()) });
+    let router = Router::new(Arc::new(crate::testing::Wire::default()));
+    let msi = Arc::new(crate::testing::Messages::default());
+    let wiring = VirtioWiring { memory, mmio: mmio.clone(), msi, router };
+    let function = VirtioPci::with_vga(device, wiring, (vga.clone(), parts)).unwrap();
+
+    assert_eq!(function.config_read(8), 0x0300_0001);
+    let mut bars = function.bars();
+    bars.sort_unstable();
+    assert_eq!(bars, [(0x10, 1 << 20, false), (0x18, 0x4000, false), (0x20, 0x1000, false), (0x30, 4096, false)]);
+    for (register, base) in [(0x10, FRAME_BUFFER), (0x18, MAIN), (0x20, MSIX), (0x30, ROM | 1)] {
+        function.config_write(register, u32::MAX, base as u32);
+    }
+    function.config_write(4, 0xffff, 6);
+    let read = |at: u64, bytes: usize| {
+        let mut data = [0; 8];
+        mmio.read(at, &mut data[..bytes]);
+        u64::from_le_bytes(data)
+    };
+    let write = |at: u64, bytes: usize, value: u64| mmio.write(at, &value.to_le_bytes()[..bytes]);
+
+    // Capabilities say where each part is: BAR, offset, length.
+    let mut found = std::collections::BTreeMap::new();
+    let mut at = function.config_read(0x34) as u8;
+    while at != 0 {
+        let head = function.config_read(at);
+        if head as u8 == CAP_VENDOR {
+            let place = (function.config_read(at + 4) as u8, function.config_read(at + 8));
+            found.insert((head >> 24) as u8, place);
+        } else {
+            assert_eq!((function.config_read(at + 4), function.config_read(at + 8)), (4, 0x804));
+        }
+        at = (head >> 8) as u8;
+    }
+    let expected = [(1, (2, 0x1000)), (2, (2, 0x3000)), (3, (2, 0x1800)), (4, (2, 0x2000)), (5, (2, 0))];
+    assert_eq!(found.into_iter().collect::<Vec<_>>(), expected);
+    assert_eq!(read(MAIN + 0x1000 + common::NUM_QUEUES, 2), 2);
+    write(MAIN + 0x1000 + common::STATUS, 1, 3);
+    assert_eq!((read(MAIN + 0x1000 + common::STATUS, 1), read(MAIN + 0x1038, 8)), (3, 0));
+    assert_eq!((read(MAIN + 0x2008, 4), read(MAIN + 0x1800, 1)), (0x0808_0808, 0));
+    // Bochs' registers, by words and eight bytes at a time; the order of bytes behind them.
+    assert_eq!(read(MAIN + 0x500, 2), 0xb0c5);
+    write(MAIN + 0x508, 2, 0);
+    write(MAIN + 0x500, 8, 0x0020_0258_0320_b0c4);
+    assert_eq!(read(MAIN + 0x500, 8), 0x0020_0258_0320_b0c4);
+    write(MAIN + 0x604, 4, 0xbebe_bebe);
+    assert_eq!(read(MAIN + 0x600, 8), 0xbebe_bebe_0000_0008);
+    assert_eq!((read(ROM, 2), read(MSIX + 12, 4)), (0x5555, 1));
+    // The same through configuration space.
+    let cap = function.pci_cfg;
+    for (register, value) in [(4, 2), (8, 0x502), (12, 2)] {
+        function.config_write(cap + register, u32::MAX, value);
+    }
+    assert_eq!(function.config_read(cap + 16), 800);
+    function.config_write(cap + 16, u32::MAX, 640);
+    assert_eq!(read(MAIN + 0x502, 2), 640);
+    // Each saves its own half.
+    let (saved, half) = (function.save(), vga.save());
+    lodge_bus::ResetDevice::reset(&*function);
+    lodge_bus::ResetDevice::reset(&*vga);
+    assert!(mmio.layout().is_empty());
+    function.restore(&saved).unwrap();
+    vga.restore(&half).unwrap();
+    assert_eq!((function.save(), vga.save(), read(MAIN + 0x502, 2)), (saved, half, 640));
 }
