@@ -108,6 +108,18 @@ pub fn linux_keeping(guest_name: &str, append: &str, translations: &OsStr) -> Co
     command
 }
 
+/// The same with modules for more devices, loaded before `script`; their messages are in the output.
+pub fn linux_with_devices(guest_name: &str, script: &str) -> (Command, tempfile::NamedTempFile) {
+    let parts = ["initrd", "devices.cpio"].map(|part| guest(&format!("{guest_name}/{part}")));
+    let both = parts.map(|part| std::fs::read(part).expect("it is read")).concat();
+    let initrd = write_file(&both);
+    let load = "for m in $(cat /modules/devices); do insmod /modules/$m || exit 9; done";
+    let mut command = run();
+    command.arg("--kernel").arg(guest(&format!("{guest_name}/vmlinuz"))).arg("--initrd").arg(initrd.path());
+    command.args(["--append", &format!("console=ttyS0 panic=-1 lodge.run=\"{load}; {script}\"")]);
+    (command, initrd)
+}
+
 /// A running lodge.
 pub struct TestVm {
     child: Child,

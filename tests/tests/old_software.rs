@@ -379,3 +379,40 @@ fn hooks(p: &mut Program) -> Made {
 fn services_of_the_bios_are_hooked() {
     boots(hooks);
 }
+
+#[test]
+#[ignore = "boots a VM: run by `cargo xtask test`"]
+fn a_program_prints_through_the_bios() {
+    const TEXT: &[u8] = b"lodge prints\r\n\x0c";
+    let disk = boot_disk(|p| {
+        // There is one printer, and it is ready.
+        p.a.mov(ah, 2)?;
+        p.a.xor(dx, dx)?;
+        p.a.int(0x17)?;
+        p.a.cmp(ah, 0x90)?;
+        p.check("the printer is ready and on line")?;
+        p.a.mov(ax, word_ptr(0x408))?;
+        p.a.cmp(ax, 0x378)?;
+        p.check("the BIOS found it")?;
+        p.a.mov(ah, 1)?;
+        p.a.xor(dx, dx)?;
+        p.a.int(0x17)?;
+        p.a.xor(bx, bx)?;
+        for byte in TEXT {
+            p.a.mov(ax, u32::from(*byte))?;
+            p.a.xor(dx, dx)?;
+            p.a.int(0x17)?;
+            p.a.or(bl, ah)?;
+        }
+        // Paper, errors, and what took too long.
+        p.a.test(bl, 0x29)?;
+        p.check("each byte was printed")
+    });
+    let paper = tempfile::NamedTempFile::new().expect("a temporary file");
+    let mut command = with_firmware();
+    command.args(["--disk", &format!("{},bus=ide,readonly", disk.path().display()), "--memory", "16M", "--debug-exit"]);
+    command.arg("--parallel").arg(format!("file={}", paper.path().display()));
+    let (status, output) = finish(command.args(["--timeout", "60"]));
+    assert_eq!(status, ALL_GOOD, "{output}");
+    assert_eq!(std::fs::read(paper.path()).expect("it is read"), TEXT);
+}

@@ -9,7 +9,8 @@ use lodge_backend::{Disk, HostEntropy, Tray};
 use lodge_boot::acpi;
 use lodge_bus::{IrqLine, IrqSink, MemoryMapping, PciAddress, PortDevice};
 use lodge_chipset::{
-    Board as Ports, BoardConfig, CmosConfig, Dma, Flash, FwCfg, Hpet, HpetWiring, I8042, Pit, Pm, Rtc, Uart, UartConfig,
+    Board as Ports, BoardConfig, CmosConfig, Dma, Flash, FwCfg, Hpet, HpetWiring, I8042, Parallel, Pit, Pm, Rtc, Uart,
+    UartConfig, parallel,
 };
 use lodge_display::{Screen, Vga, VgaConfig, VgaWiring, VideoMemory};
 use lodge_engine_api::NOWHERE;
@@ -44,6 +45,7 @@ pub(crate) const DEVICES: &[Maker] = &[
     flash,
     keyboard,
     serial_ports,
+    parallel_port,
     ide,
     sata,
     nvme,
@@ -203,8 +205,9 @@ fn sound(board: &mut Board<'_>) -> Result<(), VmError> {
             board.attach_among(card, slots::MULTIMEDIA)?;
         }
         Some(SoundCard::Sb16) => {
-            // The others are the board's.
-            let free = |number: u8| matches!(number, 5 | 7);
+            // The others are the board's, and 7 is the parallel port's where there is one.
+            let printer = board.backends.parallel().is_some();
+            let free = |number: u8| number == 5 || number == 7 && !printer;
             let interrupts = sb16::registers::INTERRUPTS.map(|number| free(number).then(|| board.irq(number.into())));
             let Some(dma) = board.dma.clone() else { return Ok(()) };
             let card = Sb16::new(Sb16Wiring { dma, interrupts, mixer: mixer.clone() }, &board.timers);
@@ -230,8 +233,7 @@ fn flash(board: &mut Board<'_>) -> Result<(), VmError> {
 fn firmware_configuration(board: &mut Board<'_>) -> Result<(), VmError> {
     let Some((mut items, firmware)) = board.items.take().zip(board.config.boot.firmware()) else { return Ok(()) };
     // Firmware moves the power-management block, and the tables have to say where to.
-    let (function, description) =
-        (board.pm_function.clone(), firmware::description(board.config, board.backends.serials().len()));
+    let (function, description) = (board.pm_function.clone(), firmware::description(board.config, board.backends));
     items.made_file(acpi::TABLES_FILE, move || {
         let moved = function.as_ref().and_then(|function| function.pm_base());
         let description = acpi::Description { pm_base: moved.unwrap_or(description.pm_base), ..description.clone() };
@@ -256,6 +258,13 @@ fn serial_ports(board: &mut Board<'_>) -> Result<(), VmError> {
         board.attach(Uart::new(config, board.irq(irq.into()), stream.clone()))?;
     }
     Ok(())
+}
+
+fn parallel_port(board: &mut Board<'_>) -> Result<(), VmError> {
+    match board.backends.parallel().cloned() {
+        Some(stream) => board.attach(Parallel::new(board.irq(parallel::registers::INTERRUPT.into()), stream)),
+        None => Ok(()),
+    }
 }
 
 impl Board<'_> {

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use lodge_backend::{Disk, Openness, Tray, listen_at};
+use lodge_backend::{Openness, Tray, listen_at};
 use lodge_display::Monitor;
 use lodge_input::{Desk, Key, Keyboard};
 use lodge_vm::{Handle, Phase, Status};
@@ -27,8 +27,8 @@ const CONNECTIONS: usize = 16;
 /// Longest request in bytes.
 const LONGEST: u64 = 1 << 20;
 
-/// Opens a medium's file: the disk, or what is wrong in a line.
-pub type Opener = Box<dyn Fn(&Path) -> Result<Arc<dyn Disk>, String> + Send + Sync>;
+/// Puts the medium of a file into a tray, or says what is wrong in a line.
+pub type Loader = Box<dyn Fn(&Arc<Tray>, &Path) -> Result<(), String> + Send + Sync>;
 
 /// A drive whose medium can be changed.
 pub struct Drive {
@@ -36,8 +36,8 @@ pub struct Drive {
     pub name: String,
     /// Its tray.
     pub tray: Arc<Tray>,
-    /// Opens media for it.
-    pub open: Opener,
+    /// Puts media into it.
+    pub load: Loader,
 }
 
 /// What a server acts on.
@@ -152,9 +152,7 @@ impl Machine {
         };
         let result = match file {
             None => drive.tray.eject().map_err(|error| error.to_string()),
-            Some(file) => {
-                (drive.open)(file).and_then(|disk| drive.tray.insert(disk).map_err(|error| error.to_string()))
-            }
+            Some(file) => (drive.load)(&drive.tray, file),
         };
         result.map_or_else(Response::Error, |()| Response::Done)
     }

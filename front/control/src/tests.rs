@@ -4,7 +4,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use lodge_backend::{Disk, RawDisk, Tray};
+use lodge_backend::{RawDisk, Tray};
 use lodge_engine_api::Mirroring;
 use lodge_vm::engines::{self, Choice};
 use lodge_vm::{AttachedCd, Backends, Boot, CdBus, Config, Firmware, OnReboot, Outcome, Vm};
@@ -20,8 +20,9 @@ struct Rig {
     server: Server,
 }
 
-fn open(path: &Path) -> Result<Arc<dyn Disk>, String> {
-    RawDisk::open(path, true).map(|disk| Arc::new(disk) as _).map_err(|error| error.to_string())
+fn load(tray: &Arc<Tray>, path: &Path) -> Result<(), String> {
+    let disk = RawDisk::open(path, true).map_err(|error| error.to_string())?;
+    tray.insert(Arc::new(disk)).map_err(|error| error.to_string())
 }
 
 impl Rig {
@@ -53,7 +54,7 @@ impl Rig {
         let (monitor, desk) = (backends.monitor().clone(), backends.desk().clone());
         let vm = Vm::start(config, engine, backends).unwrap();
         let path = folder.path().join("control");
-        let drive = Drive { name: "cd0".into(), tray: tray.clone(), open: Box::new(open) };
+        let drive = Drive { name: "cd0".into(), tray: tray.clone(), load: Box::new(load) };
         let machine = Machine { handle: vm.handle(), monitor, desk, drives: vec![drive] };
         let server = Server::start(Server::bind(&path).unwrap(), &path, machine).unwrap();
         Self { folder, tray, vm, server }

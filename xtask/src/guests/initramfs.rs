@@ -6,6 +6,9 @@
 //! * `lodge.run="SCRIPT"` runs a script, which must hold no quotation marks itself, says its status as
 //!   "lodge: status N", and powers off; with `lodge.exit` it ends the VM through the debug exit port instead.
 //! * Without either there is a shell on the console.
+//!
+//! [`devices`] is an archive with modules for more devices. Behind the other one, which then has their names in
+//! `/modules/devices`, a script can load them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -19,6 +22,9 @@ use crate::shell;
 /// Modules that guests want; what they depend on comes along. One that a kernel does not have is built in.
 const MODULES: &[&str] =
     &["virtio_pci", "virtio_blk", "virtio_console", "virtio-rng", "virtio_net", "ext4", "crc32c_generic"];
+
+/// Modules for devices that few guests want.
+const DEVICES: &[&str] = &["ata_piix", "ahci", "virtio_scsi", "sd_mod", "sr_mod", "isofs", "parport_pc", "lp"];
 
 const INIT: &str = r##"#!/bin/sh
 export PATH=/bin
@@ -98,19 +104,40 @@ pub fn build(image: &Path, busybox: &Path) -> Result<Vec<u8>> {
     archive.file("init", 0o755, INIT.as_bytes());
 
     let tree = find_modules(image)?;
-    let mut order = Vec::new();
+    add_modules(&mut archive, &modules(&tree, MODULES, &mut BTreeSet::new())?, "order")?;
+    Ok(archive.finish())
+}
+
+/// Builds the archive of modules for more devices from an unpacked kernel package.
+pub fn devices(image: &Path) -> Result<Vec<u8>> {
+    let tree = find_modules(image)?;
     let mut seen = BTreeSet::new();
-    for name in MODULES {
-        load_after_dependencies(&tree, name, &mut seen, &mut order)?;
+    // What the other archive has is loaded.
+    modules(&tree, MODULES, &mut seen)?;
+    let mut archive = Archive::default();
+    add_modules(&mut archive, &modules(&tree, DEVICES, &mut seen)?, "devices")?;
+    Ok(archive.finish())
+}
+
+/// The files of modules, each after what it depends on, but for those that have been seen.
+fn modules(tree: &BTreeMap<String, PathBuf>, names: &[&str], seen: &mut BTreeSet<String>) -> Result<Vec<PathBuf>> {
+    let mut order = Vec::new();
+    for name in names {
+        load_after_dependencies(tree, name, seen, &mut order)?;
     }
-    let mut list = String::new();
+    Ok(order)
+}
+
+/// Puts modules into an archive, and a list of their names.
+fn add_modules(archive: &mut Archive, order: &[PathBuf], list: &str) -> Result<()> {
+    let mut text = String::new();
     for path in order {
         let name = path.file_name().and_then(|name| name.to_str()).context("a module's name is not text")?;
-        archive.file(&format!("modules/{name}"), 0o644, &fs::read(&path)?);
-        list += &format!("{name}\n");
+        archive.file(&format!("modules/{name}"), 0o644, &fs::read(path)?);
+        text += &format!("{name}\n");
     }
-    archive.file("modules/order", 0o644, list.as_bytes());
-    Ok(archive.finish())
+    archive.file(&format!("modules/{list}"), 0o644, text.as_bytes());
+    Ok(())
 }
 
 /// What busybox can be called as. The host runs it for that; one that the host cannot run has the usual names.
@@ -202,5 +229,8 @@ mod tests {
         }
         let names: Vec<_> = order.iter().map(|path| path.file_name().unwrap().to_str().unwrap()).collect();
         assert_eq!(names, ["e.ko", "d.ko", "c.ko", "a-b.ko"]);
+        let mut seen = BTreeSet::from(["d".to_owned(), "e".to_owned()]);
+        let more = super::modules(&tree, &["f", "c"], &mut seen).unwrap();
+        assert_eq!(more.len(), 2, "what has been loaded is left out: {more:?}");
     }
 }
