@@ -306,7 +306,7 @@ fn a_disc_that_linux_has_mounted_is_held() {
             let mut command = std::process::Command::new(lodge_tests::lodge());
             finish(command.arg("ctl").arg(folder.path().join("control")).args(words))
         };
-        assert!(control(&["status"]).1.contains("locked"), "{bus}");
+        assert!(control(&["status"]).1.contains("held by the guest"), "{bus}");
         let (status, output) = control(&["media", "cd0", "eject"]);
         assert!(status == 2 && output.contains("locked the tray"), "{bus}: {output}");
         assert_eq!(control(&["media", "cd0", "eject"]).0, 0, "{bus}: by force");

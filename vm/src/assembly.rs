@@ -454,10 +454,7 @@ impl Machine {
 
     /// Lets guest time and the processors go on.
     pub(crate) fn resume(&self) {
-        self.clock.resume();
-        self.time.resume();
-        self.timers.clock_changed();
-        self.busy_devices().for_each(|device| device.resume());
+        self.start_world();
         if let Some(processors) = &self.processors {
             processors.resume();
         }
@@ -506,6 +503,14 @@ impl Machine {
         self.processors = None;
         self.stop_world();
         self.partition.retire();
+    }
+
+    /// Lets guest time go on, and the devices with it.
+    pub(crate) fn start_world(&self) {
+        self.clock.resume();
+        self.time.resume();
+        self.timers.clock_changed();
+        self.busy_devices().for_each(|device| device.resume());
     }
 
     /// What happens without the processors: devices that work on their own, and guest time.

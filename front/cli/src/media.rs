@@ -10,7 +10,7 @@ use std::sync::Arc;
 use lodge_backend::{Disk, DiskError as FileError, OpticalDrive, Padded, Tray};
 use lodge_control::Drive;
 use lodge_disk::{DiskError, Format, Options};
-use lodge_vm::{AttachedCd, Geometry};
+use lodge_vm::{AttachedCd, FloppyError, Geometry};
 
 use crate::args::{CdPlan, FloppyPlan};
 use crate::run::RunError;
@@ -108,13 +108,30 @@ pub fn load_floppy(tray: &Arc<Tray>, path: &Path) -> Result<(), String> {
 }
 
 fn open_image_of_floppy(path: &Path, readonly: bool) -> Result<Arc<dyn Disk>, RunError> {
-    let disk = lodge_disk::open(path, Options { format: Some(Format::Raw), readonly, ephemeral: false })?;
+    let options = Options { format: Some(Format::Raw), readonly, ephemeral: false };
+    let disk = lodge_disk::open(path, options).map_err(|error| match error {
+        DiskError::File(FileError::Open { path, source }) => RunError::FloppyFile { path, source },
+        DiskError::File(FileError::Empty { path }) => FloppyError { path, bytes: 0 }.into(),
+        DiskError::File(FileError::Size { path, size: bytes }) => FloppyError { path, bytes }.into(),
+        other => other.into(),
+    })?;
     if Geometry::of(disk.size()).is_none() && disk.size() < DISKETTE {
         // Images are often cut off where their contents end.
         return Ok(Arc::new(Padded::new(disk, DISKETTE)));
     }
     Geometry::of_file(path, disk.size())?;
     Ok(disk)
+}
+
+/// What to do about a floppy that can't be opened.
+pub fn floppy_remedy(source: &std::io::Error, path: &Path) -> String {
+    match source.kind() {
+        std::io::ErrorKind::NotFound => format!("make one with `truncate -s 1440K {}`", path.display()),
+        std::io::ErrorKind::PermissionDenied | std::io::ErrorKind::ReadOnlyFilesystem => {
+            "change its permissions with chmod, or add `,readonly`".into()
+        }
+        _ => "give the file of a floppy's image".into(),
+    }
 }
 
 /// What is wrong with discs that are all there is to boot from, if none of them can be: the first such disc. Without a

@@ -78,6 +78,14 @@ pub enum RunError {
     /// UEFI's variables.
     #[error(transparent)]
     Variables(#[from] firmware::VariablesError),
+    /// A floppy's file.
+    #[error("the floppy {path} can't be opened: {source}; {}", media::floppy_remedy(.source, .path))]
+    FloppyFile {
+        /// The file.
+        path: PathBuf,
+        /// The host's answer.
+        source: std::io::Error,
+    },
     /// A floppy.
     #[error(transparent)]
     Floppy(#[from] FloppyError),

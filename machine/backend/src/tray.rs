@@ -46,8 +46,11 @@ struct State {
     changes: u64,
 }
 
-/// Called when a medium has come or gone.
-pub type Watcher = Box<dyn Fn() + Send + Sync>;
+/// Someone who wants to know when a medium has come or gone.
+struct Watcher {
+    is_there: Box<dyn Fn() -> bool + Send + Sync>,
+    tell: Box<dyn Fn() + Send + Sync>,
+}
 
 /// A drive's tray.
 #[derive(Default)]
@@ -62,13 +65,25 @@ impl Tray {
         Arc::new(Self { state: Mutex::new(State { medium, ..State::default() }), watchers: Mutex::default() })
     }
 
-    /// Has `watcher` called whenever a medium has come or gone. It stays as long as the tray: it holds what it calls weakly.
-    pub fn watch(&self, watcher: Watcher) {
-        self.watchers.lock().push(watcher);
+    /// Has `tell` called with `who`, for as long as that is there, whenever a medium has come or gone.
+    pub fn watch<T: Send + Sync + 'static>(&self, who: &Weak<T>, tell: impl Fn(&T) + Send + Sync + 'static) {
+        let (known, called) = (who.clone(), who.clone());
+        let watcher = Watcher {
+            is_there: Box::new(move || known.strong_count() > 0),
+            tell: Box::new(move || {
+                if let Some(who) = called.upgrade() {
+                    tell(&who);
+                }
+            }),
+        };
+        let mut watchers = self.watchers.lock();
+        // Trays stay when machines are built anew, and their devices do not.
+        watchers.retain(|watcher| (watcher.is_there)());
+        watchers.push(watcher);
     }
 
     fn tell(&self) {
-        self.watchers.lock().iter().for_each(|watcher| watcher());
+        self.watchers.lock().iter().for_each(|watcher| (watcher.tell)());
     }
 
     /// Puts a medium in, in place of the one that is there, and closes the tray.
@@ -251,6 +266,23 @@ mod tests {
         assert!(tray.medium().is_some() && tray.changes() == 1);
         tray.eject().unwrap();
         assert!(tray.medium().is_none() && tray.is_open() && tray.changes() == 2);
+    }
+
+    #[test]
+    fn watchers_that_are_gone_are_forgotten() {
+        use std::sync::atomic::{AtomicU32, Ordering};
+        let tray = Tray::new(None);
+        for _ in 0..100 {
+            let gone = Arc::new(());
+            tray.watch(&Arc::downgrade(&gone), |()| unreachable!("it is gone"));
+        }
+        let count = Arc::new(AtomicU32::new(0));
+        tray.watch(&Arc::downgrade(&count), |count| _ = count.fetch_add(1, Ordering::Relaxed));
+        assert_eq!(tray.watchers.lock().len(), 1);
+        let (_file, disk) = medium();
+        tray.insert(disk).unwrap();
+        tray.eject().unwrap();
+        assert_eq!(count.load(Ordering::Relaxed), 2);
     }
 
     #[test]
