@@ -104,7 +104,6 @@ fn the_name_space_is_well_formed() {
     let after = &dsdt[lpt..lpt + 60];
     assert!(after.windows(4).any(|window| window == [0x41, 0xd0, 0x04, 0x00]), "{after:x?}");
     assert!(after.windows(8).any(|window| window == [0x47, 1, 0x78, 3, 0x78, 3, 1, 8]), "{after:x?}");
-    let dsdt = at(&tables, word(find(&tables, b"FACP"), 40).into());
     let sleepy = build(&Description { suspend: true, ..description() }, 0xe_0000..0x10_0000).unwrap();
     let dsdt = at(&sleepy, word(find(&sleepy, b"FACP"), 40).into());
     assert!(dsdt.windows(8).any(|window| window == b"\\_S3_\x12\x06\x04"), "a package of four");

@@ -4,6 +4,7 @@ use lodge_backend::RawDisk;
 
 use super::registers::page;
 use super::*;
+use crate::testing::Vast;
 
 fn disk(sectors: usize, read_only: bool) -> Unit {
     let mut file = tempfile::NamedTempFile::new().unwrap();
@@ -186,41 +187,12 @@ fn commands_at_random_do_no_harm() {
     }
 }
 
-/// A disk of many terabytes that counts what is done to it.
-#[derive(Default)]
-struct Vast(std::sync::Mutex<Vec<(u64, u64)>>);
-
-impl Disk for Vast {
-    fn size(&self) -> u64 {
-        1 << 44
-    }
-    fn is_read_only(&self) -> bool {
-        false
-    }
-    fn read_at(&self, _: u64, _: &mut [std::io::IoSliceMut<'_>]) -> std::io::Result<()> {
-        Ok(())
-    }
-    fn write_at(&self, _: u64, _: &[IoSlice<'_>]) -> std::io::Result<()> {
-        Ok(())
-    }
-    fn flush(&self) -> std::io::Result<()> {
-        Ok(())
-    }
-    fn discard(&self, offset: u64, length: u64) -> std::io::Result<()> {
-        self.0.lock().unwrap().push((offset, length));
-        Ok(())
-    }
-    fn write_zeroes(&self, offset: u64, length: u64, _: bool) -> std::io::Result<()> {
-        self.discard(offset, length)
-    }
-}
-
 #[test]
 fn what_takes_long_ends_when_nobody_waits() {
     let disk = Vast::default();
-    let calls = || std::mem::take(&mut *disk.0.lock().unwrap());
+    let calls = || std::mem::take(&mut *disk.discarded.lock());
     let all = Action::Discard(vec![(512, 1 << 42), (1 << 43, 1024)]);
-    assert!(!all.carry_out(&disk, &|| disk.0.lock().unwrap().len() < 3).unwrap());
+    assert!(!all.carry_out(&disk, &|| disk.discarded.lock().len() < 3).unwrap());
     let done = calls();
     assert_eq!((done.len(), done[0].0, done[1].0), (3, 512, 512 + done[0].1));
     assert!(done[0].1 <= 64 << 20);
