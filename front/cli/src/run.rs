@@ -18,8 +18,8 @@ use lodge_engine_api::Mirroring;
 use lodge_input::Desk;
 use lodge_vm::engines::{self, Choice, Chosen, NoEngine};
 use lodge_vm::{
-    Attached, Backends, Boot, Config, Firmware, FloppyError, Handle, Kernel, OnReboot, Outcome, Phase, Sink, SoundCard,
-    Vm, VmError, WavSink,
+    Attached, AttachedCd, Backends, Boot, Config, Firmware, FloppyError, Handle, Kernel, OnReboot, Outcome, Phase,
+    Sink, SoundCard, Vm, VmError, WavSink,
 };
 use lodge_vnc::{Password, VncConfig, VncError, VncWiring};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
@@ -166,16 +166,7 @@ pub fn run(args: &RunArgs) -> Result<u8, RunError> {
     let floppy_drives =
         (0..).zip(&floppies).map(|(number, tray)| media::drive(format!("floppy{number}"), tray, media::load_floppy));
     let drives = cd_drives.chain(floppy_drives).collect();
-    if matches!(plan.boot, BootPlan::Bios(_) | BootPlan::Uefi(_))
-        && plan.disks.is_empty()
-        && plan.floppies.is_empty()
-        && let Some(path) = media::unbootable(&plan.cds, &cds)
-    {
-        let path = path.display();
-        eprintln!(
-            "lodge: warning: the disc {path} has no boot record, and there is nothing else to boot from; name a bootable one"
-        );
-    }
+    warn_of_discs(&plan, &cds);
     let Chosen { engine, why } = engines::choose(&engines::all(), &plan.engine)?;
     let folder = args.firmware_dir.as_deref();
     let serial_console = plan.display == DisplayPlan::None && plan.serials.first() == Some(&SerialPlan::Stdio);
@@ -281,6 +272,20 @@ pub fn run(args: &RunArgs) -> Result<u8, RunError> {
         report::write(file, &ended, status).map_err(|source| output("report", path, source))?;
     }
     Ok(status)
+}
+
+/// Says so where nothing that there is can be booted. Firmware will say it, too, but not which file is to blame.
+fn warn_of_discs(plan: &Plan, cds: &[AttachedCd]) {
+    if matches!(plan.boot, BootPlan::Bios(_) | BootPlan::Uefi(_))
+        && plan.disks.is_empty()
+        && plan.floppies.is_empty()
+        && let Some(path) = media::unbootable(&plan.cds, cds)
+    {
+        let path = path.display();
+        eprintln!(
+            "lodge: warning: the disc {path} has no boot record, and there is nothing else to boot from; name a bootable one"
+        );
+    }
 }
 
 /// Most bytes of generated code for a guest with so much memory.
