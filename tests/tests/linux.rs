@@ -264,10 +264,14 @@ fn linux_prints_on_the_parallel_port() {
 #[ignore = "boots a VM: run by `cargo xtask test`"]
 fn linux_reads_discs_on_each_bus_and_sees_them_go_and_come() {
     let image = lodge_tests::guest("media/grub-mkrescue.iso");
+    // A guest that is just reading holds the disc; the second request takes it all the same.
     let control = |folder: &tempfile::TempDir, words: &[&str]| {
-        let mut command = std::process::Command::new(lodge_tests::lodge());
-        let (status, output) = finish(command.arg("ctl").arg(folder.path().join("control")).args(words));
-        assert_eq!(status, 0, "{output}");
+        let ask = || {
+            let mut command = std::process::Command::new(lodge_tests::lodge());
+            finish(command.arg("ctl").arg(folder.path().join("control")).args(words))
+        };
+        let (status, output) = ask();
+        assert!(status == 0 || output.contains("locked the tray") && ask().0 == 0, "{output}");
     };
     for bus in ["ide", "sata", "scsi"] {
         let script = "mount -r -t iso9660 /dev/sr0 /tmp; ls /tmp/boot; umount /tmp; echo disc is read; \
