@@ -125,6 +125,17 @@ pub fn linux_keeping(guest_name: &str, append: &str, translations: &OsStr) -> Co
     command
 }
 
+/// The same with modules for more devices, separated by commas, which are loaded first. The file is of use until lodge
+/// has started.
+pub fn linux_with(modules: &str, guest_name: &str, append: &str) -> (Command, tempfile::NamedTempFile) {
+    let parts = ["initrd", "devices.cpio"].map(|part| guest(&format!("{guest_name}/{part}")));
+    let initrd = write_file(&parts.map(|part| std::fs::read(part).expect("it is read")).concat());
+    let mut command = run();
+    command.arg("--kernel").arg(guest(&format!("{guest_name}/vmlinuz"))).arg("--initrd").arg(initrd.path());
+    command.args(["--append", &format!("console=ttyS0 panic=-1 lodge.modules={modules} {append}")]);
+    (command, initrd)
+}
+
 /// A running lodge.
 pub struct TestVm {
     child: Child,

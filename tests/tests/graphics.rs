@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use lodge_tests::{Controlled, PATIENCE, check_log, finish, guest, linux, plain, with_firmware};
+use lodge_tests::{Controlled, PATIENCE, check_log, finish, guest, linux, linux_with, plain, with_firmware};
 
 /// Pixels in a row and rows of what the monitor prefers.
 const SIZE: [usize; 2] = [1920, 1080];
@@ -94,8 +94,8 @@ fn linux_draws_through_the_virtio_card_and_hears_the_tablet() {
                   cat /proc/fb; echo painted; \
                   E=$(grep -A 5 tablet /proc/bus/input/devices | grep -o event[0-9]); \
                   od -An -v -t x2 -w24 -N 120 /dev/input/$E";
-    let append = format!("lodge.modules=virtio_gpu,virtio_input,evdev lodge.run=\"{script}\"");
-    let mut command = linux("amd64", &append);
+    let append = format!("lodge.run=\"{script}\"");
+    let (mut command, _initrd) = linux_with("virtio_gpu,virtio_input,evdev", "amd64", &append);
     command.args(["--vga", "virtio", "--pointer", "tablet", "--display", "vnc=127.0.0.1:0"]);
     command.arg("--firmware-dir").arg(guest("firmware/vgabios-virtio.bin").with_file_name(""));
     let mut vm = Controlled::start(&mut command);

@@ -1,6 +1,6 @@
 //! Debian's kernels with busybox.
 
-use lodge_tests::{TestVm, check_log, finish, linux, linux_keeping, write_file};
+use lodge_tests::{TestVm, check_log, finish, linux, linux_keeping, linux_with, write_file};
 
 /// What `lodge.exit` makes of a command's status 0 and 1: the debug exit port gives (v << 1) | 1.
 const GOOD: i32 = 1;
@@ -236,4 +236,86 @@ fn two_machines_that_end_together_keep_their_translations() {
     let (output, [made, loaded]) = boot_keeping(&folder);
     assert!(made < loaded / 20, "{made} made, {loaded} loaded");
     assert!(!output.contains("WARN"), "{output}");
+}
+
+#[test]
+#[ignore = "boots a VM: run by `cargo xtask test`"]
+fn linux_prints_on_the_parallel_port() {
+    for guest in ["amd64", "686-pae"] {
+        let paper = tempfile::NamedTempFile::new().expect("a temporary file");
+        // More than the driver's buffer; by polling, and then with interrupts where the kernel knows of one.
+        let script =
+            "cat /proc/sys/dev/parport/parport0/modes; seq 2000 > /dev/lp0; grep parport /proc/interrupts; true";
+        let (mut command, _initrd) = linux_with("parport_pc,lp", guest, &format!("lodge.run=\"{script}\""));
+        command.arg("--parallel").arg(format!("file={}", paper.path().display()));
+        let (status, output) = finish(&mut command);
+        assert_eq!(status, 0, "{output}");
+        assert!(output.contains("lp0: using parport0") && output.contains("lodge: status 0"), "{output}");
+        assert!(output.contains("PCSPP") && !output.contains("ECP"), "{output}");
+        check_log(&output);
+        let printed = std::fs::read_to_string(paper.path()).expect("it is text");
+        let expected: String = (1..=2000).map(|number| format!("{number}\n")).collect();
+        // The driver may end lines as printers want them.
+        assert!(printed.replace('\r', "") == expected, "{} bytes", printed.len());
+    }
+}
+
+/// Modules that read discs on each bus.
+const DISCS: &str = "ata_piix,ahci,virtio_scsi,sr_mod,isofs";
+
+#[test]
+#[ignore = "boots a VM: run by `cargo xtask test`"]
+fn linux_reads_discs_on_each_bus_and_sees_them_go_and_come() {
+    let image = lodge_tests::guest("media/grub-mkrescue.iso");
+    // A guest that is just reading holds the disc; the second request takes it all the same.
+    let control = |folder: &tempfile::TempDir, words: &[&str]| {
+        let ask = || {
+            let mut command = std::process::Command::new(lodge_tests::lodge());
+            finish(command.arg("ctl").arg(folder.path().join("control")).args(words))
+        };
+        let (status, output) = ask();
+        assert!(status == 0 || output.contains("locked the tray") && ask().0 == 0, "{output}");
+    };
+    for bus in ["ide", "sata", "scsi"] {
+        let script = "mount -r -t iso9660 /dev/sr0 /tmp; ls /tmp/boot; umount /tmp; echo disc is read; \
+                      while head -c 1 /dev/sr0 > /dev/null 2>&1; do sleep 0.2; done; echo disc is gone; \
+                      until head -c 1 /dev/sr0 > /dev/null 2>&1; do sleep 0.2; done; echo disc is back; \
+                      mount -r -t iso9660 /dev/sr0 /tmp; ls /tmp/boot";
+        let (mut command, _initrd) = linux_with(DISCS, "amd64", &format!("lodge.run=\"{script}\""));
+        let folder = tempfile::tempdir().expect("a folder");
+        command.arg("--cdrom").arg(format!("{},bus={bus}", image.display()));
+        let mut vm = TestVm::start(command.arg("--control").arg(folder.path().join("control")));
+        vm.expect("grub\r\n");
+        vm.expect("disc is read\r\n");
+        control(&folder, &["media", "cd0", "eject"]);
+        vm.expect("disc is gone\r\n");
+        control(&folder, &["media", "cd0", &image.to_string_lossy()]);
+        vm.expect("disc is back\r\n");
+        vm.expect("grub\r\n");
+        let (status, output) = vm.wait();
+        assert!(status == 0 && output.contains("lodge: status 0"), "{bus}: {output}");
+    }
+}
+
+/// A guest that holds a disc is asked for it first.
+#[test]
+#[ignore = "boots a VM: run by `cargo xtask test`"]
+fn a_disc_that_linux_has_mounted_is_held() {
+    let image = lodge_tests::guest("media/grub-mkrescue.iso");
+    for bus in ["ide", "sata", "scsi"] {
+        let script = "mount -r -t iso9660 /dev/sr0 /tmp; echo disc is mounted; sleep 100";
+        let (mut command, _initrd) = linux_with(DISCS, "amd64", &format!("lodge.run=\"{script}\""));
+        let folder = tempfile::tempdir().expect("a folder");
+        command.arg("--cdrom").arg(format!("{},bus={bus}", image.display()));
+        let mut vm = TestVm::start(command.arg("--control").arg(folder.path().join("control")));
+        vm.expect("disc is mounted\r\n");
+        let control = |words: &[&str]| {
+            let mut command = std::process::Command::new(lodge_tests::lodge());
+            finish(command.arg("ctl").arg(folder.path().join("control")).args(words))
+        };
+        assert!(control(&["status"]).1.contains("held by the guest"), "{bus}");
+        let (status, output) = control(&["media", "cd0", "eject"]);
+        assert!(status == 2 && output.contains("locked the tray"), "{bus}: {output}");
+        assert_eq!(control(&["media", "cd0", "eject"]).0, 0, "{bus}: by force");
+    }
 }

@@ -1,8 +1,11 @@
 //! What programs for the BIOS do: each is a boot disk of its own, checks what it sees, and says so.
 
+use std::process::Command;
+use std::time::Duration;
+
 use iced_x86::code_asm::*;
 use lodge_tests::disks::{ALL_GOOD, Made, Mark, Program, boot_disk};
-use lodge_tests::{finish, with_firmware};
+use lodge_tests::{TestVm, finish, lodge, with_firmware};
 
 /// Runs a program from a hard disk; what it said.
 #[track_caller]
@@ -378,4 +381,88 @@ fn hooks(p: &mut Program) -> Made {
 #[ignore = "boots a VM: run by `cargo xtask test`"]
 fn services_of_the_bios_are_hooked() {
     boots(hooks);
+}
+
+#[test]
+#[ignore = "boots a VM: run by `cargo xtask test`"]
+fn a_program_prints_through_the_bios() {
+    const TEXT: &[u8] = b"lodge prints\r\n\x0c";
+    let disk = boot_disk(|p| {
+        // There is one printer, and it is ready.
+        p.a.mov(ah, 2)?;
+        p.a.xor(dx, dx)?;
+        p.a.int(0x17)?;
+        p.a.cmp(ah, 0x90)?;
+        p.check("the printer is ready and on line")?;
+        p.a.mov(ax, word_ptr(0x408))?;
+        p.a.cmp(ax, 0x378)?;
+        p.check("the BIOS found it")?;
+        p.a.mov(ah, 1)?;
+        p.a.xor(dx, dx)?;
+        p.a.int(0x17)?;
+        p.a.xor(bx, bx)?;
+        for byte in TEXT {
+            p.a.mov(ax, u32::from(*byte))?;
+            p.a.xor(dx, dx)?;
+            p.a.int(0x17)?;
+            p.a.or(bl, ah)?;
+        }
+        // Paper, errors, and what took too long.
+        p.a.test(bl, 0x29)?;
+        p.check("each byte was printed")
+    });
+    let paper = tempfile::NamedTempFile::new().expect("a temporary file");
+    let mut command = with_firmware();
+    command.args(["--disk", &format!("{},bus=ide,readonly", disk.path().display()), "--memory", "16M", "--debug-exit"]);
+    command.arg("--parallel").arg(format!("file={}", paper.path().display()));
+    let (status, output) = finish(command.args(["--timeout", "60"]));
+    assert_eq!(status, ALL_GOOD, "{output}");
+    assert_eq!(std::fs::read(paper.path()).expect("it is read"), TEXT);
+}
+
+#[test]
+#[ignore = "boots a VM: run by `cargo xtask test`"]
+fn a_machine_that_sleeps_can_be_paused() {
+    // Sleep type 1, where firmware has the power management.
+    let disk = boot_disk(|p| {
+        p.a.mov(dx, 0x604)?;
+        p.a.mov(ax, 0x2400)?;
+        p.a.out(dx, ax)?;
+        p.a.db(&[0xf4, 0xeb, 0xfd])
+    });
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut command = with_firmware();
+    command.args([
+        "--disk",
+        &format!("{},bus=ide,readonly", disk.path().display()),
+        "--memory",
+        "16M",
+        "--timeout",
+        "60",
+    ]);
+    let vm = TestVm::start(command.args(["--serial", "none", "--control"]).arg(folder.path().join("control")));
+    let ctl = |word: &str| finish(Command::new(lodge()).arg("ctl").arg(folder.path().join("control")).arg(word)).1;
+    let becomes = |phase: &str| {
+        let seen = (0..200).any(|_| {
+            std::thread::sleep(Duration::from_millis(50));
+            ctl("status").starts_with(phase)
+        });
+        assert!(seen, "{phase} did not come: {}", ctl("status"));
+    };
+    becomes("suspended");
+    for _ in 0..2 {
+        ctl("pause");
+        becomes("paused");
+        // It sleeps on.
+        ctl("resume");
+        becomes("suspended");
+    }
+    // Woken while it is paused, it runs when that ends.
+    ctl("pause");
+    ctl("powerdown");
+    becomes("paused");
+    ctl("resume");
+    becomes("running");
+    ctl("quit");
+    assert_eq!(vm.wait().0, 0);
 }

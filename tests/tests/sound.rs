@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use lodge_tests::{TestVm, check_log, copy_of, finish, guest, linux, run};
+use lodge_tests::{TestVm, check_log, copy_of, finish, guest, linux_with, run};
 
 /// A rectangle of 500 Hz at 8000 samples a second, 8 bits each, for 2 seconds, in /tmp/p.
 const TONE: &str = "printf \\\\040\\\\040\\\\040\\\\040\\\\040\\\\040\\\\040\\\\040\\\\340\\\\340\\\\340\\\\340\\\\340\\\\340\\\\340\\\\340 > /tmp/p; \
@@ -46,8 +46,8 @@ fn linux_plays_on_a_sound_blaster() {
     let recording = folder.path().join("sound.wav");
     let options = "snd_sb16.isapnp=0 snd_sb16.port=0x220 snd_sb16.irq=5 snd_sb16.dma8=1 snd_sb16.dma16=5";
     let script = format!("{TONE}; {UP}; cat /tmp/p > /dev/dsp; cat /proc/asound/cards");
-    let append = format!("{options} lodge.modules=snd_sb16,snd_pcm_oss lodge.run=\"{script}\"");
-    let mut command = linux("686-pae", &append);
+    let append = format!("{options} lodge.run=\"{script}\"");
+    let (mut command, _initrd) = linux_with("snd_sb16,snd_pcm_oss", "686-pae", &append);
     command.arg("--sound").arg(format!("wav={},model=sb16", recording.display()));
     let (status, output) = finish(&mut command);
     assert_eq!(status, 0, "{output}");

@@ -93,6 +93,7 @@ pub struct Backends {
     disks: Vec<Attached>,
     cds: Vec<AttachedCd>,
     floppies: Vec<Arc<Tray>>,
+    parallel: Option<Arc<dyn CharStream>>,
     console: Option<Arc<dyn CharStream>>,
     firmware_log: Option<Arc<dyn CharStream>>,
     variables: Option<Arc<dyn Disk>>,
@@ -115,6 +116,18 @@ impl Backends {
     pub fn with_console(mut self, stream: Arc<dyn CharStream>) -> Self {
         self.console = Some(self.watched(stream));
         self
+    }
+
+    /// With a parallel port, and a printer on it that prints to a stream.
+    #[must_use]
+    pub fn with_parallel(mut self, stream: Arc<dyn CharStream>) -> Self {
+        self.parallel = Some(stream);
+        self
+    }
+
+    /// What the printer on the parallel port prints to, if there is one.
+    pub(crate) fn parallel(&self) -> Option<&Arc<dyn CharStream>> {
+        self.parallel.as_ref()
     }
 
     /// With a stream that gets what firmware logs.
@@ -221,7 +234,7 @@ impl Backends {
     /// Lets what the guest wrote reach the host, for at most so long.
     pub(crate) fn flush(&self, at_most: Duration) {
         let until = Instant::now() + at_most;
-        for stream in self.serials.iter().chain(&self.console).chain(&self.firmware_log) {
+        for stream in self.serials.iter().chain(&self.parallel).chain(&self.console).chain(&self.firmware_log) {
             stream.flush(until.saturating_duration_since(Instant::now()));
         }
         if let Some(sink) = &self.sound {
@@ -441,10 +454,7 @@ impl Machine {
 
     /// Lets guest time and the processors go on.
     pub(crate) fn resume(&self) {
-        self.clock.resume();
-        self.time.resume();
-        self.timers.clock_changed();
-        self.busy_devices().for_each(|device| device.resume());
+        self.start_world();
         if let Some(processors) = &self.processors {
             processors.resume();
         }
@@ -495,6 +505,14 @@ impl Machine {
         self.partition.retire();
     }
 
+    /// Lets guest time go on, and the devices with it.
+    pub(crate) fn start_world(&self) {
+        self.clock.resume();
+        self.time.resume();
+        self.timers.clock_changed();
+        self.busy_devices().for_each(|device| device.resume());
+    }
+
     /// What happens without the processors: devices that work on their own, and guest time.
     fn stop_world(&self) {
         self.busy_devices().for_each(|device| device.pause());
@@ -539,11 +557,10 @@ struct Start {
 
 impl Start {
     fn prepare(config: &Config, backends: &Backends, profile: &Profile, map: &MemoryMap) -> Result<Self, VmError> {
-        let serials = backends.serials().len();
         match &config.boot {
             Boot::Kernel(kernel) => {
                 let memory = ram::create(config.memory, 0, config.card_memory())?;
-                let rsdp = firmware::write_tables(&memory, &firmware::description(config, serials), profile)?;
+                let rsdp = firmware::write_tables(&memory, &firmware::description(config, backends), profile)?;
                 let loaded = lodge_boot::load(&lodge_boot::Request {
                     memory: &memory,
                     kernel: &kernel.path,
@@ -562,7 +579,7 @@ impl Start {
                 if let Some((range, disk)) = variables.iter().zip(backends.variables()).next() {
                     firmware::place_variables(&memory, range, &**disk)?;
                 }
-                let description = firmware::description(config, serials);
+                let description = firmware::description(config, backends);
                 let items = firmware::items(config.memory, &description, profile, named);
                 let state = CpuState::reset(SIGNATURE);
                 Ok(Self { memory, state, protocol: "firmware", items: Some(items), variables })

@@ -9,12 +9,12 @@ use lodge_backend::{Disk, HostEntropy, Tray};
 use lodge_boot::acpi;
 use lodge_bus::{Device, IrqLine, IrqSink, MemoryMapping, PciAddress, PortDevice};
 use lodge_chipset::{
-    Board as Ports, BoardConfig, CmosConfig, Dma, Flash, FwCfg, Hpet, HpetWiring, I8042, Pit, Pm, Rtc, Uart, UartConfig,
+    Board as Ports, BoardConfig, CmosConfig, Dma, Flash, FwCfg, Hpet, HpetWiring, I8042, Parallel, Pit, Pm, Rtc, Uart,
+    UartConfig, parallel,
 };
 use lodge_display::{Screen, Vga, VgaConfig, VgaWiring, VideoMemory};
 use lodge_engine_api::NOWHERE;
 use lodge_input::{Keyboard, Pointer};
-use lodge_irq::Controllers;
 use lodge_pci::{Bridge, Router};
 use lodge_sound::{Ac97, Ac97Wiring, Mixer, NullSink, Sb16, Sb16Wiring, Sink, Speaker, sb16};
 use lodge_storage::scsi::Medium;
@@ -48,6 +48,7 @@ pub(crate) const DEVICES: &[Maker] = &[
     keyboard,
     tablet,
     serial_ports,
+    parallel_port,
     ide,
     sata,
     nvme,
@@ -81,21 +82,6 @@ fn bridges(board: &mut Board<'_>) -> Result<(), VmError> {
     let router: Arc<Router> = board.router.clone();
     board.attach(Bridge::i440fx(board.map.clone()))?;
     board.attach(Bridge::piix3(router))
-}
-
-/// The clock's interrupt is an event of the power management, too.
-struct AlarmWire {
-    interrupts: Arc<Controllers>,
-    pm: Option<Arc<Pm>>,
-}
-
-impl IrqSink for AlarmWire {
-    fn set_level(&self, line: u32, high: bool) {
-        self.interrupts.set_level(line, high);
-        if let Some(pm) = self.pm.as_ref().filter(|_| high) {
-            pm.clock_alarm();
-        }
-    }
 }
 
 fn display(board: &mut Board<'_>) -> Result<(), VmError> {
@@ -143,8 +129,10 @@ fn timers(board: &mut Board<'_>) -> Result<(), VmError> {
     let (below, above) = crate::ram::sizes(board.config.memory);
     let floppies = [0, 1].map(|drive| board.backends.floppies().get(drive).map_or(0, |tray| drive_kind(tray)));
     let cmos = CmosConfig { memory_below_4g: below, memory_above_4g: above, vcpus: board.config.vcpus, floppies };
-    let alarm = AlarmWire { interrupts: board.interrupts.clone(), pm: board.pm.clone() };
-    let rtc = Rtc::new(cmos, &board.timers, IrqLine::new(Arc::new(alarm), 8));
+    let rtc = Rtc::new(cmos, &board.timers, board.irq(8));
+    if let Some(pm) = board.pm.clone() {
+        rtc.on_alarm(Box::new(move || pm.clock_alarm()));
+    }
     board.rtc = Some(rtc.clone());
     if board.items.is_some() {
         board.control.connect(rtc.clone(), board.interrupts.clone(), board.line_20.clone());
@@ -229,8 +217,9 @@ fn sound(board: &mut Board<'_>) -> Result<(), VmError> {
             board.attach_among(card, slots::MULTIMEDIA)?;
         }
         Some(SoundCard::Sb16) => {
-            // The others are the board's.
-            let free = |number: u8| matches!(number, 5 | 7);
+            // The others are the board's, and 7 is the parallel port's where there is one.
+            let printer = board.backends.parallel().is_some();
+            let free = |number: u8| number == 5 || number == 7 && !printer;
             let interrupts = sb16::registers::INTERRUPTS.map(|number| free(number).then(|| board.irq(number.into())));
             let Some(dma) = board.dma.clone() else { return Ok(()) };
             let card = Sb16::new(Sb16Wiring { dma, interrupts, mixer: mixer.clone() }, &board.timers);
@@ -256,8 +245,7 @@ fn flash(board: &mut Board<'_>) -> Result<(), VmError> {
 fn firmware_configuration(board: &mut Board<'_>) -> Result<(), VmError> {
     let Some((mut items, firmware)) = board.items.take().zip(board.config.boot.firmware()) else { return Ok(()) };
     // Firmware moves the power-management block, and the tables have to say where to.
-    let (function, description) =
-        (board.pm_function.clone(), firmware::description(board.config, board.backends.serials().len()));
+    let (function, description) = (board.pm_function.clone(), firmware::description(board.config, board.backends));
     items.made_file(acpi::TABLES_FILE, move || {
         let moved = function.as_ref().and_then(|function| function.pm_base());
         let description = acpi::Description { pm_base: moved.unwrap_or(description.pm_base), ..description.clone() };
@@ -282,6 +270,13 @@ fn serial_ports(board: &mut Board<'_>) -> Result<(), VmError> {
         board.attach(Uart::new(config, board.irq(irq.into()), stream.clone()))?;
     }
     Ok(())
+}
+
+fn parallel_port(board: &mut Board<'_>) -> Result<(), VmError> {
+    match board.backends.parallel().cloned() {
+        Some(stream) => board.attach(Parallel::new(board.irq(parallel::registers::INTERRUPT.into()), stream)),
+        None => Ok(()),
+    }
 }
 
 impl Board<'_> {

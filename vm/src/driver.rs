@@ -9,6 +9,7 @@
 //!           Ended
 //! ```
 //!
+//! A guest that sleeps (Suspended) can be paused, too, and sleeps on when it is resumed, unless something woke it meanwhile.
 //! A reset builds the machine anew from its configuration, with fresh memory, as power-cycling does; what stands
 //! behind the devices on the host stays. Messages of an earlier incarnation are told by its number and dropped.
 
@@ -198,7 +199,7 @@ struct Driver {
     machine: Machine,
     phase: Phase,
     incarnation: u64,
-    /// The guest asked for sleep while the machine was paused.
+    /// The guest asked for sleep while, or sleeps and, the machine is paused.
     sleepy: bool,
     /// And something woke it up since.
     awakened: bool,
@@ -264,20 +265,23 @@ impl Driver {
 
     fn request(&mut self, request: Request) -> Option<Outcome> {
         match (request, self.phase) {
-            (Request::Pause, Phase::Running) => {
+            (Request::Pause, Phase::Running | Phase::Suspended) => {
+                self.sleepy = self.phase == Phase::Suspended;
                 self.machine.pause();
                 self.phase = Phase::Paused;
+            }
+            (Request::Resume, Phase::Paused) if std::mem::take(&mut self.sleepy) => {
+                // Its processors stay where they are.
+                self.machine.start_world();
+                self.suspend();
+                if std::mem::take(&mut self.awakened) {
+                    self.machine.wake();
+                    self.phase = Phase::Running;
+                }
             }
             (Request::Resume, Phase::Paused) => {
                 self.machine.resume();
                 self.phase = Phase::Running;
-                if std::mem::take(&mut self.sleepy) {
-                    self.suspend();
-                    if std::mem::take(&mut self.awakened) {
-                        self.machine.wake();
-                        self.phase = Phase::Running;
-                    }
-                }
             }
             // As any key would.
             (Request::Resume, Phase::Suspended) => _ = self.machine.press_power_button(),

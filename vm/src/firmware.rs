@@ -10,14 +10,14 @@ use lodge_boot::acpi::{self, Description};
 use lodge_boot::layout::{DEVICE_HOLE, FIRMWARE, HIGH};
 use lodge_boot::smbios;
 use lodge_bus::{MemoryChange, MemoryControl, Reach};
-use lodge_chipset::{Items, Pm};
+use lodge_chipset::{Items, Pm, parallel};
 use lodge_engine_api::GuestMemory;
 use lodge_pci::DEFAULT_ROUTES;
 use lodge_pci::bridges::pam;
 use lodge_x86::cpuid::{Profile, Register, SIGNATURE};
 use vm_memory::{Bytes, GuestAddress};
 
-use crate::assembly::PCI_WINDOW;
+use crate::assembly::{Backends, PCI_WINDOW};
 use crate::devices::SERIAL_PORTS;
 use crate::{Config, Firmware, VmError, ram};
 
@@ -34,8 +34,8 @@ const PAGE: u64 = 4096;
 /// Bytes of the image that are found below 1 MiB, too.
 const BELOW_1M: usize = 128 << 10;
 
-/// What the tables are to say of a machine with so many serial ports.
-pub fn description(config: &Config, serials: usize) -> Description {
+/// What the tables are to say of a machine with these back ends.
+pub fn description(config: &Config, backends: &Backends) -> Description {
     Description {
         suspend: config.boot.firmware().is_some(),
         apic_ids: (0..config.vcpus).collect(),
@@ -44,7 +44,8 @@ pub fn description(config: &Config, serials: usize) -> Description {
         pci_routes: DEFAULT_ROUTES,
         hpet: true,
         pm_base: Pm::block().base,
-        uarts: SERIAL_PORTS.into_iter().take(serials).collect(),
+        uarts: SERIAL_PORTS.into_iter().take(backends.serials().len()).collect(),
+        parallel: backends.parallel().map(|_| (parallel::registers::BASE, parallel::registers::INTERRUPT)),
         keyboard: true,
         vga: config.card_memory() > 0,
     }

@@ -82,6 +82,9 @@ pub struct RunArgs {
     /// Virtio console, which Linux calls hvc0: stdio, none, file=F or unix=F  [default: none]
     #[arg(long, value_name = "SPEC")]
     pub virtio_console: Option<String>,
+    /// Parallel port with a printer: none, file=F or unix=F, which get what is printed
+    #[arg(long, value_name = "SPEC", default_value = "none")]
+    pub parallel: String,
     /// Who sees the screen: none (but `lodge ctl`) or vnc=ADDR[,password-file=F]; ADDR is HOST:PORT, or :N for port 5900 + N of this
     /// host alone
     #[arg(long, value_name = "SPEC", default_value = "none")]
@@ -237,6 +240,8 @@ pub struct Plan {
     pub floppies: Vec<FloppyPlan>,
     /// The serial ports, in order; at most four.
     pub serials: Vec<SerialPlan>,
+    /// What the printer on the parallel port prints to; `None` for no port.
+    pub parallel: SerialPlan,
     /// The virtio console.
     pub console: SerialPlan,
     /// Who sees the screen.
@@ -344,6 +349,7 @@ impl RunArgs {
         if self.firmware_vars.is_some() && !matches!(boot, BootPlan::Uefi(_)) {
             return Err(value("--firmware-vars", "only UEFI firmware has variables; say --firmware uefi".into()));
         }
+        let parallel = parallel(&self.parallel)?;
         let display = display(&self.display)?;
         let graphics = self.vga.as_deref().map(graphics).transpose()?;
         let tablet = match self.pointer.as_str() {
@@ -367,6 +373,7 @@ impl RunArgs {
             cds,
             floppies,
             serials,
+            parallel,
             console,
             graphics,
             tablet,
@@ -467,6 +474,15 @@ fn serial(option: &'static str, text: &str) -> Result<SerialPlan, UsageError> {
         Some(("file", path)) if !path.is_empty() => Ok(SerialPlan::File(path.into())),
         Some(("unix", path)) if !path.is_empty() => Ok(SerialPlan::Unix(path.into())),
         _ => Err(value(option, format!("'{text}' is not one of stdio, none, file=F, unix=F"))),
+    }
+}
+
+fn parallel(text: &str) -> Result<SerialPlan, UsageError> {
+    match serial("--parallel", text) {
+        Ok(SerialPlan::Stdio) | Err(_) => {
+            Err(value("--parallel", format!("'{text}' is not one of none, file=F, unix=F")))
+        }
+        other => other,
     }
 }
 
@@ -580,6 +596,7 @@ mod tests {
         };
         assert_eq!(plan.disks, [disk("a.img", Some(Format::Raw), true, false), disk("b,c", None, false, true)]);
         assert_eq!((plan.serials, plan.console), (vec![SerialPlan::None], SerialPlan::None));
+        assert_eq!(plan.parallel, SerialPlan::None);
     }
 
     #[test]
@@ -597,6 +614,13 @@ mod tests {
             panic!()
         };
         assert_eq!(run.plan().unwrap().boot, BootPlan::Bios(BootOrder::default()));
+    }
+
+    #[test]
+    fn a_printer_prints_where_it_is_asked_to() {
+        let of = |text: &str| plan(&["--parallel", text]).unwrap().parallel;
+        assert_eq!(of("file=a,b"), SerialPlan::File("a,b".into()));
+        assert_eq!((of("unix=s"), of("none")), (SerialPlan::Unix("s".into()), SerialPlan::None));
     }
 
     #[test]
@@ -670,6 +694,7 @@ mod tests {
                 &["--cdrom", "x.iso,bus=nvme"],
                 "--cdrom: 'bus=nvme' is not bus=ide|sata|scsi; a comma in a file's name is doubled",
             ),
+            (&["--parallel", "stdio"], "--parallel: 'stdio' is not one of none, file=F, unix=F"),
             (&["--cdrom", ""], "--cdrom: the file's name is missing"),
             (&["--serial", "tcp=1"], "--serial: 'tcp=1' is not one of stdio, none, file=F, unix=F"),
             (&["--virtio-console", "tty"], "--virtio-console: 'tty' is not one of stdio, none, file=F, unix=F"),

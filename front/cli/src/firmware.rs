@@ -51,6 +51,17 @@ pub enum VariablesError {
         /// The host's answer.
         source: std::io::Error,
     },
+    /// What they are when nothing has been set is not there.
+    #[error(
+        "the firmware's empty variables {path} can't be read: {source}; install the package `ovmf`, or name the folder \
+         with --firmware-dir"
+    )]
+    Template {
+        /// The file.
+        path: PathBuf,
+        /// The host's answer.
+        source: std::io::Error,
+    },
     /// Their file can't be used.
     #[error(transparent)]
     Disk(#[from] DiskError),
@@ -92,14 +103,22 @@ fn find<const N: usize>(folder: Option<&Path>, folders: &[&str], sets: &[[&str; 
 ///
 /// It can't be made or used.
 pub fn variables(file: Option<&Path>, template: &Path) -> Result<Arc<dyn Disk>, VariablesError> {
+    let missing = |source| VariablesError::Template { path: template.to_owned(), source };
     let Some(file) = file else {
-        let template = Arc::new(RawDisk::open(template, true)?);
+        let template = RawDisk::open(template, true).map_err(|error| match error {
+            DiskError::Open { source, .. } => missing(source),
+            other => other.into(),
+        })?;
+        let template = Arc::new(template);
         return Ok(Arc::new(Overlay::new(template, &std::env::temp_dir())?));
     };
     let failed = |source| VariablesError::Create { path: file.to_owned(), source };
+    // Nothing is made where there is nothing to fill it with.
+    let template = if file.exists() { Ok(None) } else { fs::File::open(template).map(Some).map_err(missing) };
+    let template = template?;
     match fs::File::create_new(file) {
         Ok(mut made) => {
-            let mut from = fs::File::open(template).map_err(failed)?;
+            let Some(mut from) = template else { return Err(failed(ErrorKind::NotFound.into())) };
             std::io::copy(&mut from, &mut made).and_then(|_| made.sync_all()).map_err(failed)?;
         }
         Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
@@ -144,6 +163,12 @@ mod tests {
         }
         assert_eq!((fs::read(&template).unwrap()[0], fs::read(&kept).unwrap()[0]), (7, 1));
         let again = variables(Some(&kept), Path::new("/no/such")).unwrap();
+        let new = folder.path().join("new");
+        for file in [None, Some(&*new)] {
+            let error = variables(file, Path::new("/no/such/OVMF_VARS.fd")).err().unwrap().to_string();
+            assert!(error.contains("/no/such/OVMF_VARS.fd") && error.contains("`ovmf`"), "{error}");
+            assert!(error.contains("--firmware-dir") && !new.exists(), "{error}");
+        }
         let mut byte = [0];
         again.read_at(0, &mut [std::io::IoSliceMut::new(&mut byte)]).unwrap();
         assert_eq!(byte, [1], "what is there is used, not made anew");

@@ -11,6 +11,7 @@ mod ctl;
 mod disk;
 mod doctor;
 mod firmware;
+mod media;
 mod report;
 mod run;
 mod terminal;

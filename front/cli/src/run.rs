@@ -5,37 +5,35 @@ use std::io::{IsTerminal, Read, Write};
 use std::ops::RangeInclusive;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixListener;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use lodge_backend::{CharStream, Disk, FdStream, NullStream, Padded, SocketStream, Tray};
-use lodge_control::{Drive, Server};
-use lodge_disk::{DiskError, Format, Options};
+use lodge_backend::{CharStream, Disk, FdStream, NullStream, SocketStream};
+use lodge_control::Server;
+use lodge_disk::{DiskError, Options};
 use lodge_display::Monitor;
 use lodge_engine_api::Mirroring;
 use lodge_input::Desk;
 use lodge_vm::engines::{self, Choice, Chosen, NoEngine};
 use lodge_vm::{
-    Attached, AttachedCd, Backends, Boot, Config, Firmware, FloppyError, Geometry, Handle, Kernel, OnReboot, Outcome,
-    Phase, Sink, SoundCard, Vm, VmError, WavSink,
+    Attached, AttachedCd, Backends, Boot, Config, Firmware, FloppyError, Handle, Kernel, OnReboot, Outcome, Phase,
+    Sink, SoundCard, Vm, VmError, WavSink,
 };
 use lodge_vnc::{Password, VncConfig, VncError, VncWiring};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::iterator::Signals;
 
-use crate::args::{BootPlan, CdPlan, DiskPlan, DisplayPlan, FloppyPlan, Plan, RunArgs, SerialPlan, UsageError};
+use crate::args::{BootPlan, DiskPlan, DisplayPlan, Plan, RunArgs, SerialPlan, UsageError};
 use crate::console::{Action, Escapes, PromptCommand};
 use crate::terminal::{self, Raw};
 use crate::translations;
-use crate::{firmware, report};
+use crate::{firmware, media, report};
 
 /// Most bytes of generated code that an engine may keep: an eighth of the guest's memory, or a quarter of what it has beyond
 /// [`SMALL`], within these bounds. Compiling a kernel fills 190 MiB, and takes 1.6 times as long with 128 MiB.
 const CODE_CACHE: RangeInclusive<u64> = 32 << 20..=512 << 20;
-/// Bytes of the commonest floppy.
-const DISKETTE: u64 = 1440 << 10;
 /// Memory of a guest that is small.
 const SMALL: u64 = 256 << 20;
 /// The kernel's command line where none is given: a console on the serial port.
@@ -53,9 +51,41 @@ pub enum RunError {
     /// A disk.
     #[error(transparent)]
     Disk(#[from] DiskError),
+    /// A disc.
+    #[error("the disc {path} can't be opened: {source}; {}", media::remedy(.source))]
+    Disc {
+        /// Its file.
+        path: PathBuf,
+        /// The host's answer.
+        source: std::io::Error,
+    },
+    /// A disc's image without anything in it.
+    #[error("the disc {path} is empty; give the file of an ISO image, or `none` for a drive without a disc")]
+    EmptyDisc {
+        /// Its file.
+        path: PathBuf,
+    },
+    /// A disc's image that ends in the middle of a sector.
+    #[error(
+        "the disc {path} has {size} bytes, which is no whole number of sectors: it was cut short; get another copy"
+    )]
+    CutDisc {
+        /// Its file.
+        path: PathBuf,
+        /// Bytes.
+        size: u64,
+    },
     /// UEFI's variables.
     #[error(transparent)]
     Variables(#[from] firmware::VariablesError),
+    /// A floppy's file.
+    #[error("the floppy {path} can't be opened: {source}; {}", media::floppy_remedy(.source, .path))]
+    FloppyFile {
+        /// The file.
+        path: PathBuf,
+        /// The host's answer.
+        source: std::io::Error,
+    },
     /// A floppy.
     #[error(transparent)]
     Floppy(#[from] FloppyError),
@@ -120,6 +150,24 @@ pub fn enter_arena(args: &RunArgs) -> Result<(), lodge_arena::Error> {
     Ok(())
 }
 
+/// What is booted, with UEFI's variables.
+fn booted(args: &RunArgs, plan: BootPlan, serial_console: bool) -> Result<(Boot, Option<Arc<dyn Disk>>), RunError> {
+    let folder = args.firmware_dir.as_deref();
+    let firmware = |image, order| Boot::Firmware(Firmware { image, order, serial_console });
+    Ok(match plan {
+        BootPlan::Kernel(path) => {
+            let command_line = args.append.clone().unwrap_or_else(|| DEFAULT_COMMAND_LINE.into());
+            (Boot::Kernel(Kernel { path, initrd: args.initrd.clone(), command_line }), None)
+        }
+        BootPlan::Bios(order) => (firmware(firmware::bios(folder), order), None),
+        BootPlan::Uefi(order) => {
+            let [code, empty] = firmware::uefi(folder);
+            let variables = firmware::variables(args.firmware_vars.as_deref(), &empty)?;
+            (firmware(code, order), Some(variables))
+        }
+    })
+}
+
 /// Runs a machine. The exit status.
 ///
 /// # Errors
@@ -130,30 +178,17 @@ pub fn run(args: &RunArgs) -> Result<u8, RunError> {
     let report_file = args.report.as_deref().map(|path| create("report", path)).transpose()?;
     let handle = Arc::new(OnceLock::new());
     let disks = plan.disks.iter().map(open_disk).collect::<Result<_, _>>()?;
-    let cds: Vec<_> = plan.cds.iter().map(open_cd).collect::<Result<_, _>>()?;
-    let floppies: Vec<_> = plan.floppies.iter().map(open_floppy).collect::<Result<_, _>>()?;
-    let cd_drives = (0..).zip(&cds).map(|(number, cd)| drive(format!("cd{number}"), &cd.tray, open_disc));
+    let cds: Vec<_> = plan.cds.iter().map(media::open_cd).collect::<Result<_, _>>()?;
+    let floppies: Vec<_> = plan.floppies.iter().map(media::open_floppy).collect::<Result<_, _>>()?;
+    let cd_drives = (0..).zip(&cds).map(|(number, cd)| media::drive(format!("cd{number}"), &cd.tray, media::load_disc));
     let floppy_drives =
-        (0..).zip(&floppies).map(|(number, tray)| drive(format!("floppy{number}"), tray, open_diskette));
+        (0..).zip(&floppies).map(|(number, tray)| media::drive(format!("floppy{number}"), tray, media::load_floppy));
     let drives = cd_drives.chain(floppy_drives).collect();
+    warn_of_discs(&plan, &cds);
     let Chosen { engine, why } = engines::choose(&engines::all(), &plan.engine)?;
     let folder = args.firmware_dir.as_deref();
     let serial_console = plan.display == DisplayPlan::None && plan.serials.first() == Some(&SerialPlan::Stdio);
-    let firmware = |image, order| Boot::Firmware(Firmware { image, order, serial_console });
-    let mut variables = None;
-    let boot = match plan.boot {
-        BootPlan::Kernel(path) => Boot::Kernel(Kernel {
-            path,
-            initrd: args.initrd.clone(),
-            command_line: args.append.clone().unwrap_or_else(|| DEFAULT_COMMAND_LINE.into()),
-        }),
-        BootPlan::Bios(order) => firmware(firmware::bios(folder), order),
-        BootPlan::Uefi(order) => {
-            let [code, empty] = firmware::uefi(folder);
-            variables = Some(firmware::variables(args.firmware_vars.as_deref(), &empty)?);
-            firmware(code, order)
-        }
-    };
+    let (boot, variables) = booted(args, plan.boot, serial_console)?;
     let (Boot::Kernel(Kernel { path: image, .. }) | Boot::Firmware(Firmware { image, .. })) = &boot;
     let kept_code = translations::kept_code(&plan.translations, image);
     let display = plan.display != DisplayPlan::None || plan.graphics.is_some();
@@ -182,11 +217,27 @@ pub fn run(args: &RunArgs) -> Result<u8, RunError> {
 
     let uses_stdio = plan.serials.iter().chain([&plan.console]).any(|plan| *plan == SerialPlan::Stdio);
     let raw = if uses_stdio { Raw::enter() } else { None };
-    let serials =
-        plan.serials.iter().map(|plan| open_serial(plan, raw.is_some(), &handle)).collect::<Result<_, _>>()?;
+    let serials = plan
+        .serials
+        .iter()
+        .map(|plan| open_stream(["serial file", "serial socket"], plan, raw.is_some(), &handle))
+        .collect::<Result<_, _>>()?;
     let mut backends = Backends::new(serials, disks).with_cds(cds).with_floppies(floppies);
     if plan.console != SerialPlan::None {
-        backends = backends.with_console(open_serial(&plan.console, raw.is_some(), &handle)?);
+        backends = backends.with_console(open_stream(
+            ["console's file", "console's socket"],
+            &plan.console,
+            raw.is_some(),
+            &handle,
+        )?);
+    }
+    if plan.parallel != SerialPlan::None {
+        backends = backends.with_parallel(open_stream(
+            ["printer's file", "printer's socket"],
+            &plan.parallel,
+            false,
+            &handle,
+        )?);
     }
     if let Some(disk) = variables {
         backends = backends.with_variables(disk);
@@ -230,6 +281,20 @@ pub fn run(args: &RunArgs) -> Result<u8, RunError> {
     Ok(status)
 }
 
+/// Says so where nothing that there is can be booted. Firmware will say it, too, but not which file is to blame.
+fn warn_of_discs(plan: &Plan, cds: &[AttachedCd]) {
+    if matches!(plan.boot, BootPlan::Bios(_) | BootPlan::Uefi(_))
+        && plan.disks.is_empty()
+        && plan.floppies.is_empty()
+        && let Some(path) = media::unbootable(&plan.cds, cds)
+    {
+        let path = path.display();
+        eprintln!(
+            "lodge: warning: the disc {path} has no boot record, and there is nothing else to boot from; name a bootable one"
+        );
+    }
+}
+
 /// Most bytes of generated code for a guest with so much memory.
 fn code_cache(memory: u64) -> usize {
     let wanted = (memory / 8).max(memory.saturating_sub(SMALL) / 4);
@@ -258,43 +323,6 @@ fn create(what: &'static str, path: &Path) -> Result<File, RunError> {
 fn open_disk(plan: &DiskPlan) -> Result<Attached, RunError> {
     let options = Options { format: plan.format, readonly: plan.readonly, ephemeral: plan.ephemeral };
     Ok(Attached { bus: plan.bus, disk: lodge_disk::open(&plan.path, options)? })
-}
-
-/// A CD is always its image's bytes.
-fn open_cd(plan: &CdPlan) -> Result<AttachedCd, RunError> {
-    let medium = plan.path.as_deref().map(open_disc).transpose()?;
-    Ok(AttachedCd { bus: plan.bus, tray: Tray::new(medium) })
-}
-
-fn open_disc(path: &Path) -> Result<Arc<dyn Disk>, RunError> {
-    Ok(lodge_disk::open(path, Options { format: Some(Format::Raw), readonly: true, ephemeral: false })?)
-}
-
-fn open_floppy(plan: &FloppyPlan) -> Result<Arc<Tray>, RunError> {
-    let Some(path) = &plan.path else { return Ok(Tray::new(None)) };
-    Ok(Tray::new(Some(open_image_of_floppy(path, plan.readonly)?)))
-}
-
-/// A floppy that is put in while the machine runs.
-fn open_diskette(path: &Path) -> Result<Arc<dyn Disk>, RunError> {
-    let writable = std::fs::metadata(path).is_ok_and(|metadata| !metadata.permissions().readonly());
-    open_image_of_floppy(path, !writable)
-}
-
-fn open_image_of_floppy(path: &Path, readonly: bool) -> Result<Arc<dyn Disk>, RunError> {
-    let disk = lodge_disk::open(path, Options { format: Some(Format::Raw), readonly, ephemeral: false })?;
-    if Geometry::of(disk.size()).is_none() && disk.size() < DISKETTE {
-        // Images are often cut off where their contents end.
-        return Ok(Arc::new(Padded::new(disk, DISKETTE)));
-    }
-    Geometry::of_file(path, disk.size())?;
-    Ok(disk)
-}
-
-/// A drive whose media `lodge ctl` changes.
-fn drive(name: String, tray: &Arc<Tray>, open: fn(&Path) -> Result<Arc<dyn Disk>, RunError>) -> Drive {
-    let open = move |path: &Path| open(path).map_err(|error| error.to_string());
-    Drive { name, tray: tray.clone(), open: Box::new(open) }
 }
 
 /// Lets viewers in, if any are to see the screen.
@@ -333,13 +361,17 @@ fn bind_control(path: &Path) -> Result<(UnixListener, &Path), RunError> {
     Ok((listener, path))
 }
 
-fn open_serial(plan: &SerialPlan, raw: bool, handle: &Arc<OnceLock<Handle>>) -> Result<Arc<dyn CharStream>, RunError> {
+/// What `plan` names; `what` is what its file and its socket are called.
+fn open_stream(
+    what: [&'static str; 2],
+    plan: &SerialPlan,
+    raw: bool,
+    handle: &Arc<OnceLock<Handle>>,
+) -> Result<Arc<dyn CharStream>, RunError> {
     Ok(match plan {
         SerialPlan::None => Arc::new(NullStream),
-        SerialPlan::File(path) => Arc::new(FdStream::file(path).map_err(|source| output("serial file", path, source))?),
-        SerialPlan::Unix(path) => {
-            Arc::new(SocketStream::listen(path).map_err(|source| output("serial socket", path, source))?)
-        }
+        SerialPlan::File(path) => Arc::new(FdStream::file(path).map_err(|source| output(what[0], path, source))?),
+        SerialPlan::Unix(path) => Arc::new(SocketStream::listen(path).map_err(|source| output(what[1], path, source))?),
         SerialPlan::Stdio if raw => Arc::new(console(handle.clone()).map_err(RunError::Stdio)?),
         // A terminal that is not ours (a background job) is not read: reading would stop the process.
         SerialPlan::Stdio if std::io::stdin().is_terminal() => {

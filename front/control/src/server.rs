@@ -12,10 +12,11 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use lodge_backend::{Disk, Openness, Tray, listen_at};
+use lodge_backend::{Openness, Tray, listen_at};
 use lodge_display::Monitor;
 use lodge_input::{Desk, Key, Keyboard};
 use lodge_vm::{Handle, Phase, Status};
+use rustix::event::{PollFd, PollFlags, Timespec};
 
 use crate::protocol::DriveReport;
 use crate::{Request, Response, StatusReport};
@@ -24,11 +25,13 @@ use crate::{Request, Response, StatusReport};
 const STROKE: Duration = Duration::from_millis(15);
 /// Connections at a time.
 const CONNECTIONS: usize = 16;
+/// Keys that one request can have pressed: two minutes' worth.
+const MOST_KEYS: usize = 4096;
 /// Longest request in bytes.
 const LONGEST: u64 = 1 << 20;
 
-/// Opens a medium's file: the disk, or what is wrong in a line.
-pub type Opener = Box<dyn Fn(&Path) -> Result<Arc<dyn Disk>, String> + Send + Sync>;
+/// Puts the medium of a file into a tray, or says what is wrong in a line.
+pub type Loader = Box<dyn Fn(&Arc<Tray>, &Path) -> Result<(), String> + Send + Sync>;
 
 /// A drive whose medium can be changed.
 pub struct Drive {
@@ -36,8 +39,8 @@ pub struct Drive {
     pub name: String,
     /// Its tray.
     pub tray: Arc<Tray>,
-    /// Opens media for it.
-    pub open: Opener,
+    /// Puts media into it.
+    pub load: Loader,
 }
 
 /// What a server acts on.
@@ -53,7 +56,8 @@ pub struct Machine {
 }
 
 impl Machine {
-    fn serve(&self, request: Request) -> Response {
+    /// What comes of a request; `wanted` says whether anybody still waits for that.
+    fn serve(&self, request: Request, wanted: &dyn Fn() -> bool) -> Response {
         match request {
             Request::Status => match self.handle.status() {
                 Some(status) => Response::Status(self.report(&status)),
@@ -79,13 +83,13 @@ impl Machine {
                 ),
             },
             Request::Type { text } => match lodge_input::text::strokes(&text) {
-                Ok(strokes) => self.strike(strokes),
+                Ok(strokes) => self.strike(&strokes, wanted),
                 Err(character) => Response::Error(format!("no key of a US keyboard types '{character}'")),
             },
             Request::Key { keys } => {
                 let chords: Result<Vec<_>, _> = keys.iter().map(|names| lodge_input::chord(names)).collect();
                 match chords {
-                    Ok(chords) => self.strike(chords.into_iter().flat_map(strokes)),
+                    Ok(chords) => self.strike(&chords.into_iter().flat_map(strokes).collect::<Vec<_>>(), wanted),
                     Err(error) => Response::Error(error.to_string()),
                 }
             }
@@ -104,12 +108,25 @@ impl Machine {
     }
 
     /// Has keys go down and up at the pace of a quick typist, which every guest keeps up with.
-    fn strike(&self, strokes: impl IntoIterator<Item = (Key, bool)>) -> Response {
+    /// Once nobody wants it any more, it ends, with no key down.
+    fn strike(&self, strokes: &[(Key, bool)], wanted: &dyn Fn() -> bool) -> Response {
+        if strokes.iter().filter(|(_, down)| *down).count() > MOST_KEYS {
+            return Response::Error(format!("a request can press at most {MOST_KEYS} keys; send the rest with others"));
+        }
         if !self.desk.has_keyboard() {
             return Response::Error("this machine has no keyboard".into());
         }
+        let mut held = Vec::new();
         for (key, down) in strokes {
-            self.desk.key(key, down);
+            if !wanted() {
+                held.iter().rev().for_each(|key| self.desk.key(*key, false));
+                return Response::Error("the request was given up".into());
+            }
+            held.retain(|other| other != key);
+            if *down {
+                held.push(*key);
+            }
+            self.desk.key(*key, *down);
             std::thread::sleep(STROKE);
         }
         Response::Done
@@ -152,9 +169,7 @@ impl Machine {
         };
         let result = match file {
             None => drive.tray.eject().map_err(|error| error.to_string()),
-            Some(file) => {
-                (drive.open)(file).and_then(|disk| drive.tray.insert(disk).map_err(|error| error.to_string()))
-            }
+            Some(file) => (drive.load)(&drive.tray, file),
         };
         result.map_or_else(Response::Error, |()| Response::Done)
     }
@@ -253,7 +268,7 @@ fn take(shared: &Arc<Shared>, peer: UnixStream) {
     }
     let on_thread = shared.clone();
     let converse = move || {
-        converse(&on_thread.machine, &peer);
+        converse(&on_thread, &peer);
         on_thread.connections.fetch_sub(1, Ordering::SeqCst);
     };
     if let Err(error) = std::thread::Builder::new().name("control-peer".into()).spawn(converse) {
@@ -263,7 +278,8 @@ fn take(shared: &Arc<Shared>, peer: UnixStream) {
 }
 
 /// Serves a peer until it goes.
-fn converse(machine: &Machine, peer: &UnixStream) {
+fn converse(shared: &Shared, peer: &UnixStream) {
+    let wanted = || !shared.stop.load(Ordering::SeqCst) && !is_gone(peer);
     let mut reader = BufReader::new(peer);
     loop {
         let mut line = Vec::new();
@@ -276,13 +292,20 @@ fn converse(machine: &Machine, peer: &UnixStream) {
             return;
         }
         let response = match serde_json::from_slice(&line) {
-            Ok(request) => machine.serve(request),
+            Ok(request) => shared.machine.serve(request, &wanted),
             Err(error) => Response::Error(format!("this is no request: {error}")),
         };
         if !answer(peer, &response) {
             return;
         }
     }
+}
+
+/// Whether the peer has closed the connection. One that only has nothing more to say still listens.
+fn is_gone(peer: &UnixStream) -> bool {
+    let mut poll = [PollFd::new(peer, PollFlags::empty())];
+    let asked = rustix::event::poll(&mut poll, Some(&Timespec::default()));
+    asked.is_ok() && poll[0].revents().intersects(PollFlags::HUP | PollFlags::ERR)
 }
 
 /// Whether the peer took it.

@@ -4,7 +4,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use lodge_backend::{Disk, RawDisk, Tray};
+use lodge_backend::{RawDisk, Tray};
 use lodge_engine_api::Mirroring;
 use lodge_vm::engines::{self, Choice};
 use lodge_vm::{AttachedCd, Backends, Boot, CdBus, Config, Firmware, OnReboot, Outcome, Vm};
@@ -18,10 +18,12 @@ struct Rig {
     tray: Arc<Tray>,
     vm: Vm,
     server: Server,
+    desk: Arc<lodge_input::Desk>,
 }
 
-fn open(path: &Path) -> Result<Arc<dyn Disk>, String> {
-    RawDisk::open(path, true).map(|disk| Arc::new(disk) as _).map_err(|error| error.to_string())
+fn load(tray: &Arc<Tray>, path: &Path) -> Result<(), String> {
+    let disk = RawDisk::open(path, true).map_err(|error| error.to_string())?;
+    tray.insert(Arc::new(disk)).map_err(|error| error.to_string())
 }
 
 impl Rig {
@@ -53,12 +55,13 @@ impl Rig {
         let tray = Tray::new(None);
         let backends = Backends::default().with_cds(vec![AttachedCd { bus: CdBus::Ide, tray: tray.clone() }]);
         let (monitor, desk) = (backends.monitor().clone(), backends.desk().clone());
+        let at_desk = desk.clone();
         let vm = Vm::start(config, engine, backends).unwrap();
         let path = folder.path().join("control");
-        let drive = Drive { name: "cd0".into(), tray: tray.clone(), open: Box::new(open) };
+        let drive = Drive { name: "cd0".into(), tray: tray.clone(), load: Box::new(load) };
         let machine = Machine { handle: vm.handle(), monitor, desk, drives: vec![drive] };
         let server = Server::start(Server::bind(&path).unwrap(), &path, machine).unwrap();
-        Self { folder, tray, vm, server }
+        Self { folder, tray, vm, server, desk: at_desk }
     }
 
     fn path(&self) -> PathBuf {
@@ -203,6 +206,57 @@ fn a_socket_that_another_machine_has_taken_over_stays() {
     drop(rig.server);
     assert!(path.exists(), "and dropping did not wait for the other to answer");
     drop(other);
+    rig.vm.handle().quit();
+    rig.vm.wait().unwrap();
+}
+
+/// A keyboard that counts.
+#[derive(Default)]
+struct Counter(std::sync::Mutex<(u32, u32)>);
+
+impl lodge_input::Keyboard for Counter {
+    fn key(&self, _key: lodge_input::Key, down: bool) {
+        let mut counts = self.0.lock().unwrap();
+        if down { counts.0 += 1 } else { counts.1 += 1 }
+    }
+}
+
+#[test]
+fn typing_ends_when_nobody_waits_for_it_and_has_a_limit() {
+    let rig = Rig::new();
+    let most = rig.ask(&Request::Type { text: "a".repeat(4097) }).unwrap_err();
+    assert!(most.contains("at most 4096 keys"), "{most}");
+    let keys = vec!["shift-a".to_owned(); 2049];
+    assert!(rig.ask(&Request::Key { keys }).unwrap_err().contains("at most 4096 keys"));
+    let counter = Arc::new(Counter::default());
+    let keyboard: Arc<dyn lodge_input::Keyboard> = counter.clone();
+    rig.desk.connect_keyboard(Arc::downgrade(&keyboard));
+    let request = serde_json::to_string(&Request::Type { text: "A".repeat(2000) }).unwrap();
+    let mut peer = UnixStream::connect(rig.path()).unwrap();
+    writeln!(peer, "{request}").unwrap();
+    // One that has nothing more to say still waits.
+    peer.shutdown(std::net::Shutdown::Write).unwrap();
+    let counts = || *counter.0.lock().unwrap();
+    let wait_for = |condition: &dyn Fn() -> bool| {
+        let until = std::time::Instant::now() + std::time::Duration::from_secs(20);
+        while !condition() {
+            assert!(std::time::Instant::now() < until, "{:?}", counts());
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+    };
+    wait_for(&|| counts().0 > 10);
+    drop(peer);
+    std::thread::sleep(std::time::Duration::from_millis(200));
+    let stopped = counts();
+    std::thread::sleep(std::time::Duration::from_millis(200));
+    assert_eq!(counts(), stopped, "it goes on");
+    assert!(stopped.0 < 2000 && stopped.0 == stopped.1, "no key stays down: {stopped:?}");
+    // Nor does it hold up the end of the machine.
+    let mut peer = UnixStream::connect(rig.path()).unwrap();
+    writeln!(peer, "{request}").unwrap();
+    wait_for(&|| counts().0 > stopped.0);
+    drop(rig.server);
+    wait_for(&|| counts().0 == counts().1);
     rig.vm.handle().quit();
     rig.vm.wait().unwrap();
 }

@@ -5,20 +5,20 @@
 //! * [`CharStream`]: bytes in both directions, with backpressure, that never block a device: [`NullStream`],
 //!   [`FdStream`] (standard input and output, files), [`SocketStream`] (a Unix socket that others connect to).
 //!
-//! * [`Tray`]: a drive whose medium can be changed.
+//! * [`Tray`]: a drive whose medium can be changed; [`OpticalDrive`] is one of the host's.
 //! * [`Entropy`]: random bytes. [`listen_at`]: Unix sockets with a name.
 //!
 //! Neighbours: `lodge-virtio` and `lodge-chipset` hold these behind traits; the front end names them.
-#![forbid(unsafe_code)]
-
 mod character;
 mod disk;
 mod entropy;
 mod listen;
+mod optical;
 mod tray;
 
 pub use character::{CharStream, FdStream, NullStream, Receiver, SocketStream};
 pub use disk::{Disk, DiskError, Overlay, Padded, RawDisk, SECTOR, write_all};
 pub use entropy::{Entropy, HostEntropy};
 pub use listen::{Openness, listen_at};
-pub use tray::{Locked, Tray};
+pub use optical::OpticalDrive;
+pub use tray::{Locked, Mechanism, Tray};

@@ -5,6 +5,8 @@
 //! * flock(2), shared by readers and exclusive for a writer, as `lodge_backend::RawDisk` does;
 //! * QEMU's byte-range locks (OFD): a shared lock on byte 100 + n says that permission n is used, one on byte 200 + n
 //!   that nobody else may use it. So QEMU's programs notice lodge, and lodge notices them.
+//!
+//! A block device is opened for writing only if the host itself does not use it (O_EXCL); `holders` says how it does.
 
 use std::fs::{File, OpenOptions};
 use std::io::{IoSlice, IoSliceMut, Seek, SeekFrom};
@@ -16,7 +18,7 @@ use nix::fcntl::{FcntlArg, fcntl};
 use rustix::fs::{FallocateFlags, FlockOperation, OFlags};
 use rustix::io::Errno;
 
-use crate::DiskError;
+use crate::{DiskError, holders};
 
 /// QEMU's permissions: consistent read, write, write unchanged, resize.
 const READ: u64 = 1 << 0;
@@ -61,10 +63,22 @@ impl HostFile {
     pub fn open(path: &Path, writable: bool) -> Result<Self, DiskError> {
         let fault = |source| FileError::Open { path: path.to_owned(), source };
         // Opening a FIFO must not wait for its other end.
-        let flags = OFlags::NONBLOCK.bits() as i32;
-        let file = OpenOptions::new().read(true).write(writable).custom_flags(flags).open(path).map_err(fault)?;
+        let mut flags = OFlags::NONBLOCK;
+        if writable && std::fs::metadata(path).is_ok_and(|metadata| metadata.file_type().is_block_device()) {
+            flags |= OFlags::EXCL;
+        }
+        let file = OpenOptions::new().read(true).write(writable).custom_flags(flags.bits() as i32).open(path);
+        let file = file.map_err(|source| match source.kind() {
+            std::io::ErrorKind::ResourceBusy if flags.contains(OFlags::EXCL) => {
+                FileError::Held { path: path.to_owned(), holder: holders::of(path) }
+            }
+            _ => fault(source),
+        })?;
         let metadata = file.metadata().map_err(fault)?;
         let kind = metadata.file_type();
+        if writable && kind.is_block_device() && holders::is_read_only(metadata.rdev()) {
+            return Err(fault(Errno::ROFS.into()).into());
+        }
         if kind.is_dir() {
             return Err(fault(std::io::ErrorKind::IsADirectory.into()).into());
         }
@@ -75,7 +89,8 @@ impl HostFile {
             file,
             path: path.to_owned(),
             writable,
-            identity: (metadata.dev(), metadata.ino()),
+            // A device may have several files.
+            identity: if kind.is_file() { (metadata.dev(), metadata.ino()) } else { (metadata.rdev(), u64::MAX) },
             #[cfg(test)]
             journal: None,
         })

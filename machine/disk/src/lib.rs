@@ -18,6 +18,7 @@ mod chain;
 mod check;
 mod error;
 mod format;
+mod holders;
 mod host;
 mod image;
 mod mapped;

@@ -56,6 +56,40 @@ pub(crate) fn disk(bytes: usize, read_only: bool) -> Arc<dyn Disk> {
     Arc::new(RawDisk::open(file.path(), read_only).unwrap())
 }
 
+/// A disk of many terabytes that notes what is discarded or filled with zeroes.
+#[derive(Default)]
+pub(crate) struct Vast {
+    pub(crate) discarded: Mutex<Vec<(u64, u64)>>,
+    /// How long that takes each time.
+    pub(crate) delay: Duration,
+}
+
+impl Disk for Vast {
+    fn size(&self) -> u64 {
+        1 << 44
+    }
+    fn is_read_only(&self) -> bool {
+        false
+    }
+    fn read_at(&self, _: u64, _: &mut [IoSliceMut<'_>]) -> std::io::Result<()> {
+        Ok(())
+    }
+    fn write_at(&self, _: u64, _: &[std::io::IoSlice<'_>]) -> std::io::Result<()> {
+        Ok(())
+    }
+    fn flush(&self) -> std::io::Result<()> {
+        Ok(())
+    }
+    fn discard(&self, offset: u64, length: u64) -> std::io::Result<()> {
+        self.discarded.lock().push((offset, length));
+        std::thread::sleep(self.delay);
+        Ok(())
+    }
+    fn write_zeroes(&self, offset: u64, length: u64, _: bool) -> std::io::Result<()> {
+        self.discard(offset, length)
+    }
+}
+
 /// A tray with a medium of so many bytes.
 pub(crate) fn tray(bytes: usize) -> Arc<Tray> {
     Tray::new(Some(disk(bytes, true)))

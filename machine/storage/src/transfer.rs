@@ -11,6 +11,32 @@ use crate::regions::Regions;
 /// Bytes that are moved at a time: few enough to stay in the host processor's cache.
 pub(crate) const PIECE: u64 = 128 << 10;
 
+/// Bytes of a range that are discarded or filled with zeroes at a time: what the host does quickly, however little it knows of
+/// holes.
+const STRETCH: u64 = 64 << 20;
+
+/// Calls `each` with stretches (first byte, bytes) of a range for as long as `current` says that it is wanted. Whether it was
+/// to the end; what has been done may be done again.
+///
+/// # Errors
+/// That of `each`.
+pub(crate) fn stretches(
+    mut from: u64,
+    mut left: u64,
+    current: &dyn Fn() -> bool,
+    mut each: impl FnMut(u64, u64) -> std::io::Result<()>,
+) -> std::io::Result<bool> {
+    while left > 0 {
+        if !current() {
+            return Ok(false);
+        }
+        let now = left.min(STRETCH);
+        each(from, now)?;
+        (from, left) = (from.saturating_add(now), left - now);
+    }
+    Ok(true)
+}
+
 /// Why data did not move.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Failure {

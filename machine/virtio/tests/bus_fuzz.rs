@@ -13,7 +13,9 @@ use lodge_bus::{
     AddressLine20, Clock, Device, FixedMemory, IrqLine, IrqSink, MmioBus, MockClock, MsiTarget, PortBus, PortDevice,
     SystemControl, Timers, Width,
 };
-use lodge_chipset::{Board, BoardConfig, CmosConfig, Dma, Hpet, HpetWiring, I8042, Pit, Pm, Rtc, Uart, UartConfig};
+use lodge_chipset::{
+    Board, BoardConfig, CmosConfig, Dma, Hpet, HpetWiring, I8042, Parallel, Pit, Pm, Rtc, Uart, UartConfig,
+};
 use lodge_display::{Mode, Screen};
 use lodge_engine_api::GuestMemory;
 use lodge_input::{Button, Key, Keyboard, Pointer};
@@ -205,6 +207,9 @@ impl Machine {
         let uart = Uart::new(UartConfig { name: "uart0".into(), base: 0x3f8 }, line(4), Arc::new(Stream::default()));
         machine.receivers.push(uart.clone());
         machine.attach(uart);
+        let parallel = Parallel::new(line(7), Arc::new(Stream::default()));
+        machine.receivers.push(parallel.clone());
+        machine.attach(parallel);
         let console = Console::new("console0", Arc::new(Stream::default()));
         machine.receivers.push(console.clone());
         let disk: Arc<dyn Disk> = Arc::new(RawDisk::open(&image, false).unwrap());

@@ -6,8 +6,8 @@
 //! * `lodge.run="SCRIPT"` runs a script, which must hold no quotation marks itself, says its status as
 //!   "lodge: status N", and powers off; with `lodge.exit` it ends the VM through the debug exit port instead.
 //! * Without either there is a shell on the console.
-//! * `lodge.modules=NAME,...` loads more modules before, of those in [`MORE_MODULES`], with options of the form
-//!   `NAME.OPTION=VALUE`.
+//! * `lodge.modules=NAME,...` loads more modules before, of those in [`DEVICES`], with options of the form
+//!   `NAME.OPTION=VALUE`. They are in an archive of their own ([`devices`]), which goes behind this one.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -22,9 +22,11 @@ use crate::shell;
 const MODULES: &[&str] =
     &["virtio_pci", "virtio_blk", "virtio_console", "virtio-rng", "virtio_net", "ext4", "crc32c_generic"];
 
-/// Modules that are there for those who ask.
-const MORE_MODULES: &[&str] =
-    &["virtio_gpu", "virtio_input", "evdev", "snd_intel8x0", "snd_sb16", "snd_pcm_oss", "snd_mixer_oss"];
+/// Modules for devices that few guests want.
+const DEVICES: &[&str] = &[
+    "virtio_gpu", "virtio_input", "evdev", "snd_intel8x0", "snd_sb16", "snd_pcm_oss", "snd_mixer_oss", "ata_piix",
+    "ahci", "virtio_scsi", "sd_mod", "sr_mod", "isofs", "parport_pc", "lp",
+];
 
 const INIT: &str = r##"#!/bin/sh
 export PATH=/bin
@@ -114,23 +116,35 @@ pub fn build(image: &Path, busybox: &Path) -> Result<Vec<u8>> {
     archive.file("bin/lodge-exit", 0o755, EXIT.as_bytes());
     archive.file("init", 0o755, INIT.as_bytes());
 
+    let order = modules(&find_modules(image)?, MODULES, &mut BTreeSet::new())?;
+    pack(&mut archive, "order", &order, &mut BTreeSet::new())?;
+    Ok(archive.finish())
+}
+
+/// Builds the archive of modules for more devices from an unpacked kernel package: for each the list of what it takes,
+/// beyond what the other archive has.
+pub fn devices(image: &Path) -> Result<Vec<u8>> {
     let tree = find_modules(image)?;
-    let mut order = Vec::new();
-    let mut seen = BTreeSet::new();
-    for name in MODULES {
-        load_after_dependencies(&tree, name, &mut seen, &mut order)?;
-    }
-    let mut packed = BTreeSet::new();
-    pack(&mut archive, "order", &order, &mut packed)?;
-    for name in MORE_MODULES {
-        let (mut seen, mut order) = (BTreeSet::new(), Vec::new());
-        load_after_dependencies(&tree, name, &mut seen, &mut order)?;
+    let mut loaded = BTreeSet::new();
+    modules(&tree, MODULES, &mut loaded)?;
+    let (mut archive, mut packed) = (Archive::default(), BTreeSet::new());
+    for name in DEVICES {
+        let order = modules(&tree, &[name], &mut loaded.clone())?;
         pack(&mut archive, &format!("{name}.order"), &order, &mut packed)?;
     }
     Ok(archive.finish())
 }
 
-/// Puts modules into the archive, those that are not there yet, and the list of them.
+/// The files of modules, each after what it depends on, but for those that have been seen.
+fn modules(tree: &BTreeMap<String, PathBuf>, names: &[&str], seen: &mut BTreeSet<String>) -> Result<Vec<PathBuf>> {
+    let mut order = Vec::new();
+    for name in names {
+        load_after_dependencies(tree, name, seen, &mut order)?;
+    }
+    Ok(order)
+}
+
+/// Puts modules into an archive, those that are not there yet, and the list of them.
 fn pack(archive: &mut Archive, list: &str, order: &[PathBuf], packed: &mut BTreeSet<PathBuf>) -> Result<()> {
     let mut names = String::new();
     for path in order {
@@ -233,5 +247,8 @@ mod tests {
         }
         let names: Vec<_> = order.iter().map(|path| path.file_name().unwrap().to_str().unwrap()).collect();
         assert_eq!(names, ["e.ko", "d.ko", "c.ko", "a-b.ko"]);
+        let mut seen = BTreeSet::from(["d".to_owned(), "e".to_owned()]);
+        let more = super::modules(&tree, &["f", "c"], &mut seen).unwrap();
+        assert_eq!(more.len(), 2, "what has been loaded is left out: {more:?}");
     }
 }

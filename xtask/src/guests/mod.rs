@@ -7,6 +7,7 @@
 //! cache/guests/cloud-amd64/{vmlinuz,initrd}     linux-image-cloud-amd64
 //! cache/guests/amd64/{vmlinuz,initrd}           linux-image-amd64
 //! cache/guests/686-pae/{vmlinuz,initrd}         linux-image-686-pae, i386
+//! cache/guests/*/devices.cpio                   more modules, to be put behind an initrd
 //! cache/guests/memtest86+/{x64,ia32}.bin        memtest86+
 //! cache/guests/{firmware,media}                 firmware and boot media (media.rs)
 //! cache/guests/installed                        a Debian on a disk with partitions (installed.rs), with --root
@@ -103,6 +104,7 @@ fn linux(apt: &Apt, folder: &Path, package: &str, architecture: &str) -> Result<
         .context("the package holds no kernel")?;
     replace(&kernel, &fs::read(found.path())?)?;
     replace(&initrd, &initramfs::build(&image, &busybox)?)?;
+    replace(&folder.join("devices.cpio"), &initramfs::devices(&image)?)?;
     println!("guests: {} and initrd", kernel.display());
     Ok(())
 }

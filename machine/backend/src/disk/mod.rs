@@ -60,6 +60,14 @@ pub enum DiskError {
         /// The file.
         path: PathBuf,
     },
+    /// The host itself uses a device that would be written.
+    #[error("the disk {path} is a device that this host uses: {holder}; end that, or add `,readonly`")]
+    Held {
+        /// The device's file.
+        path: PathBuf,
+        /// How it is used.
+        holder: String,
+    },
     /// No place for an overlay's writes.
     #[error("no temporary file can be made in {path}: {source}")]
     Temporary {
@@ -75,6 +83,7 @@ fn remedy(source: &std::io::Error, path: &std::path::Path) -> String {
     match source.kind() {
         std::io::ErrorKind::NotFound => format!("; make one with `truncate -s 8G {}`", path.display()),
         std::io::ErrorKind::PermissionDenied => "; change its permissions with chmod, or add `,readonly`".into(),
+        std::io::ErrorKind::ReadOnlyFilesystem => "; add `,readonly`, or `,ephemeral` to forget what is written".into(),
         std::io::ErrorKind::IsADirectory => "; give the file of a disk image".into(),
         _ => String::new(),
     }

@@ -155,8 +155,8 @@ impl Disk for RawDisk {
         }
         match rustix::fs::fallocate(&self.file, FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE, offset, length)
         {
-            // A file system without holes keeps the bytes, which is as good.
-            Ok(()) | Err(Errno::OPNOTSUPP) => Ok(()),
+            // A file system without holes, or a device with larger blocks than these, keeps the bytes, which is as good.
+            Ok(()) | Err(Errno::OPNOTSUPP | Errno::INVAL) => Ok(()),
             Err(error) => Err(error.into()),
         }
     }

@@ -60,6 +60,10 @@ fn board_devices(description: &Description) -> Vec<u8> {
     for (index, ((name, ports), (_, interrupt))) in names.iter().zip(&ports).zip(&description.uarts).enumerate() {
         devices.push(Isa { name, id: "PNP0501", uid: index as u8 + 1, ports, interrupt: Some(*interrupt) });
     }
+    let lpt: Option<([(u16, u8); 1], u8)> = description.parallel.map(|(base, interrupt)| ([(base, 8)], interrupt));
+    if let Some((ports, interrupt)) = &lpt {
+        devices.push(Isa { name: "LPT1", id: "PNP0400", uid: 1, ports, interrupt: Some(*interrupt) });
+    }
     // What belongs to the board and to no driver.
     let board = [(0x80, 1), (0x92, 1), (0xb2, 2), (description.pm_base, 0x40)];
     devices.push(Isa { name: "BRD_", id: "PNP0C02", uid: 1, ports: &board, interrupt: None });

@@ -41,6 +41,8 @@ pub struct Description {
     pub suspend: bool,
     /// First port and interrupt of each serial port.
     pub uarts: Vec<(u16, u8)>,
+    /// First port and interrupt of the parallel port, if there is one.
+    pub parallel: Option<(u16, u8)>,
     /// Whether there is a keyboard controller.
     pub keyboard: bool,
     /// Whether there is a VGA adapter.

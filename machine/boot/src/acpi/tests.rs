@@ -10,6 +10,7 @@ pub(super) fn description() -> Description {
         hpet: true,
         pm_base: 0x600,
         uarts: vec![(0x3f8, 4), (0x2f8, 3)],
+        parallel: None,
         keyboard: true,
         vga: false,
     }
@@ -95,7 +96,14 @@ fn the_name_space_is_well_formed() {
         assert!(has(name.as_bytes()), "{name}");
     }
     assert!(!has(b"C004") && !has(b"COM3"));
-    assert!(!has(b"\\_S3_"));
+    assert!(!has(b"\\_S3_") && !has(b"LPT1"));
+    let printing = build(&Description { parallel: Some((0x378, 7)), ..description() }, 0xe_0000..0x10_0000).unwrap();
+    let dsdt = at(&printing, word(find(&printing, b"FACP"), 40).into());
+    let lpt = dsdt.windows(4).position(|window| window == b"LPT1").unwrap();
+    // PNP0400, a fixed range of eight ports from 378h on.
+    let after = &dsdt[lpt..lpt + 60];
+    assert!(after.windows(4).any(|window| window == [0x41, 0xd0, 0x04, 0x00]), "{after:x?}");
+    assert!(after.windows(8).any(|window| window == [0x47, 1, 0x78, 3, 0x78, 3, 1, 8]), "{after:x?}");
     let sleepy = build(&Description { suspend: true, ..description() }, 0xe_0000..0x10_0000).unwrap();
     let dsdt = at(&sleepy, word(find(&sleepy, b"FACP"), 40).into());
     assert!(dsdt.windows(8).any(|window| window == b"\\_S3_\x12\x06\x04"), "a package of four");

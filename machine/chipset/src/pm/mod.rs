@@ -74,7 +74,7 @@ impl Pm {
         }
     }
 
-    /// The real-time clock's interrupt was raised.
+    /// The real-time clock's alarm went off.
     pub fn clock_alarm(&self) {
         let mut state = self.state.lock();
         state.status |= ALARM;

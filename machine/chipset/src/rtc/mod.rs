@@ -2,7 +2,7 @@
 //!
 //! [`Rtc`] shows the host's wall clock plus whatever the guest has set it ahead by. Nothing ticks: the time and the flags of
 //! register C are derived when read; a timer is armed only for an enabled interrupt, and not again until the guest has
-//! read register C.
+//! read register C, but for the alarm, which is told of each time: it wakes the machine ([`Rtc::on_alarm`]).
 //!
 //! ```text
 //!              SET or divider reset                 both cleared: the registers become the time
@@ -15,7 +15,7 @@ mod state;
 #[cfg(test)]
 mod tests;
 
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 
 use lodge_bus::{
     AccessError, Clock, Device, IrqLine, PortDevice, PortRange, ResetDevice, SaveDevice, StateError, Timer, Timers,
@@ -53,7 +53,14 @@ struct Volatile {
     stopped: Option<i64>,
     seen: i64,
     replaced: bool,
+    /// The alarm's flag was up, and enabled, when that was last looked at.
+    alarm: bool,
+    /// The clock's time up to which alarms have been told of.
+    told: i64,
 }
+
+/// Called when the alarm goes off.
+pub type Alarm = Box<dyn Fn() + Send + Sync>;
 
 /// The real-time clock.
 pub struct Rtc {
@@ -63,6 +70,7 @@ pub struct Rtc {
     clock: Arc<dyn Clock>,
     irq: IrqLine,
     timer: Timer,
+    alarm: OnceLock<Alarm>,
     // volatile
     volatile: Mutex<Volatile>,
 }
@@ -80,9 +88,17 @@ impl Rtc {
             let clock = timers.clock().clone();
             let seen = clock.wall_ns() as i64;
             let memory = initial_memory(&config);
-            let volatile = Volatile { index: 0, memory, ahead: 0, stopped: None, seen, replaced: false };
-            Self { config, clock, irq, timer, volatile: Mutex::new(volatile) }
+            let (ahead, stopped, replaced, alarm) = (0, None, false, false);
+            let volatile = Volatile { index: 0, memory, ahead, stopped, seen, replaced, alarm, told: seen };
+            Self { config, clock, irq, timer, alarm: OnceLock::new(), volatile: Mutex::new(volatile) }
         })
+    }
+
+    /// Has `alarm` called when the alarm goes off, if it is enabled: each time, whatever else holds the line, and with the line
+    /// taken over by the HPET, too. To be called once.
+    pub fn on_alarm(&self, alarm: Alarm) {
+        // The first one stays.
+        let _ = self.alarm.set(alarm);
     }
 
     /// The HPET takes interrupt 8 over, or gives it back.
@@ -116,10 +132,16 @@ impl Rtc {
         let enabled = volatile.memory[usize::from(B)] & (B_PIE | B_AIE | B_UIE);
         let pending = volatile.flags(now) & enabled != 0;
         self.irq.set(pending && !volatile.replaced);
-        let next = if pending || volatile.replaced || volatile.stopped.is_some() {
-            None
-        } else {
-            volatile.next_flag(now, enabled)
+        if volatile.alarm_goes_off(now)
+            && let Some(alarm) = self.alarm.get()
+        {
+            alarm();
+        }
+        let next = match volatile.stopped {
+            Some(_) => None,
+            // The alarm is told of each time, the line is raised once.
+            None if pending || volatile.replaced => volatile.next_flag(now, enabled & B_AIE),
+            None => volatile.next_flag(now, enabled),
         };
         self.timer.set(next.map(|next| self.clock.now_ns().saturating_add(next.saturating_sub(now).max(0) as u64)));
     }
@@ -160,6 +182,7 @@ impl Rtc {
                     volatile.memory[usize::from(index)] = value;
                     volatile.ahead = volatile.ahead.saturating_add(volatile.load(now).saturating_sub(now));
                     volatile.seen = self.time(volatile);
+                    volatile.told = volatile.seen;
                 }
             }
             A | B => {
@@ -185,7 +208,7 @@ impl Rtc {
                 let time = volatile.load(stopped);
                 volatile.stopped = None;
                 volatile.ahead = time.saturating_sub(self.clock.wall_ns() as i64);
-                volatile.seen = time;
+                (volatile.seen, volatile.told) = (time, time);
             }
             _ => {}
         }
@@ -322,6 +345,18 @@ impl Volatile {
         flags
     }
 
+    /// Whether an alarm that is enabled has gone off since this was last asked.
+    fn alarm_goes_off(&mut self, now: i64) -> bool {
+        let up = self.flags(now) & self.b() & B_AIE != 0;
+        let was_up = std::mem::replace(&mut self.alarm, up);
+        let (from, to) = (self.told.div_euclid(SECOND), now.div_euclid(SECOND));
+        let goes_off = up && (!was_up || to > from && self.next_alarm(from).is_some_and(|at| at <= to));
+        if goes_off {
+            self.told = now;
+        }
+        goes_off
+    }
+
     /// When the first of the enabled flags rises after `now`.
     fn next_flag(&self, now: i64, enabled: u8) -> Option<i64> {
         let second = now.div_euclid(SECOND);
@@ -414,6 +449,7 @@ impl ResetDevice for Rtc {
         let mut volatile = self.volatile.lock();
         volatile.memory[usize::from(B)] &= !(B_PIE | B_AIE | B_UIE);
         volatile.seen = self.time(&volatile);
+        volatile.told = volatile.seen;
         let fresh = initial_memory(&self.config);
         volatile.memory[MORE_CPUS] = fresh[MORE_CPUS];
         volatile.replaced = false;
@@ -430,6 +466,8 @@ impl SaveDevice for Rtc {
             ahead: volatile.ahead,
             stopped: volatile.stopped,
             seen: volatile.seen,
+            alarm: volatile.alarm,
+            told: volatile.told,
         })
     }
 
@@ -441,7 +479,8 @@ impl SaveDevice for Rtc {
         let replaced = volatile.replaced;
         let limited = |time: i64| time.clamp(-LIMIT, LIMIT);
         let (ahead, stopped, seen) = (state.ahead, state.stopped.map(limited), limited(state.seen));
-        *volatile = Volatile { index: state.index & 0x7f, memory, ahead, stopped, seen, replaced };
+        let (alarm, told) = (state.alarm, limited(state.told));
+        *volatile = Volatile { index: state.index & 0x7f, memory, ahead, stopped, seen, replaced, alarm, told };
         self.update(&mut volatile);
         Ok(())
     }

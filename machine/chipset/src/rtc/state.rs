@@ -17,6 +17,10 @@ pub struct RtcState {
     pub stopped: Option<i64>,
     /// The clock's time at which register C was last read.
     pub seen: i64,
+    /// The alarm's flag is up, enabled and told of.
+    pub alarm: bool,
+    /// The clock's time up to which alarms have been told of.
+    pub told: i64,
 }
 
 impl Saved for RtcState {

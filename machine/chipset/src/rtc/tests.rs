@@ -164,3 +164,42 @@ fn floppy_drives_are_told() {
     assert_eq!((one[0x10], one[0x14]), (0x40, 0x07));
     assert_eq!(initial_memory(&CmosConfig::default())[0x14], 0x06);
 }
+
+#[test]
+fn each_alarm_is_told_of_and_nothing_else() {
+    let (board, rtc) = rig();
+    let count = Arc::new(Mutex::new(0));
+    let told = count.clone();
+    rtc.on_alarm(Box::new(move || *told.lock() += 1));
+    // A periodic interrupt and that of each second hold the line; nobody reads register C.
+    set(&board, B, B_24H | B_PIE | B_UIE);
+    board.advance(5 * 1_000_000_000);
+    assert!(board.level(8) && *count.lock() == 0);
+    // Every minute at second 10, while the line is held.
+    set(&board, SECONDS_ALARM, 0x10);
+    set(&board, MINUTES_ALARM, 0xff);
+    set(&board, HOURS_ALARM, 0xff);
+    set(&board, B, B_24H | B_PIE | B_UIE | B_AIE);
+    assert_eq!(*count.lock(), 0);
+    for minute in 1..4 {
+        board.advance(60 * 1_000_000_000);
+        assert_eq!(*count.lock(), minute);
+    }
+    assert_eq!(board.edges(8), 1);
+    // With the line taken over by the HPET.
+    get(&board, C);
+    rtc.set_replaced(true);
+    board.advance(60 * 1_000_000_000);
+    assert_eq!((*count.lock(), board.level(8)), (4, false));
+    // Saved in between, the next one is told of once.
+    let saved = rtc.save();
+    rtc.restore(&saved).unwrap();
+    assert_eq!((*count.lock(), rtc.save()), (4, saved));
+    // Not when it is not enabled; and once when it is then enabled.
+    set(&board, B, B_24H);
+    get(&board, C);
+    board.advance(60 * 1_000_000_000);
+    assert_eq!(*count.lock(), 4);
+    set(&board, B, B_24H | B_AIE);
+    assert_eq!(*count.lock(), 5);
+}

@@ -27,6 +27,9 @@ use super::state::{AdminState, CompletionState, SubmissionState};
 /// What a command came to: the completion's first word; or nothing yet, for events.
 pub(super) type Done = Result<Option<u32>, u16>;
 
+/// In place of a status: the command is begun anew when the machine goes on. The guest never sees it.
+pub(super) const PUT_BACK: u16 = u16::MAX;
+
 /// The place of a pair of queues.
 #[derive(Default)]
 pub(super) struct Slot {
@@ -220,10 +223,16 @@ impl Core {
             self.fail();
             return false;
         };
-        queue.head = (queue.head + 1) % queue.entries;
+        let before = queue.head;
+        queue.head = (before + 1) % queue.entries;
         let (head, completion) = (queue.head, queue.completion);
         let done = if number == 0 { self.admin(&command) } else { self.io(&command) };
         if self.cancelled.load(Ordering::Acquire) {
+            return false;
+        }
+        if done == Err(PUT_BACK) {
+            queue.head = before;
+            self.unreserve(completion);
             return false;
         }
         let (result, status) = match done {

@@ -5,9 +5,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use lodge_backend::SECTOR;
 
 use super::command::Command;
-use super::core::{Core, Done};
+use super::core::{Core, Done, PUT_BACK};
 use super::registers::*;
-use crate::transfer::{Failure, PIECE, Transfer};
+use crate::transfer::{Failure, PIECE, Transfer, stretches};
 
 /// To the medium, not to a cache.
 const FUA: u32 = 1 << 30;
@@ -126,7 +126,12 @@ impl Core {
             let [_, _, _, _, n0, n1, n2, n3, b0, b1, b2, b3, b4, b5, b6, b7] = std::array::from_fn(|n| range[n]);
             let first = u64::from_le_bytes([b0, b1, b2, b3, b4, b5, b6, b7]);
             let (offset, length) = self.range(first, u32::from_le_bytes([n0, n1, n2, n3]).into())?;
-            self.disk.discard(offset, length).map_err(|_| status::WRITE_FAULT)?;
+            // There may be terabytes of them: a pause does not wait for that, nor does a reset.
+            let current = || !self.stop.load(Ordering::Acquire);
+            let done = stretches(offset, length, &current, |from, now| self.disk.discard(from, now));
+            if !done.map_err(|_| status::WRITE_FAULT)? {
+                return Err(PUT_BACK);
+            }
         }
         Ok(())
     }

@@ -4,7 +4,7 @@ use lodge_backend::Disk;
 
 use super::registers::{admin, io};
 use super::*;
-use crate::testing::{BAR as AT, Board, RAM, Random, content, disk, steps, wait_for};
+use crate::testing::{BAR as AT, Board, RAM, Random, Vast, content, disk, steps, wait_for};
 
 const QUEUES: u64 = 0x1_0000;
 const DATA: u64 = 0x40_0000;
@@ -483,4 +483,33 @@ fn commands_at_random_do_no_harm() {
     bench.board.place(&*bench.nvme, 0x10);
     bench.start();
     assert_eq!(bench.run(0, command(admin::ABORT, 0, 0, &[])), (1, 0));
+}
+
+#[test]
+fn neither_pause_nor_reset_waits_for_a_vast_discard() {
+    let disk = Arc::new(Vast { delay: std::time::Duration::from_millis(5), ..Vast::default() });
+    let bench = bench_with(disk.clone());
+    bench.start();
+    bench.make(1);
+    // Two terabytes: minutes.
+    let range = [&[0; 4][..], &u32::MAX.to_le_bytes(), &3u64.to_le_bytes()].concat();
+    bench.board.put(DATA, &range);
+    bench.submit(1, command(io::DATASET, 1, DATA, &[(10, 0), (11, 4)]));
+    let calls = || disk.discarded.lock().len();
+    wait_for("the discard", || calls() > 3);
+    bench.nvme.pause();
+    let (before, saved) = (calls(), bench.nvme.save());
+    assert!(before < 10_000 && bench.poll(1).is_none(), "it has not ended, nor failed");
+    std::thread::sleep(std::time::Duration::from_millis(20));
+    assert_eq!(calls(), before, "nothing goes on");
+    bench.nvme.restore(&saved).unwrap();
+    bench.nvme.resume();
+    wait_for("the discard again", || calls() > before + 3);
+    assert_eq!(disk.discarded.lock()[before].0, 3 * 512, "from its beginning");
+    assert!(bench.poll(1).is_none());
+    // The guest's reset.
+    bench.start();
+    let before = calls();
+    std::thread::sleep(std::time::Duration::from_millis(20));
+    assert_eq!(calls(), before);
 }

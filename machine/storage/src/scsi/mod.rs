@@ -21,6 +21,8 @@ use registers::code;
 pub use sense::Sense;
 use serde::{Deserialize, Serialize};
 
+use crate::transfer::stretches;
+
 /// Bytes of the longest command.
 const LONGEST: usize = 32;
 /// Bytes that are filled at a time.
@@ -102,29 +104,40 @@ pub enum Action {
 }
 
 impl Action {
-    /// Does what moves no data of the guest's. May take its time.
+    /// Does what moves no data of the guest's. May take its time, but ends soon once `current` says that nobody waits for it:
+    /// whether it was done to the end. What was not can be begun anew.
     ///
     /// # Errors
     /// The host's answer.
-    pub fn carry_out(&self, disk: &dyn Disk) -> std::io::Result<()> {
+    pub fn carry_out(&self, disk: &dyn Disk, current: &dyn Fn() -> bool) -> std::io::Result<bool> {
         match self {
-            Self::Flush => disk.flush(),
-            Self::Discard(ranges) => ranges.iter().try_for_each(|(offset, length)| disk.discard(*offset, *length)),
+            Self::Flush => disk.flush().map(|()| true),
+            Self::Discard(ranges) => {
+                for (offset, length) in ranges {
+                    if !stretches(*offset, *length, current, |from, now| disk.discard(from, now))? {
+                        return Ok(false);
+                    }
+                }
+                Ok(true)
+            }
             Self::Fill { offset, length, block, unmap } if block.iter().all(|byte| *byte == 0) => {
-                disk.write_zeroes(*offset, *length, *unmap)
+                stretches(*offset, *length, current, |from, now| disk.write_zeroes(from, now, *unmap))
             }
             Self::Fill { offset, length, block, .. } => {
                 let copies = (PIECE.min(*length) as usize).div_ceil(block.len().max(1));
                 let piece = block.repeat(copies);
                 let mut done = 0;
                 while done < *length && !piece.is_empty() {
+                    if !current() {
+                        return Ok(false);
+                    }
                     let now = (piece.len() as u64).min(length - done);
                     disk.write_at(offset + done, &[IoSlice::new(&piece[..now as usize])])?;
                     done += now;
                 }
-                Ok(())
+                Ok(true)
             }
-            _ => Ok(()),
+            _ => Ok(true),
         }
     }
 }

@@ -4,6 +4,7 @@ use lodge_backend::RawDisk;
 
 use super::registers::page;
 use super::*;
+use crate::testing::Vast;
 
 fn disk(sectors: usize, read_only: bool) -> Unit {
     let mut file = tempfile::NamedTempFile::new().unwrap();
@@ -83,12 +84,12 @@ fn space_is_given_back_and_filled() {
     assert_eq!(unit.command(&command), Ok(Action::Parameters(512)));
     let fill = unit.parameters(&command, &[0x77; 512]).unwrap();
     let medium = unit.disk().unwrap();
-    fill.carry_out(&*medium).unwrap();
+    assert!(fill.carry_out(&*medium, &|| true).unwrap());
     let mut bytes = vec![0; 5 * 512];
     medium.read_at(512, &mut [std::io::IoSliceMut::new(&mut bytes)]).unwrap();
     assert_eq!((bytes[511], bytes[512], bytes[2047], bytes[2048]), (0x5a, 0x77, 0x77, 0x5a));
     let zero = [0x93, 9, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 64];
-    unit.command(&zero).unwrap().carry_out(&*medium).unwrap();
+    assert!(unit.command(&zero).unwrap().carry_out(&*medium, &|| true).unwrap());
     medium.read_at(0, &mut [std::io::IoSliceMut::new(&mut bytes)]).unwrap();
     assert_eq!(bytes, [0; 5 * 512]);
     assert_eq!(unit.command(&[0x41, 0, 0, 0, 0, 2, 0, 0, 0]), Err(Sense::BAD_FIELD), "of none");
@@ -183,5 +184,27 @@ fn commands_at_random_do_no_harm() {
     }
     for unit in &mut units {
         given(unit, &[0x12, 0, 0, 0, 36]);
+    }
+}
+
+#[test]
+fn what_takes_long_ends_when_nobody_waits() {
+    let disk = Vast::default();
+    let calls = || std::mem::take(&mut *disk.discarded.lock());
+    let all = Action::Discard(vec![(512, 1 << 42), (1 << 43, 1024)]);
+    assert!(!all.carry_out(&disk, &|| disk.discarded.lock().len() < 3).unwrap());
+    let done = calls();
+    assert_eq!((done.len(), done[0].0, done[1].0), (3, 512, 512 + done[0].1));
+    assert!(done[0].1 <= 64 << 20);
+    assert!(all.carry_out(&disk, &|| true).unwrap());
+    let done = calls();
+    assert_eq!(done.iter().map(|(_, length)| length).sum::<u64>(), (1 << 42) + 1024, "all of it, once");
+    assert_eq!(done.last(), Some(&(1 << 43, 1024)));
+    for block in [vec![0; 512], vec![1; 512]] {
+        let fill = Action::Fill { offset: 0, length: 1 << 25, block, unmap: false };
+        assert!(!fill.carry_out(&disk, &|| false).unwrap());
+        assert!(calls().is_empty());
+        assert!(fill.carry_out(&disk, &|| true).unwrap());
+        calls();
     }
 }

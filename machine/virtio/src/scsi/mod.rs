@@ -16,8 +16,8 @@ mod state;
 mod tests;
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Weak};
 
 use lodge_bus::StateError;
 use lodge_storage::scsi::{Medium, Unit};
@@ -88,12 +88,7 @@ impl Scsi {
         let this = Arc::new(Self { config, units, volatile, passes, waits, told });
         for (number, medium) in trays.into_iter().enumerate().take(MOST_TARGETS) {
             if let Medium::Cd(tray) = medium {
-                let this: Weak<Self> = Arc::downgrade(&this);
-                tray.watch(Box::new(move || {
-                    if let Some(this) = this.upgrade() {
-                        this.changed(number);
-                    }
-                }));
+                tray.watch(&Arc::downgrade(&this), move |this| this.changed(number));
             }
         }
         this

@@ -35,6 +35,8 @@ enum Outcome {
     Failed(Sense),
     /// There is no such target, or less room than data.
     Response(u8),
+    /// The queue is to stop: it is begun anew when that goes on.
+    Unfinished,
 }
 
 impl Scsi {
@@ -82,6 +84,10 @@ impl Scsi {
             Outcome::Response(response) => {
                 answer[11] = response;
                 0
+            }
+            Outcome::Unfinished => {
+                queue.put_back();
+                return Ok(());
             }
         };
         let residual = request.out.max(request.room).saturating_sub(moved);
@@ -161,21 +167,22 @@ impl Scsi {
                 let next = self.units[target].lock().parameters(&request.command, &data);
                 match (next, disk) {
                     (Err(sense), _) => Ok(Outcome::Failed(sense)),
-                    (Ok(action), Some(disk)) => Ok(self.finish(&action, &*disk, length as u64)),
+                    (Ok(action), Some(disk)) => Ok(self.finish(queue, &action, &*disk, length as u64)),
                     (Ok(_), None) => Ok(Outcome::Good(length as u64)),
                 }
             }
             Action::Flush | Action::Discard(_) | Action::Fill { .. } => match disk {
-                Some(disk) => Ok(self.finish(action, &*disk, 0)),
+                Some(disk) => Ok(self.finish(queue, action, &*disk, 0)),
                 None => Ok(Outcome::Good(0)),
             },
         }
     }
 
     /// Does what moves no data of the guest's.
-    fn finish(&self, action: &Action, disk: &dyn Disk, moved: u64) -> Outcome {
-        match action.carry_out(disk) {
-            Ok(()) => Outcome::Good(moved),
+    fn finish(&self, queue: &VirtQueue, action: &Action, disk: &dyn Disk, moved: u64) -> Outcome {
+        match action.carry_out(disk, &|| !queue.is_stopping()) {
+            Ok(true) => Outcome::Good(moved),
+            Ok(false) => Outcome::Unfinished,
             Err(error) => {
                 self.told(&error);
                 Outcome::Failed(Sense::UNWRITABLE)
@@ -231,7 +238,7 @@ impl Scsi {
             }
             done += piece;
         }
-        Ok(if durable { self.finish(&Action::Flush, disk, length) } else { Outcome::Good(length) })
+        Ok(if durable { self.finish(queue, &Action::Flush, disk, length) } else { Outcome::Good(length) })
     }
 }
 
