@@ -14,7 +14,6 @@ use lodge_chipset::{
 use lodge_display::{Screen, Vga, VgaConfig, VgaWiring, VideoMemory};
 use lodge_engine_api::NOWHERE;
 use lodge_input::{Keyboard, Pointer};
-use lodge_irq::Controllers;
 use lodge_pci::{Bridge, Router};
 use lodge_sound::{Ac97, Ac97Wiring, Mixer, NullSink, Sb16, Sb16Wiring, Sink, Speaker, sb16};
 use lodge_storage::scsi::Medium;
@@ -81,13 +80,11 @@ fn bridges(board: &mut Board<'_>) -> Result<(), VmError> {
 
 /// The clock's interrupt is an event of the power management, too.
 struct AlarmWire {
-    interrupts: Arc<Controllers>,
     pm: Option<Arc<Pm>>,
 }
 
 impl IrqSink for AlarmWire {
-    fn set_level(&self, line: u32, high: bool) {
-        self.interrupts.set_level(line, high);
+    fn set_level(&self, _line: u32, high: bool) {
         if let Some(pm) = self.pm.as_ref().filter(|_| high) {
             pm.clock_alarm();
         }
@@ -117,8 +114,8 @@ fn timers(board: &mut Board<'_>) -> Result<(), VmError> {
     let (below, above) = crate::ram::sizes(board.config.memory);
     let floppies = [0, 1].map(|drive| board.backends.floppies().get(drive).map_or(0, |tray| drive_kind(tray)));
     let cmos = CmosConfig { memory_below_4g: below, memory_above_4g: above, vcpus: board.config.vcpus, floppies };
-    let alarm = AlarmWire { interrupts: board.interrupts.clone(), pm: board.pm.clone() };
-    let rtc = Rtc::new(cmos, &board.timers, IrqLine::new(Arc::new(alarm), 8));
+    let event = IrqLine::new(Arc::new(AlarmWire { pm: board.pm.clone() }), 8);
+    let rtc = Rtc::new(cmos, &board.timers, board.irq(8), event);
     board.rtc = Some(rtc.clone());
     if board.items.is_some() {
         board.control.connect(rtc.clone(), board.interrupts.clone(), board.line_20.clone());

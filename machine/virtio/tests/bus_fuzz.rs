@@ -179,6 +179,7 @@ impl Machine {
             CmosConfig { memory_below_4g: RAM, memory_above_4g: 0, vcpus: VCPUS, floppies: [4, 0] },
             &timers,
             line(8),
+            IrqLine::unconnected(),
         );
         let (on_pit, on_rtc) = (pit.clone(), rtc.clone());
         let replace = Box::new(move |on| {

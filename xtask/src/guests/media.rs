@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! cache/guests/firmware/     SeaBIOS, the graphics card's BIOS, OVMF
-//! cache/guests/media/        grub-rescue.{iso,img}, memtest86+.iso, ipxe.iso, grub-mkrescue.iso, isolinux.iso, live.iso
+//! cache/guests/media/        grub-rescue.{iso,img}, memtest86+.iso, ipxe.iso, grub-mkrescue.iso, linux.iso, isolinux.iso, live.iso
 //! ```
 
 use std::fs;
@@ -46,6 +46,14 @@ const GRUB_CONFIGURATION: &str = "\
 echo \"lodge: grub on $grub_platform\"
 sleep 1
 halt
+";
+
+/// Boots the kernel beside it to a shell. What it says while it goes to sleep is heard.
+const LINUX_CONFIGURATION: &str = "\
+echo \"lodge: linux on $grub_platform\"
+linux /boot/vmlinuz console=ttyS0 panic=-1 no_console_suspend
+initrd /boot/initrd
+boot
 ";
 
 /// Boots the kernel beside it.
@@ -96,6 +104,7 @@ pub fn build(apt: &Apt, folder: &Path, root: bool) -> Result<()> {
     }
     let work = folder.join("media/work");
     mkrescue(&media.join("grub-mkrescue.iso"), &work, GRUB_CONFIGURATION, |_| Ok(()))?;
+    linux(&media.join("linux.iso"), &work, &folder.join("amd64"))?;
     isolinux(apt, &media.join("isolinux.iso"), &work, &folder.join("cloud-amd64"))?;
     if root {
         live(&media.join("live.iso"), &work)?;
@@ -130,6 +139,17 @@ fn mkrescue(image: &Path, work: &Path, configuration: &str, add: impl Fn(&Path) 
     shell::run(Command::new("grub-mkrescue").arg("--output").arg(image).arg(&tree))?;
     fs::remove_dir_all(tree)?;
     Ok(fs::write(image.with_extension("recipe"), configuration)?)
+}
+
+/// A disc that starts a kernel by GRUB. It is made anew each time, as the kernel's RAM disk is.
+fn linux(image: &Path, work: &Path, kernel: &Path) -> Result<()> {
+    let _ = fs::remove_file(image.with_extension("recipe"));
+    mkrescue(image, work, LINUX_CONFIGURATION, |tree| {
+        for file in ["vmlinuz", "initrd"] {
+            fs::copy(kernel.join(file), tree.join("boot").join(file))?;
+        }
+        Ok(())
+    })
 }
 
 /// A disc that starts ISOLINUX, and that a kernel.

@@ -62,14 +62,16 @@ pub struct Rtc {
     // wiring
     clock: Arc<dyn Clock>,
     irq: IrqLine,
+    event: IrqLine,
     timer: Timer,
     // volatile
     volatile: Mutex<Volatile>,
 }
 
 impl Rtc {
-    /// A clock that drives `irq` (ISA interrupt 8).
-    pub fn new(config: CmosConfig, timers: &Timers, irq: IrqLine) -> Arc<Self> {
+    /// A clock that drives `irq` (ISA interrupt 8), and `event`, which tells power management of the same and which the
+    /// HPET does not take over: an alarm wakes a machine whoever has the interrupt.
+    pub fn new(config: CmosConfig, timers: &Timers, irq: IrqLine, event: IrqLine) -> Arc<Self> {
         Arc::new_cyclic(|this: &Weak<Self>| {
             let this = this.clone();
             let timer = timers.timer(move || {
@@ -81,7 +83,7 @@ impl Rtc {
             let seen = clock.wall_ns() as i64;
             let memory = initial_memory(&config);
             let volatile = Volatile { index: 0, memory, ahead: 0, stopped: None, seen, replaced: false };
-            Self { config, clock, irq, timer, volatile: Mutex::new(volatile) }
+            Self { config, clock, irq, event, timer, volatile: Mutex::new(volatile) }
         })
     }
 
@@ -116,11 +118,8 @@ impl Rtc {
         let enabled = volatile.memory[usize::from(B)] & (B_PIE | B_AIE | B_UIE);
         let pending = volatile.flags(now) & enabled != 0;
         self.irq.set(pending && !volatile.replaced);
-        let next = if pending || volatile.replaced || volatile.stopped.is_some() {
-            None
-        } else {
-            volatile.next_flag(now, enabled)
-        };
+        self.event.set(pending);
+        let next = if pending || volatile.stopped.is_some() { None } else { volatile.next_flag(now, enabled) };
         self.timer.set(next.map(|next| self.clock.now_ns().saturating_add(next.saturating_sub(now).max(0) as u64)));
     }
 

@@ -4,11 +4,14 @@ use crate::testing::Board;
 /// 2024-02-29 23:59:58.5 UTC, a Thursday.
 const START: u64 = 1_709_251_198_500_000_000;
 
+/// Where the tests have the wire to power management.
+const EVENT: u32 = 31;
+
 fn rig() -> (Board, Arc<Rtc>) {
     let board = Board::new();
     board.clock.set_wall_at_zero(START);
     let config = CmosConfig { memory_below_4g: 3 << 30, memory_above_4g: 1 << 30, vcpus: 4, floppies: [4, 5] };
-    let rtc = Rtc::new(config, &board.timers, board.line(8));
+    let rtc = Rtc::new(config, &board.timers, board.line(8), board.line(EVENT));
     board.attach(rtc.clone());
     (board, rtc)
 }
@@ -163,4 +166,25 @@ fn floppy_drives_are_told() {
     let one = initial_memory(&CmosConfig { floppies: [4, 0], ..CmosConfig::default() });
     assert_eq!((one[0x10], one[0x14]), (0x40, 0x07));
     assert_eq!(initial_memory(&CmosConfig::default())[0x14], 0x06);
+}
+
+/// Linux lets the HPET have interrupt 8, and is woken by the alarm all the same.
+#[test]
+fn an_alarm_is_an_event_though_the_hpet_has_the_interrupt() {
+    let (board, rtc) = rig();
+    rtc.set_replaced(true);
+    set(&board, B, B_AIE | B_24H);
+    for (index, value) in [(HOURS_ALARM, 0x00), (MINUTES_ALARM, 0x00), (SECONDS_ALARM, 0x01)] {
+        set(&board, index, value);
+    }
+    board.advance(2_000_000_000);
+    assert_eq!((board.level(EVENT), board.edges(EVENT)), (false, 0), "not yet");
+    board.advance(1_000_000_000);
+    assert_eq!((board.level(EVENT), board.edges(EVENT), board.edges(8)), (true, 1, 0));
+    get(&board, C);
+    assert!(!board.level(EVENT));
+    // Without the HPET both wires say the same.
+    rtc.set_replaced(false);
+    board.advance(24 * 3600 * 1_000_000_000);
+    assert_eq!((board.edges(EVENT), board.edges(8)), (2, 1));
 }
