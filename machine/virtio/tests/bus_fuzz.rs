@@ -262,7 +262,7 @@ impl Machine {
             clock: self.clock.clone(),
             mmio: self.mmio.clone(),
             memory: VideoMemory::new(self.memory.clone(), NOWHERE, VIDEO).unwrap(),
-            frame_buffer: MemoryMapping::new(Arc::new(FixedMemory), 1, VIDEO, vec![0..RAM]),
+            frame_buffer: MemoryMapping::new(Arc::new(FixedMemory), 1, VIDEO, vec![0..RAM, 0xfec0_0000..1 << 32]),
         };
         self.attach(Vga::new(VgaConfig { rom: vec![0x55; 4096] }, wiring));
         let mixer = Mixer::new(Arc::new(NullSink::new(48_000)), &self.timers);
