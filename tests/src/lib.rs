@@ -224,6 +224,20 @@ impl TestVm {
         (code, std::mem::take(&mut self.all))
     }
 
+    /// Kills it, as a loss of power would; all that was printed before.
+    #[track_caller]
+    pub fn kill(mut self) -> String {
+        self.child.kill().expect("it can be killed");
+        let until = Instant::now() + PATIENCE;
+        loop {
+            match self.output.recv_timeout(until.saturating_duration_since(Instant::now())) {
+                Ok(bytes) => self.heard(&bytes),
+                Err(RecvTimeoutError::Disconnected) => return std::mem::take(&mut self.all),
+                Err(RecvTimeoutError::Timeout) => self.fail("its output does not end"),
+            }
+        }
+    }
+
     fn heard(&mut self, bytes: &[u8]) {
         let text = String::from_utf8_lossy(bytes);
         self.pending += &text;

@@ -23,6 +23,13 @@ const ORDINARY: &str = "65534";
 const DIFFERENTIAL_CASES: &str = "5000000";
 /// Tests with this in their name take minutes and are run with `--long` only.
 const LONG: &str = "takes_long";
+/// What is tried more often with `--long`: environment variables, and how often.
+const MORE: &[(&str, &str)] = &[
+    ("LODGE_BUS_STEPS", "40000000"),
+    ("LODGE_DISK_MUTATIONS", "100000"),
+    ("LODGE_DISK_KILLS", "200"),
+    ("LODGE_POWER_CUTS", "200"),
+];
 /// Tests with this in their name need the Debian root file system, which only root builds.
 const DEBIAN: &str = "debian_root";
 
@@ -38,7 +45,9 @@ pub fn run(vm_only: bool, long: bool) -> Result<()> {
     if !vm_only {
         check::run(false)?;
         let others = ["--exclude", PACKAGE, "--exclude", DIFFERENTIAL];
-        shell::run(cargo(&["test", "--quiet", "--workspace", "--no-fail-fast"]).args(others))?;
+        let mut tests = cargo(&["test", "--quiet", "--workspace", "--no-fail-fast"]);
+        tests.args(others).envs(more(long));
+        shell::run(&mut tests)?;
         println!("test: {DIFFERENTIAL_CASES} random instructions against the host's processor");
         let mut differential = cargo(&["test", "--quiet", "--release", "--package", DIFFERENTIAL]);
         shell::run(differential.env("LODGE_DIFFERENTIAL_CASES", DIFFERENTIAL_CASES))?;
@@ -68,7 +77,7 @@ pub fn run(vm_only: bool, long: bool) -> Result<()> {
     }
     let failed = executables(&built)
         .into_iter()
-        .filter_map(|test| whole_vm(&test, &paths, stage.as_ref(), &skipped).err())
+        .filter_map(|test| whole_vm(&test, &paths, stage.as_ref(), &skipped, long).err())
         .inspect(|error| eprintln!("test: {error:#}"))
         .count();
     if failed > 0 {
@@ -126,7 +135,7 @@ fn executables(messages: &str) -> Vec<PathBuf> {
 }
 
 /// Runs a program of whole-VM tests, as an ordinary user: with a stage, as one that we become.
-fn whole_vm(test: &Path, paths: &Paths, stage: Option<&Stage>, skipped: &[&str]) -> Result<()> {
+fn whole_vm(test: &Path, paths: &Paths, stage: Option<&Stage>, skipped: &[&str], long: bool) -> Result<()> {
     let mut command = match stage {
         None => Command::new(test),
         Some(stage) => {
@@ -140,7 +149,13 @@ fn whole_vm(test: &Path, paths: &Paths, stage: Option<&Stage>, skipped: &[&str])
     command.args(["--include-ignored", "--test-threads=2"]);
     command.args(skipped.iter().flat_map(|name| ["--skip", name]));
     command.env("LODGE_BIN", &paths.lodge).env("LODGE_GUESTS", &paths.guests).env("LODGE_ROOT", &paths.root);
+    command.envs(more(long));
     shell::run(&mut command)
+}
+
+/// What says how often some things are tried.
+fn more(long: bool) -> impl Iterator<Item = (&'static str, &'static str)> {
+    MORE.iter().copied().filter(move |_| long)
 }
 
 /// A folder that everybody may read, and that goes away.

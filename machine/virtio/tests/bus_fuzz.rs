@@ -1,26 +1,29 @@
 //! Drives every device of the machine with random accesses, as a hostile or broken guest would.
 //!
-//! The seed is fixed, the number of steps bounded. Steps are random port and memory accesses (biased to what is mapped), PCI
+//! The seed is fixed, the number of steps bounded: `LODGE_BUS_STEPS`, or 4,000,000 without it. Steps are random port and memory accesses (biased to what is mapped), PCI
 //! configuration, APIC registers and MSRs, random ring contents, set-ups that get virtio devices going, time, resets, and saved
 //! states loaded back, damaged or not. Nothing may panic, hang or grow without bound; at the end everything still works.
 
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use lodge_backend::{CharStream, Disk, Entropy, HostEntropy, RawDisk, Receiver, Tray};
 use lodge_bus::{
-    AddressLine20, Clock, Device, FixedMemory, IrqLine, IrqSink, MmioBus, MockClock, MsiTarget, PortBus, PortDevice,
-    SystemControl, Timers, Width,
+    AddressLine20, Clock, Device, FixedMemory, IrqLine, IrqSink, MemoryMapping, MmioBus, MockClock, MsiTarget, PortBus,
+    PortDevice, SystemControl, Timers, Width,
 };
 use lodge_chipset::{
-    Board, BoardConfig, CmosConfig, Dma, Hpet, HpetWiring, I8042, Parallel, Pit, Pm, Rtc, Uart, UartConfig,
+    Board, BoardConfig, CmosConfig, Dma, FwCfg, Hpet, HpetWiring, I8042, Items, Parallel, Pit, Pm, Rtc, Uart,
+    UartConfig,
 };
-use lodge_display::{Mode, Screen};
-use lodge_engine_api::GuestMemory;
+use lodge_display::{Mode, Screen, Vga, VgaConfig, VgaWiring, VideoMemory};
+use lodge_engine_api::{GuestMemory, NOWHERE};
 use lodge_input::{Button, Key, Keyboard, Pointer};
 use lodge_irq::{Controllers, GuestTsc, InterruptController, Waker};
 use lodge_pci::{Bridge, PciHost, PciWindow, Router};
+use lodge_sound::{Ac97, Ac97Wiring, Mixer, NullSink, Sb16, Sb16Wiring, sb16};
 use lodge_storage::scsi::Medium;
 use lodge_storage::{Ahci, Drive, Floppy, Ide, IdeWiring, Nvme, NvmeConfig, PciWiring};
 use lodge_virtio::{
@@ -30,11 +33,13 @@ use lodge_virtio::{
 use vm_memory::{Bytes, GuestAddress};
 
 const RAM: u64 = 1 << 20;
+const VIDEO: u64 = 1 << 20;
 const VCPUS: u32 = 3;
 /// Virtio devices, from PCI device 2 on, and which of them the GPU is.
 const VIRTIO: u64 = 6;
 const GPU: u32 = 6;
-const STEPS: u64 = 4_000_000;
+/// Where the run begins; a failure names it with the step.
+const SEED: u64 = 0x1234_5678_9abc_def1;
 
 /// xorshift64*.
 struct Random(u64);
@@ -167,7 +172,11 @@ impl Machine {
             ports: PortBus::new(),
             mmio: MmioBus::new(),
             pci: PciHost::new(outside.clone()),
-            memory: GuestMemory::from_ranges(&[(GuestAddress(0), RAM as usize)]).unwrap(),
+            memory: GuestMemory::from_ranges(&[
+                (GuestAddress(0), RAM as usize),
+                (GuestAddress(NOWHERE), VIDEO as usize),
+            ])
+            .unwrap(),
             devices: Vec::new(),
             receivers: Vec::new(),
             irq: irq.clone(),
@@ -246,7 +255,7 @@ impl Machine {
         let dma = Dma::new(self.memory.clone());
         let floppy = Tray::new(Some(disk.clone()));
         self.attach(Floppy::new([Some(floppy), None], dma.channel(2), line(6), &self.timers).unwrap());
-        self.attach(dma);
+        self.attach(dma.clone());
         let wiring =
             IdeWiring { ports: self.ports.clone(), memory: self.memory.clone(), interrupts: [line(14), line(15)] };
         let drives = || [Some(Drive::Disk(disk.clone())), None, Some(Drive::Cd(tray.clone())), None];
@@ -261,6 +270,30 @@ impl Machine {
         self.attach(Ahci::new("sata0", [a, b, c, d, None, None], wiring.clone()).unwrap());
         let config = NvmeConfig { name: "nvme0".into(), serial: "fuzz".into(), queues: 2 };
         self.attach(Nvme::new(config, disk.clone(), wiring).unwrap());
+        self.attach_others(dma, router);
+    }
+
+    /// Graphics, sound, and what firmware is told.
+    fn attach_others(&mut self, dma: Arc<Dma>, router: &Arc<Router>) {
+        let wiring = VgaWiring {
+            clock: self.clock.clone(),
+            mmio: self.mmio.clone(),
+            memory: VideoMemory::new(self.memory.clone(), NOWHERE, VIDEO).unwrap(),
+            frame_buffer: MemoryMapping::new(Arc::new(FixedMemory), 1, VIDEO, vec![0..RAM, 0xfec0_0000..1 << 32]),
+        };
+        self.attach(Vga::new(VgaConfig { rom: vec![0x55; 4096] }, wiring));
+        let mixer = Mixer::new(Arc::new(NullSink::new(48_000)), &self.timers);
+        let (ports, memory) = (self.ports.clone(), self.memory.clone());
+        let wiring = Ac97Wiring { ports, memory, router: router.clone(), mixer: mixer.clone() };
+        self.attach(Ac97::new(wiring, &self.timers));
+        let irq = self.irq.clone();
+        let line = |number: u8| Some(IrqLine::new(irq.clone() as Arc<dyn IrqSink>, number.into()));
+        let interrupts = sb16::registers::INTERRUPTS.map(line);
+        self.attach(Sb16::new(Sb16Wiring { dma, interrupts, mixer: mixer.clone() }, &self.timers));
+        self.attach(mixer);
+        let mut items = Items::new(VCPUS);
+        items.file("etc/fuzz", vec![7; 300]);
+        self.attach(FwCfg::new(items, self.memory.clone()));
     }
 
     fn assign(&self) {
@@ -501,14 +534,19 @@ impl Machine {
 #[test]
 fn random_accesses_to_every_device() {
     let machine = Machine::new();
-    let mut random = Random(0x1234_5678_9abc_def1);
+    let steps = std::env::var("LODGE_BUS_STEPS").map_or(4_000_000, |text| text.parse().expect("a number"));
+    let mut random = Random(SEED);
     let mut longest = Duration::ZERO;
-    for step in 0..STEPS {
-        let begin = Instant::now();
-        machine.step(&mut random);
+    for step in 0..steps {
+        let (state, begin) = (random.0, Instant::now());
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| machine.step(&mut random))) {
+            eprintln!("step {step} of seed {SEED:#x}; before it the generator was at {state:#x}");
+            resume_unwind(panic);
+        }
         longest = longest.max(begin.elapsed());
-        assert!(longest < Duration::from_secs(20), "step {step} took {longest:?}");
+        assert!(longest < Duration::from_secs(20), "step {step} of seed {SEED:#x} took {longest:?}");
     }
+    eprintln!("{steps} steps; the slowest took {longest:?}");
     assert!(machine.outside.0.load(Ordering::Relaxed) > 0, "resets and exits were reached");
 
     // And it still works: after a reset of everything a disk can be read.

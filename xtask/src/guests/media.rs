@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! cache/guests/firmware/     SeaBIOS, the graphics card's BIOS, OVMF
-//! cache/guests/media/        grub-rescue.{iso,img}, memtest86+.iso, ipxe.{iso,img}, grub-mkrescue.iso, isolinux.iso, live.iso
+//! cache/guests/media/        grub-rescue.{iso,img}, memtest86+.iso, ipxe.{iso,img}, grub-mkrescue.iso, linux.iso, isolinux.iso,
+//!                            live.iso
 //! ```
 
 use std::fs;
@@ -49,6 +50,14 @@ sleep 1
 halt
 ";
 
+/// Boots the kernel beside it to a shell. What it says while it goes to sleep is heard.
+const LINUX_CONFIGURATION: &str = "\
+echo \"lodge: linux on $grub_platform\"
+linux /boot/vmlinuz console=ttyS0 panic=-1 no_console_suspend
+initrd /boot/initrd
+boot
+";
+
 /// Boots the kernel beside it.
 const ISOLINUX_CONFIGURATION: &str = "\
 SAY lodge: isolinux
@@ -91,6 +100,7 @@ pub fn build(apt: &Apt, folder: &Path, root: bool) -> Result<()> {
     take(apt, MEDIA, &media)?;
     let work = folder.join("media/work");
     mkrescue(&media.join("grub-mkrescue.iso"), &work, GRUB_CONFIGURATION, |_| Ok(()))?;
+    linux(&media.join("linux.iso"), &work, &folder.join("amd64"))?;
     isolinux(apt, &media.join("isolinux.iso"), &work, &folder.join("cloud-amd64"))?;
     ipxe(apt, &media.join("ipxe.img"))?;
     if root {
@@ -143,6 +153,17 @@ fn mkrescue(image: &Path, work: &Path, configuration: &str, add: impl Fn(&Path) 
     shell::run(Command::new("grub-mkrescue").arg("--output").arg(image).arg(&tree))?;
     fs::remove_dir_all(tree)?;
     Ok(fs::write(image.with_extension("recipe"), configuration)?)
+}
+
+/// A disc that starts a kernel by GRUB. It is made anew each time, as the kernel's RAM disk is.
+fn linux(image: &Path, work: &Path, kernel: &Path) -> Result<()> {
+    let _ = fs::remove_file(image.with_extension("recipe"));
+    mkrescue(image, work, LINUX_CONFIGURATION, |tree| {
+        for file in ["vmlinuz", "initrd"] {
+            fs::copy(kernel.join(file), tree.join("boot").join(file))?;
+        }
+        Ok(())
+    })
 }
 
 /// A disc that starts ISOLINUX, and that a kernel.

@@ -137,8 +137,10 @@ impl Device for Bridge {
     fn pci(self: Arc<Self>) -> Option<Arc<dyn PciFunction>> {
         Some(self)
     }
+    /// Devices are reset where a machine wakes up; one that starts over is made anew. The host bridge is not, as in QEMU:
+    /// firmware goes on in shadow memory, with a stack in it that has to stay writable.
     fn resettable(self: Arc<Self>) -> Option<Arc<dyn ResetDevice>> {
-        Some(self)
+        (!matches!(self.action, Action::Memory(..))).then_some(self)
     }
     fn saved(self: Arc<Self>) -> Option<Arc<dyn SaveDevice>> {
         Some(self)
