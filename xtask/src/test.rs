@@ -25,7 +25,7 @@ const DIFFERENTIAL_CASES: &str = "5000000";
 const LONG: &str = "takes_long";
 /// What is tried more often with `--long`: environment variables, and how often.
 const MORE: &[(&str, &str)] = &[
-    ("LODGE_BUS_STEPS", "40000000"),
+    ("LODGE_BUS_STEPS", "100000000"),
     ("LODGE_DISK_MUTATIONS", "100000"),
     ("LODGE_DISK_KILLS", "200"),
     ("LODGE_POWER_CUTS", "200"),

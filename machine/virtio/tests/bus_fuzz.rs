@@ -15,7 +15,7 @@ use lodge_bus::{
     PortDevice, SystemControl, Timers, Width,
 };
 use lodge_chipset::{
-    Board, BoardConfig, CmosConfig, Dma, FwCfg, Hpet, HpetWiring, I8042, Items, Parallel, Pit, Pm, Rtc, Uart,
+    Board, BoardConfig, CmosConfig, Dma, Flash, FwCfg, Hpet, HpetWiring, I8042, Items, Parallel, Pit, Pm, Rtc, Uart,
     UartConfig,
 };
 use lodge_display::{Mode, Screen, Vga, VgaConfig, VgaWiring, VideoMemory};
@@ -23,7 +23,7 @@ use lodge_engine_api::{GuestMemory, NOWHERE};
 use lodge_input::{Button, Key, Keyboard, Pointer};
 use lodge_irq::{Controllers, GuestTsc, InterruptController, Waker};
 use lodge_pci::{Bridge, PciHost, PciWindow, Router};
-use lodge_sound::{Ac97, Ac97Wiring, Mixer, NullSink, Sb16, Sb16Wiring, sb16};
+use lodge_sound::{Ac97, Ac97Wiring, Mixer, NullSink, Sb16, Sb16Wiring, Speaker, sb16};
 use lodge_storage::scsi::Medium;
 use lodge_storage::{Ahci, Drive, Floppy, Ide, IdeWiring, Nvme, NvmeConfig, PciWiring};
 use lodge_virtio::{
@@ -34,6 +34,8 @@ use vm_memory::{Bytes, GuestAddress};
 
 const RAM: u64 = 1 << 20;
 const VIDEO: u64 = 1 << 20;
+/// Where the flash is.
+const FLASH: std::ops::Range<u64> = 0xffc0_0000..0xffc2_0000;
 const VCPUS: u32 = 3;
 /// Virtio devices, from PCI device 2 on, and which of them the GPU is.
 const VIRTIO: u64 = 6;
@@ -138,7 +140,7 @@ struct Machine {
     keyboard: Arc<I8042>,
     screen: Option<Arc<dyn Screen>>,
     tablet: Option<Arc<Tablet>>,
-    _directory: tempfile::TempDir,
+    directory: tempfile::TempDir,
 }
 
 impl Machine {
@@ -174,6 +176,7 @@ impl Machine {
             pci: PciHost::new(outside.clone()),
             memory: GuestMemory::from_ranges(&[
                 (GuestAddress(0), RAM as usize),
+                (GuestAddress(FLASH.start), (FLASH.end - FLASH.start) as usize),
                 (GuestAddress(NOWHERE), VIDEO as usize),
             ])
             .unwrap(),
@@ -186,7 +189,7 @@ impl Machine {
             tablet: None,
             clock,
             timers: timers.clone(),
-            _directory: directory,
+            directory: directory,
         };
         machine.attach(irq.clone());
         machine.attach(machine.pci.clone());
@@ -209,7 +212,7 @@ impl Machine {
         });
         let gsi16 = std::array::from_fn(|index| line(16 + index as u32));
         machine.attach(Hpet::new(&timers, HpetWiring { irq0: line(0), irq8: line(8), gsi16, replace }));
-        machine.attach(pit);
+        machine.attach(pit.clone());
         machine.attach(rtc);
         machine.attach(keyboard);
         machine.attach(Board::new(BoardConfig { debug_exit: true, log: None }, outside.clone(), line_20));
@@ -243,13 +246,14 @@ impl Machine {
             };
             machine.attach(VirtioPci::new(kind, wiring).unwrap());
         }
-        machine.attach_storage(&disk, &tray, &router);
+        let dma = machine.attach_storage(&disk, &tray, &router);
+        machine.attach_others(dma, &pit, &router);
         machine.assign();
         machine
     }
 
-    /// Controllers that are not virtio's, all with the same disk.
-    fn attach_storage(&mut self, disk: &Arc<dyn Disk>, tray: &Arc<Tray>, router: &Arc<Router>) {
+    /// Controllers that are not virtio's, all with the same disk; the one that moves data for the ISA bus.
+    fn attach_storage(&mut self, disk: &Arc<dyn Disk>, tray: &Arc<Tray>, router: &Arc<Router>) -> Arc<Dma> {
         let irq = self.irq.clone();
         let line = |line: u32| IrqLine::new(irq.clone() as Arc<dyn IrqSink>, line);
         let dma = Dma::new(self.memory.clone());
@@ -270,16 +274,16 @@ impl Machine {
         self.attach(Ahci::new("sata0", [a, b, c, d, None, None], wiring.clone()).unwrap());
         let config = NvmeConfig { name: "nvme0".into(), serial: "fuzz".into(), queues: 2 };
         self.attach(Nvme::new(config, disk.clone(), wiring).unwrap());
-        self.attach_others(dma, router);
+        dma
     }
 
     /// Graphics, sound, and what firmware is told.
-    fn attach_others(&mut self, dma: Arc<Dma>, router: &Arc<Router>) {
+    fn attach_others(&mut self, dma: Arc<Dma>, pit: &Pit, router: &Arc<Router>) {
         let wiring = VgaWiring {
             clock: self.clock.clone(),
             mmio: self.mmio.clone(),
             memory: VideoMemory::new(self.memory.clone(), NOWHERE, VIDEO).unwrap(),
-            frame_buffer: MemoryMapping::new(Arc::new(FixedMemory), 1, VIDEO, vec![0..RAM, 0xfec0_0000..1 << 32]),
+            frame_buffer: MemoryMapping::new(Arc::new(FixedMemory), 2, VIDEO, vec![0..RAM, 0xfec0_0000..1 << 32]),
         };
         self.attach(Vga::new(VgaConfig { rom: vec![0x55; 4096] }, wiring));
         let mixer = Mixer::new(Arc::new(NullSink::new(48_000)), &self.timers);
@@ -290,7 +294,14 @@ impl Machine {
         let line = |number: u8| Some(IrqLine::new(irq.clone() as Arc<dyn IrqSink>, number.into()));
         let interrupts = sb16::registers::INTERRUPTS.map(line);
         self.attach(Sb16::new(Sb16Wiring { dma, interrupts, mixer: mixer.clone() }, &self.timers));
+        let speaker = Speaker::new(&mixer, &self.timers);
+        pit.connect(speaker.clone());
+        self.attach(speaker);
         self.attach(mixer);
+        let image = self.directory.path().join("flash.img");
+        std::fs::write(&image, vec![0xff; (FLASH.end - FLASH.start) as usize]).unwrap();
+        let disk = Arc::new(RawDisk::open(&image, false).unwrap());
+        self.attach(Flash::new(FLASH, self.memory.clone(), Arc::new(FixedMemory), disk));
         let mut items = Items::new(VCPUS);
         items.file("etc/fuzz", vec![7; 300]);
         self.attach(FwCfg::new(items, self.memory.clone()));
