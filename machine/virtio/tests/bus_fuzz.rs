@@ -189,7 +189,7 @@ impl Machine {
             tablet: None,
             clock,
             timers: timers.clone(),
-            directory: directory,
+            directory,
         };
         machine.attach(irq.clone());
         machine.attach(machine.pci.clone());
