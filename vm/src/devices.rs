@@ -121,7 +121,7 @@ fn tablet(board: &mut Board<'_>) -> Result<(), VmError> {
     let tablet = Tablet::new("tablet");
     let pointer: Arc<dyn Pointer> = tablet.clone();
     board.backends.desk().connect_tablet(Arc::downgrade(&pointer));
-    board.attach_virtio(tablet, slots::MULTIMEDIA).map(drop)
+    board.attach_virtio(tablet, slots::TABLET).map(drop)
 }
 
 fn timers(board: &mut Board<'_>) -> Result<(), VmError> {

@@ -14,8 +14,10 @@ pub const STORAGE: RangeInclusive<u8> = 7..=8;
 pub const NVME: RangeInclusive<u8> = 9..=12;
 /// Virtio disks.
 pub const DISKS: RangeInclusive<u8> = 13..=22;
-/// Sound, USB and input.
-pub const MULTIMEDIA: RangeInclusive<u8> = 23..=26;
+/// Sound and USB.
+pub const MULTIMEDIA: RangeInclusive<u8> = 23..=25;
+/// The tablet.
+pub const TABLET: RangeInclusive<u8> = 26..=26;
 /// The virtio console and the source of random numbers.
 pub const VIRTIO: RangeInclusive<u8> = 27..=29;
 /// What has no place of its own.

@@ -492,7 +492,7 @@ fn a_virtio_card_and_a_tablet_are_where_they_are_asked_for() {
             };
             // A VGA by its class, and in text mode until it has a driver; the tablet has none either.
             let card = (read(2, 0), read(2, 8) >> 8) == (0x1050_1af4, 0x03_0000);
-            let tablet = (read(23, 0), read(23, 8) >> 8) == (0x1052_1af4, 0x09_8000);
+            let tablet = (read(26, 0), read(26, 8) >> 8) == (0x1052_1af4, 0x09_8000);
             let mode = seen.mode().is_some();
             absolute.store(lodge_input::Pointer::is_absolute(&*pointer), Ordering::SeqCst);
             io.port_write(0xf4, Width::Byte, u32::from(card) | u32::from(tablet) << 1 | u32::from(mode) << 2);

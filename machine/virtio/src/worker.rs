@@ -47,6 +47,16 @@ impl Bell {
             shared.ring(index);
         }
     }
+
+    /// Whether the driver has set queue `index` up. Never blocks.
+    pub fn is_live(&self, index: u16) -> bool {
+        let Some(shared) = self.0.upgrade() else { return false };
+        // One that is being processed is there.
+        shared
+            .slots
+            .get(usize::from(index))
+            .is_some_and(|slot| slot.queue.try_lock().is_none_or(|queue| queue.is_some()))
+    }
 }
 
 impl Shared {

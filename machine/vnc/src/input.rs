@@ -98,7 +98,8 @@ impl Hands {
                 let last = side.saturating_sub(1).max(1);
                 (usize::from(at).min(last) * 0xffff / last) as u16
             };
-            if self.place != Some((x, y)) {
+            // With a button always: a tablet may have come since the pointer was moved last.
+            if self.place != Some((x, y)) || buttons != self.buttons {
                 self.pointer.position(scale(x, size.0), scale(y, size.1));
             }
         } else if let Some((old_x, old_y)) = self.place

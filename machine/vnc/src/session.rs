@@ -254,6 +254,8 @@ impl Wishes {
             extended_size: knows(number::EXTENDED_DESKTOP_SIZE),
             pointer_motion: knows(number::POINTER_MOTION),
         };
+        // Whoever does not know of motion says places.
+        self.relative &= self.known.pointer_motion;
         self.tell_size |= self.known.extended_size && !before.extended_size;
         self.tell_keys |= knows(number::EXTENDED_KEYS);
     }

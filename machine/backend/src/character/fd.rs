@@ -51,6 +51,8 @@ pub(super) fn pump_out(queues: &Queues, mut output: impl Write) {
             tracing::warn!(%error, "a character stream can't be written; its output is dropped");
             queues.outbox.close();
             queues.outbox.clear();
+            // Whoever waits for room has all there is.
+            queues.inbox.room_to_send();
         }
     }
 }

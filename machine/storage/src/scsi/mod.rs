@@ -159,6 +159,10 @@ impl Unit {
     pub fn new(medium: Medium, serial: &str, atapi: bool) -> Self {
         let mut unit = Self { serial: serial.to_owned(), atapi, medium, state: UnitState::default() };
         unit.state = unit.fresh();
+        if let Medium::Cd(tray) = &unit.medium {
+            // What a machine that was reset has locked is not locked any more.
+            tray.lock(false);
+        }
         unit
     }
 

@@ -71,6 +71,15 @@ fn blocks_are_named_in_all_lengths() {
 }
 
 #[test]
+fn a_machine_that_starts_over_has_not_locked_the_tray() {
+    let (mut unit, tray) = cd(4);
+    assert_eq!(unit.command(&[0x1e, 0, 0, 0, 1, 0]), Ok(Action::Done));
+    assert!(tray.is_locked());
+    let _anew = Unit::new(Medium::Cd(tray.clone()), "serial-2", false);
+    assert!(!tray.is_locked());
+}
+
+#[test]
 fn space_is_given_back_and_filled() {
     let mut unit = disk(64, false);
     let command = [0x42, 0, 0, 0, 0, 0, 0, 0, 24];

@@ -155,7 +155,8 @@ impl Volatile {
         if id == 0 {
             self.hide();
         } else {
-            if area.width == 0 || area.height == 0 || !self.resource(id)?.has(&area) {
+            let shown = u64::from(area.width) * u64::from(area.height);
+            if shown == 0 || shown > MOST_SHOWN || !self.resource(id)?.has(&area) {
                 return Err(Refusal::Parameter);
             }
             self.scanout = Some(Scanout { resource: id, area });

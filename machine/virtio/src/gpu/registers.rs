@@ -40,6 +40,8 @@ pub const CURSOR_SIDE: u32 = 64;
 
 /// Most pixels of a resource's side, which keeps the rows of a transfer in bounds; twice what Linux asks for.
 pub const MOST_SIDE: u32 = 16_384;
+/// Most pixels that are shown: each look at them is a picture of its own.
+pub const MOST_SHOWN: u64 = 8192 * 4320;
 /// Most resources.
 pub const MOST_RESOURCES: usize = 16_384;
 /// Most pieces of guest memory behind a resource, as in QEMU.
@@ -100,29 +102,27 @@ pub struct Format {
     pub number: u32,
     /// By how much red, green and blue are shifted in the double word that the bytes make.
     shifts: [u8; 3],
-    /// The same of alpha, if it has that.
-    alpha: Option<u8>,
 }
 
 impl Format {
     /// All that there are.
     const ALL: [Self; 8] = {
-        const fn of(number: u32, shifts: [u8; 3], alpha: Option<u8>) -> Format {
-            Format { number, shifts, alpha }
+        const fn of(number: u32, shifts: [u8; 3]) -> Format {
+            Format { number, shifts }
         }
         [
             // B8G8R8A8, B8G8R8X8
-            of(1, [16, 8, 0], Some(24)),
-            of(2, [16, 8, 0], None),
+            of(1, [16, 8, 0]),
+            of(2, [16, 8, 0]),
             // A8R8G8B8, X8R8G8B8
-            of(3, [8, 16, 24], Some(0)),
-            of(4, [8, 16, 24], None),
+            of(3, [8, 16, 24]),
+            of(4, [8, 16, 24]),
             // R8G8B8A8, X8B8G8R8
-            of(67, [0, 8, 16], Some(24)),
-            of(68, [24, 16, 8], None),
+            of(67, [0, 8, 16]),
+            of(68, [24, 16, 8]),
             // A8B8G8R8, R8G8B8X8
-            of(121, [24, 16, 8], Some(0)),
-            of(134, [0, 8, 16], None),
+            of(121, [24, 16, 8]),
+            of(134, [0, 8, 16]),
         ]
     };
 
@@ -138,9 +138,11 @@ impl Format {
         red << 16 | green << 8 | blue
     }
 
-    /// Its colour with alpha in bits 24 to 31; without alpha it covers what is below.
+    /// Its colour with alpha, the byte that is left, in bits 24 to 31. Linux makes images of cursors in formats that call
+    /// it unused, too.
     pub fn colour_and_alpha(self, pixel: [u8; PIXEL]) -> u32 {
-        let alpha = self.alpha.map_or(0xff, |shift| u32::from_le_bytes(pixel) >> shift & 0xff);
+        let [red, green, blue] = self.shifts;
+        let alpha = u32::from_le_bytes(pixel) >> (8 + 16 + 24 - red - green - blue) & 0xff;
         alpha << 24 | self.colour(pixel)
     }
 }

@@ -19,8 +19,10 @@ pub(super) struct Backing {
 
 impl Backing {
     /// These pieces, if they all lie in guest memory.
-    pub(super) fn new(memory: &GuestMemory, pieces: Vec<(u64, u32)>) -> Option<Self> {
-        let pieces: Vec<_> = pieces.into_iter().filter(|(_, length)| *length > 0).collect();
+    pub(super) fn new(memory: &GuestMemory, mut pieces: Vec<(u64, u32)>) -> Option<Self> {
+        pieces.retain(|(_, length)| *length > 0);
+        // What is counted is what is kept.
+        pieces.shrink_to_fit();
         let there = |&(address, length): &(u64, u32)| {
             memory.check_range(GuestAddress(address), length as usize, Permissions::Read)
         };

@@ -6,7 +6,7 @@ use lodge_engine_api::GuestMemory;
 use lodge_savestate::Saved;
 use serde::{Deserialize, Serialize};
 
-use super::registers::{CURSOR_SIDE, Format, MOST_BYTES, MOST_ENTRIES, MOST_RESOURCES, MOST_SIDE, PIXEL};
+use super::registers::{CURSOR_SIDE, Format, MOST_BYTES, MOST_ENTRIES, MOST_RESOURCES, MOST_SHOWN, MOST_SIDE, PIXEL};
 use super::resource::{Backing, Resource};
 
 /// A part of a resource, in pixels (struct virtio_gpu_rect).
@@ -110,7 +110,8 @@ impl GpuState {
         let ids: BTreeSet<_> = self.resources.iter().map(|resource| resource.id).collect();
         let bytes: u64 = self.resources.iter().map(|resource| resource.pixels.len() as u64).sum();
         let cursor = self.cursor.image.len();
-        let size = self.size.is_none_or(|size| size.iter().all(|side| (1..=MOST_SIDE).contains(side)));
+        let shown = |size: [u32; 2]| (1..=MOST_SHOWN).contains(&(u64::from(size[0]) * u64::from(size[1])));
+        let size = self.size.is_none_or(|size| size.iter().all(|side| (1..=MOST_SIDE).contains(side)) && shown(size));
         ids.len() == self.resources.len()
             && ids.len() <= MOST_RESOURCES
             && bytes <= MOST_BYTES

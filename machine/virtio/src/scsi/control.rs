@@ -42,24 +42,26 @@ impl Scsi {
     /// Whether the requests that were there when this was first asked have been carried out.
     fn is_drained(&self) -> bool {
         let mut volatile = self.volatile.lock();
-        let now = || self.passes.iter().map(|pass| pass.load(Ordering::Acquire));
-        match &volatile.awaited {
-            None => {
-                // Queues that were never looked at have no requests.
-                self.waits.store(true, Ordering::Release);
-                volatile.awaited = Some(now().map(|pass| if pass == 0 { 0 } else { pass + 1 }).collect());
-                if let Some(bell) = &volatile.bell {
-                    (0..self.config.queues).for_each(|queue| bell.ring(REQUESTS + queue));
-                }
-                false
-            }
-            Some(awaited) if awaited.iter().zip(now()).all(|(awaited, now)| now >= *awaited) => {
-                volatile.awaited = None;
-                self.waits.store(false, Ordering::Release);
-                true
-            }
-            Some(_) => false,
+        let volatile = &mut *volatile;
+        let Some(bell) = &volatile.bell else { return false };
+        let now = self.passes.iter().map(|pass| pass.load(Ordering::Acquire));
+        let awaited = volatile.awaited.get_or_insert_with(|| {
+            self.waits.store(true, Ordering::Release);
+            // A pass that is under way may have looked before they came: the next one has not. The first counts as two.
+            let next = |(queue, pass): (u16, u64)| if bell.is_live(REQUESTS + queue) { pass.max(1) + 2 } else { 0 };
+            (0..).zip(now.clone()).map(next).collect()
+        });
+        let behind: Vec<u16> = (0..)
+            .zip(awaited.iter().zip(now))
+            .filter(|(_, (awaited, now))| now < *awaited)
+            .map(|(queue, _)| queue)
+            .collect();
+        behind.iter().for_each(|queue| bell.ring(REQUESTS + queue));
+        if behind.is_empty() {
+            volatile.awaited = None;
+            self.waits.store(false, Ordering::Release);
         }
+        behind.is_empty()
     }
 
     /// Manages tasks: all that were there have ended by now, so that none is left to be aborted.

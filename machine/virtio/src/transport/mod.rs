@@ -269,7 +269,8 @@ impl VirtioPci {
         }
         let state = &mut volatile.state;
         let set = value & !state.status;
-        let mut value = value & !status::NEEDS_RESET;
+        // Bits stay set until a reset (2.1.1).
+        let mut value = (value | state.status) & !status::NEEDS_RESET;
         if set & status::FEATURES_OK != 0 {
             let features = state.driver_features;
             if features & !self.features != 0 || features & feature::VERSION_1 == 0 {

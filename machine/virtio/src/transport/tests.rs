@@ -103,6 +103,12 @@ fn features_must_be_offered_and_modern() {
         assert_eq!(driver.status() & 8, agreed, "{features:#x}");
         driver.write(common::STATUS, 1, 15);
         assert_eq!(*device.active.lock(), u32::from(agreed != 0));
+        // Only a reset takes bits away; nothing is started twice.
+        let before = driver.status();
+        driver.write(common::STATUS, 1, 1);
+        assert_eq!(driver.status(), before);
+        driver.write(common::STATUS, 1, 15);
+        assert_eq!(*device.active.lock(), u32::from(agreed != 0));
     }
 }
 
