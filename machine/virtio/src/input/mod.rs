@@ -115,7 +115,8 @@ impl Tablet {
 
 impl Pointer for Tablet {
     fn is_absolute(&self) -> bool {
-        self.volatile.lock().bell.is_some()
+        // One whose events go nowhere leaves the pointer to the mouse.
+        self.volatile.lock().bell.as_ref().is_some_and(|bell| bell.is_live(EVENTS))
     }
 
     fn motion(&self, _dx: i32, _dy: i32) {}

@@ -124,6 +124,16 @@ fn what_the_desk_says_is_told() {
 }
 
 #[test]
+fn a_tablet_that_its_driver_broke_leaves_the_pointer_to_the_mouse() {
+    let rig = rig();
+    assert!(rig.tablet.is_absolute());
+    rig.driver.submit(EVENTS, 0, &[(1 << 60, 8, true)]);
+    rig.tablet.position(2, 2);
+    wait_for("the device's end", || rig.driver.status() & 0x40 != 0);
+    assert!(!rig.tablet.is_absolute());
+}
+
+#[test]
 fn a_guest_that_does_not_listen_hears_what_it_came_to() {
     let rig = rig();
     rig.tablet.position(2, 2);
