@@ -192,7 +192,7 @@ impl OperatorState {
         self.envelope.advance(settings.shape(note), clock);
         let bend = if settings.flags & VIBRATO != 0 { waver.bend(note.number) } else { 0 };
         let frequency = ((i32::from(note.number) + bend).max(0) as u32) << note.block >> 1;
-        let step = frequency * MULTIPLES[usize::from(settings.flags & 15)] >> 1;
+        let step = (frequency * MULTIPLES[usize::from(settings.flags & 15)]) >> 1;
         self.phase = (self.phase + step) & PHASE;
         output
     }
