@@ -9,7 +9,7 @@
 //! * [`Sink`] takes frames of 16-bit stereo. It never makes its caller wait.
 //! * [`Mixer`] puts what all [`Voice`]s play at a moment of guest time into one stream.
 //! * [`Speaker`] listens to the PIT's counter 2 and port 61h.
-//! * [`Sb16`] and [`Ac97`] are the cards.
+//! * [`Sb16`] and [`Ac97`] are the cards; [`opl`] is the FM synthesizer of the former.
 //!
 //! Cards move data when guest time says so, and sound follows: nothing waits for the host's speed, and nothing is armed while
 //! all is silent. Neighbours: `lodge-chipset` has the PIT and the DMA controllers.
@@ -17,6 +17,7 @@
 
 pub mod ac97;
 mod mixer;
+pub mod opl;
 mod pace;
 pub mod sb16;
 mod sink;

@@ -1,7 +1,7 @@
 //! The CT1745 mixer: volumes, and what interrupt and DMA channels the card uses ("Hardware Programming Guide", chapter 4).
 //!
-//! Master and voice volume and output gain are applied to what the DSP plays. Other sources are silent; tone controls keep what is
-//! written to them, and pass all as it is.
+//! Master volume, output gain and their own volumes are applied to what the DSP and FM play. Other sources are silent; tone
+//! controls keep what is written to them, and pass all as it is.
 
 use serde::{Deserialize, Serialize};
 
@@ -75,13 +75,13 @@ impl MixerState {
         }
     }
 
-    /// The gains of what the DSP plays, left and right.
-    pub(super) fn gains(&self) -> [u32; 2] {
+    /// The gains of a source, left and right, by the register of its volume on the left.
+    pub(super) fn gains(&self, volume: u8) -> [u32; 2] {
         [0, 1].map(|side| {
             // Steps of 2 dB below the loudest, and gains of 6 dB.
             let steps = |register: u8| f64::from(self.get(register + side) >> 3) - 31.0;
             let gain = f64::from(self.get(OUTPUT_GAIN + side) >> 6);
-            mixer::gain(2.0 * (steps(MASTER) + steps(VOICE)) + 6.0 * gain)
+            mixer::gain(2.0 * (steps(MASTER) + steps(volume)) + 6.0 * gain)
         })
     }
 

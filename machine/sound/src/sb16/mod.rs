@@ -1,16 +1,16 @@
 //! Creative's Sound Blaster 16 with DSP 4.05, where games and old systems expect it: ports 220h to 22Fh, and 388h.
 //!
 //! [`Sb16`] has the ports and the DSP's commands ([`commands`]); blocks that the DSP moves are [`transfer`]'s, volumes and the
-//! choice of interrupt and DMA channels [`mixer`]'s, FM timers [`opl`]'s. FM has no voices, and there is no MPU-401.
+//! choice of interrupt and DMA channels [`mixer`]'s, FM [`crate::opl`]'s. There is no MPU-401.
 //!
 //! ```text
 //!   DMA 1, 5 ──► transfer ──► voice ──► mixer        write port ──► command, its parameters ──► carried out
-//!   direct DAC ──► stepper ──► voice ──┘             reset port: 1, then 0 ──► AAh to read
+//!   direct DAC ──► stepper ──► voice ──┤             reset port: 1, then 0 ──► AAh to read
+//!   FM ports ──► opl ────────► voice ──┘
 //! ```
 
 mod commands;
 mod mixer;
-mod opl;
 pub mod registers;
 mod state;
 #[cfg(test)]
@@ -26,7 +26,7 @@ use lodge_bus::{
 use lodge_chipset::{Dma, DmaChannel};
 use parking_lot::Mutex;
 use registers::*;
-pub use state::{Coding, MixerState, OplState, OplTimer, Sb16State, Transfer};
+pub use state::{Coding, MixerState, Sb16State, Transfer};
 
 use crate::mixer::{Mixer, Voice};
 use crate::pace::arm;
@@ -65,14 +65,19 @@ struct Volatile {
     state: Sb16State,
     voice: Voice,
     direct: Stepper,
+    fm: Voice,
 }
 
 impl Sb16 {
     /// A card after power-on.
     pub fn new(wiring: Sb16Wiring, timers: &Timers) -> Arc<Self> {
         let Sb16Wiring { dma, interrupts, mixer } = wiring;
-        let volatile =
-            Volatile { state: Sb16State::default(), voice: mixer.voice(), direct: Stepper::new(mixer.voice()) };
+        let volatile = Volatile {
+            state: Sb16State::default(),
+            voice: mixer.voice(),
+            direct: Stepper::new(mixer.voice()),
+            fm: mixer.voice(),
+        };
         Arc::new_cyclic(|this: &Weak<Self>| {
             let this = this.clone();
             let timer = timers.timer(move || {
@@ -97,12 +102,18 @@ impl Sb16 {
         let mut volatile = self.volatile.lock();
         let now = self.clock.now_ns();
         self.advance(&mut volatile, now);
+        Self::advance_fm(&mut volatile, now);
         self.arm(&volatile, now);
+    }
+
+    /// Plays what the synthesizer has made up to now: before its registers change, and now and then.
+    fn advance_fm(volatile: &mut Volatile, now: u64) {
+        volatile.state.opl.advance(now, &mut volatile.fm);
     }
 
     /// Brings the transfer up to now. The DMA controllers' lock is taken below the card's: they take none themselves.
     fn advance(&self, volatile: &mut Volatile, now: u64) {
-        let Volatile { state, voice, direct } = volatile;
+        let Volatile { state, voice, direct, .. } = volatile;
         direct.render(now);
         let Some(transfer) = &mut state.transfer else { return };
         let channel = state.mixer.channel(transfer.wide).map(|number| &self.channels[number]);
@@ -120,7 +131,8 @@ impl Sb16 {
     fn arm(&self, volatile: &Volatile, now: u64) {
         let transfer = volatile.state.transfer.as_ref().and_then(|transfer| transfer.due(now));
         let direct = volatile.direct.is_live().then(|| now.saturating_add(stepper::INTERVAL));
-        arm(&self.timer, transfer.into_iter().chain(direct).min());
+        let fm = volatile.state.opl.due(now);
+        arm(&self.timer, transfer.into_iter().chain(direct).chain(fm).min());
     }
 
     /// Sets the interrupt status.
@@ -139,9 +151,10 @@ impl Sb16 {
     }
 
     fn set_gains(&self, volatile: &mut Volatile) {
-        let gains = volatile.state.mixer.gains();
+        let gains = volatile.state.mixer.gains(VOICE);
         volatile.voice.set_gain(gains);
         volatile.direct.voice().set_gain(gains);
+        volatile.fm.set_gain(volatile.state.mixer.gains(FM));
     }
 
     fn set_level(&self, volatile: &mut Volatile, now: u64, level: u8) {
@@ -152,7 +165,7 @@ impl Sb16 {
     /// The DSP after a reset; mixer and synthesizer go on.
     fn reset_dsp(&self, volatile: &mut Volatile, now: u64) {
         let mixer = std::mem::take(&mut volatile.state.mixer);
-        let opl = volatile.state.opl;
+        let opl = std::mem::take(&mut volatile.state.opl);
         volatile.state = Sb16State { mixer, opl, output: vec![READY], ..Sb16State::default() };
         volatile.voice.stop();
         self.set_level(volatile, now, 0x80);
@@ -171,6 +184,11 @@ impl Sb16 {
             state.last = state.output.remove(0);
         }
         state.last
+    }
+
+    fn write_fm(volatile: &mut Volatile, now: u64, port: u16, value: u8) {
+        Self::advance_fm(volatile, now);
+        volatile.state.opl.write(port, value, now);
     }
 
     fn read(&self, volatile: &mut Volatile, now: u64, offset: u16) -> Result<u8, AccessError> {
@@ -198,10 +216,11 @@ impl Sb16 {
 
     fn write(&self, volatile: &mut Volatile, now: u64, offset: u16, value: u8) -> Result<(), AccessError> {
         match offset {
-            FM_ADDRESS..=FM_LAST => volatile.state.opl.write(offset, value, now),
-            FM_OLD | FM_OLD_DATA => volatile.state.opl.write(offset - FM_OLD, value, now),
+            FM_ADDRESS..=FM_LAST => Self::write_fm(volatile, now, offset, value),
+            FM_OLD | FM_OLD_DATA => Self::write_fm(volatile, now, offset - FM_OLD, value),
             MIXER_ADDRESS => volatile.state.mixer.index = value,
             MIXER_DATA => {
+                Self::advance_fm(volatile, now);
                 volatile.state.mixer.write(value);
                 self.set_gains(volatile);
                 self.drive(&volatile.state);
@@ -262,8 +281,10 @@ impl ResetDevice for Sb16 {
     fn reset(&self) {
         let mut volatile = self.volatile.lock();
         let now = self.clock.now_ns();
+        Self::advance_fm(&mut volatile, now);
         volatile.state = Sb16State::default();
         volatile.voice.stop();
+        volatile.fm.stop();
         self.set_level(&mut volatile, now, 0x80);
         self.set_gains(&mut volatile);
         self.drive(&volatile.state);
@@ -293,6 +314,7 @@ impl SaveDevice for Sb16 {
         let now = self.clock.now_ns();
         let level = state.level;
         volatile.voice.stop();
+        volatile.fm.stop();
         volatile.state = state;
         volatile.direct.rest(direct_level(level));
         self.set_gains(&mut volatile);

@@ -1,7 +1,7 @@
 //! Ports, DSP commands and mixer registers of the Sound Blaster 16 (Creative, "Sound Blaster Series Hardware Programming
-//! Guide", chapters 2 to 6), and the registers of OPL3's timers (Yamaha YMF262 data sheet).
+//! Guide", chapters 2 to 6).
 
-/// First port, and how many there are.
+/// First port.
 pub const BASE: u16 = 0x220;
 /// How many there are.
 pub const LENGTH: u16 = 16;
@@ -68,6 +68,8 @@ pub const MIXER_RESET: u8 = 0x00;
 pub const MASTER: u8 = 0x30;
 /// Mixer: voice volume, left.
 pub const VOICE: u8 = 0x32;
+/// Mixer: volume of FM, which Creative calls MIDI, left.
+pub const FM: u8 = 0x34;
 /// Mixer: output gain, left.
 pub const OUTPUT_GAIN: u8 = 0x41;
 /// Mixer: interrupt select.
@@ -132,14 +134,3 @@ pub const fn mixer_pair(register: u8) -> Option<u8> {
 pub const MIC_PRO: u8 = 0x0a;
 /// That of the SB16.
 pub const MIC: u8 = 0x3a;
-
-/// FM: first timer, of 80 microseconds.
-pub const TIMER_1: u8 = 0x02;
-/// FM: second timer, of 320 microseconds.
-pub const TIMER_2: u8 = 0x03;
-/// FM: control of the timers.
-pub const TIMER_CONTROL: u8 = 0x04;
-/// FM timer control: flags become zero, and nothing else happens.
-pub const FM_RESET: u8 = 1 << 7;
-/// FM status: any timer; the first one is the next bit.
-pub const FM_ANY: u8 = 1 << 7;

@@ -4,8 +4,8 @@ use lodge_savestate::Saved;
 use serde::{Deserialize, Serialize};
 
 pub use super::mixer::MixerState;
-pub use super::opl::{OplState, OplTimer};
 use super::registers::{RATES, parameters};
+use crate::opl::OplState;
 use crate::pace::Pace;
 
 /// What a transfer's bytes are.
@@ -143,5 +143,6 @@ impl Sb16State {
             && RATES.contains(&self.input_rate)
             && self.interrupts < 4
             && self.mixer.is_sound()
+            && self.opl.is_sound()
     }
 }

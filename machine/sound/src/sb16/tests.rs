@@ -410,6 +410,97 @@ fn fm_timers_are_found() {
     assert_eq!(bench.timers.next_deadline(), None);
 }
 
+/// Sets registers of the synthesizer for a sine of 440 Hz, and its key.
+fn fm_tone(bench: &Bench) {
+    let values = [(0x23, 0x21), (0x43, 0), (0x63, 0xf0), (0x83, 0x0f), (0xa0, 0x44), (0xb0, 0x32)];
+    for (register, value) in values {
+        bench.outb(0x388, register);
+        bench.outb(0x389, value);
+    }
+}
+
+#[test]
+fn fm_is_heard_at_its_volume() {
+    let bench = bench(48_000);
+    let peak = |frames: &[Frame], side: usize| frames.iter().map(|frame| frame[side]).max().unwrap_or(0);
+    let play = |ms: u64| {
+        bench.end();
+        let before = bench.sink.frames().len();
+        (0..ms).for_each(|_| bench.advance(MS));
+        bench.card.pause();
+        bench.end();
+        bench.sink.frames().split_off(before)
+    };
+    assert_eq!((bench.mixed(0x34), bench.mixed(0x35), bench.mixed(0x26)), (0xc0, 0xc0, 0xcc));
+    bench.mixer(0x34, 0xf8);
+    bench.mixer(0x35, 0xf8);
+    fm_tone(&bench);
+    let frames = play(1000);
+    let rises = frames.windows(2).filter(|pair| pair[0][0] < 0 && pair[1][0] >= 0).count();
+    assert!(rises.abs_diff(440) <= 1, "{rises}");
+    assert!((4070..=4084).contains(&peak(&frames, 0)), "{}", peak(&frames, 0));
+    // Left 6 dB, right 12 dB below; then by the register of the card before, in steps of 4 dB.
+    bench.mixer(0x34, 28 << 3);
+    bench.mixer(0x35, 25 << 3);
+    let frames = &play(100)[10..];
+    assert!(peak(frames, 0).abs_diff(2047) < 10 && peak(frames, 1).abs_diff(1026) < 10);
+    bench.mixer(0x26, 0xf0);
+    assert_eq!((bench.mixed(0x34), bench.mixed(0x35)), (0xf8, 0x08));
+    let frames = &play(100)[10..];
+    assert!(peak(frames, 0) > 4000 && peak(frames, 1) < 5);
+    // A reset of the DSP is none of the synthesizer's; one of the machine is.
+    assert!(bench.reset());
+    assert!(peak(&play(100), 0) > 4000);
+    bench.card.reset();
+    bench.loudest();
+    play(100);
+    assert_eq!((play(100).len(), bench.timers.next_deadline()), (0, None));
+}
+
+#[test]
+fn fm_goes_on_from_its_saved_state() {
+    let run = |save: bool| {
+        // Without conversion, frames are samples.
+        let bench = bench(crate::opl::registers::RATE);
+        fm_tone(&bench);
+        // Drums, timers and a second voice that dies away.
+        for (register, value) in [(0x64, 0xf3), (0x84, 0xf3), (0xa1, 0x99), (0xb1, 0x2d), (0x74, 0xf4), (0x94, 0xf4)] {
+            bench.outb(0x220, register);
+            bench.outb(0x221, value);
+        }
+        for (register, value) in [(0xbd, 0xe8), (0x24, 0xc2), (4, 0x03), (0xb1, 0x0d)] {
+            bench.outb(0x220, register);
+            bench.outb(0x221, value);
+        }
+        bench.advance(100 * MS);
+        bench.card.pause();
+        if save {
+            let saved = bench.card.save();
+            bench.card.reset();
+            assert_ne!(bench.card.save(), saved);
+            bench.card.restore(&saved).unwrap();
+            assert_eq!(bench.card.save(), saved);
+        }
+        bench.advance(100 * MS);
+        bench.card.pause();
+        bench.end();
+        (bench.inb(0x388), bench.sink.frames().split_off(5000))
+    };
+    let (kept, restored) = (run(false), run(true));
+    assert_eq!(kept.0, restored.0);
+    assert!(kept.1.len() > 4000 && kept.1.iter().any(|frame| frame[0] > 300));
+    assert!(kept.1 == restored.1);
+    let bench = Bench::new(Rig::new(48_000));
+    let [mut a, mut b, mut c, mut d] = std::array::from_fn(|_| Sb16State::default());
+    a.opl.registers.truncate(500);
+    b.opl.operators.push(Default::default());
+    c.opl.operators[3].envelope.level = 512;
+    d.opl.noise = 0;
+    for state in [a, b, c, d] {
+        assert!(bench.card.restore(&lodge_savestate::to_record(&state)).is_err());
+    }
+}
+
 #[test]
 fn state_is_restored() {
     let bench = bench(8000);
