@@ -166,6 +166,14 @@ impl Program {
         self.a.out(dx, ax)
     }
 
+    /// Writes several registers: port, index and value of each ([`Self::register`]).
+    ///
+    /// # Errors
+    /// The instructions can't be encoded.
+    pub fn registers(&mut self, all: &[(u32, u32, u32)]) -> Made {
+        all.iter().try_for_each(|&(port, index, value)| self.register(port, index, value))
+    }
+
     /// Goes on if the zero flag is set, and else says which check it was, and ends.
     ///
     /// # Errors

@@ -72,6 +72,14 @@ fn truncated_images_are_refused() {
         let path = with_name(&folder, &format!("empty.{format}"), b"");
         disk_refused(&path, ",readonly", &[format, "copy"]);
     }
+    // Where the data are, and where the tables.
+    let whole = std::fs::read(image(&folder, "qcow2")).expect("it is read");
+    for length in [200_000, 300_000, 400_000, whole.len() - (1 << 20)] {
+        let path = with_name(&folder, "cut.qcow2", &whole[..length]);
+        for properties in ["", ",readonly", ",ephemeral"] {
+            disk_refused(&path, properties, &["qcow2", "cut short", "--repair", "copy"]);
+        }
+    }
     disk_refused(&with_name(&folder, "cut.img", &[0; 1000]), "", &["no multiple of 512", "truncate -s %512"]);
     disk_refused(&with_name(&folder, "empty.img", b""), "", &["is empty", "truncate -s SIZE"]);
 }
@@ -161,10 +169,16 @@ fn disk_refused_with(path: &Path, files: &[&Path], expected: &[&str]) {
 #[ignore = "runs the built command: run by `cargo xtask test`"]
 fn floppies_of_odd_sizes_are_refused() {
     let folder = folder();
-    for (name, size) in [("odd", 1_000_000), ("large", 2_000_000), ("larger", 4 << 20), ("empty", 0)] {
+    // No remedy loses data.
+    for (name, size, remedy) in [
+        ("odd", 1_000_000, "truncate -s 1440K"),
+        ("large", 2_000_000, "truncate -s 2880K"),
+        ("larger", 4 << 20, "no floppy's image; attach it as a disk with --disk"),
+        ("empty", 0, "truncate -s 1440K"),
+    ] {
         let path = with_name(&folder, name, &vec![0; size]);
         let (text, size) = (path.display().to_string(), size.to_string());
-        let expected = [text.as_str(), &size, "which no format has", "truncate -s 1440K"];
+        let expected = [text.as_str(), &size, remedy];
         refused(with_firmware().args(["--floppy", &text]), &[&path], &expected);
     }
     let missing = folder.path().join("none").display().to_string();

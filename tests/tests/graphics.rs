@@ -9,7 +9,7 @@ use lodge_tests::{Controlled, PATIENCE, check_log, finish, guest, linux, linux_w
 /// Pixels in a row and rows of what the monitor prefers.
 const SIZE: [usize; 2] = [1920, 1080];
 
-/// A VNC viewer that does nothing but point.
+/// A VNC viewer that does nothing but point, and wish for another size.
 struct Viewer(TcpStream);
 
 impl Viewer {
@@ -31,12 +31,41 @@ impl Viewer {
         stream.read_exact(&mut start).unwrap();
         let sides = [0, 2].map(|at| usize::from(u16::from_be_bytes([start[at], start[at + 1]])));
         assert_eq!(sides, SIZE);
+        let name = u32::from_be_bytes([start[20], start[21], start[22], start[23]]);
+        stream.read_exact(&mut vec![0; name as usize]).unwrap();
         Self(stream)
     }
 
     fn point(&mut self, buttons: u8, x: u16, y: u16) {
         let [x, y] = [x, y].map(u16::to_be_bytes);
         self.0.write_all(&[&[5, buttons][..], &x, &y].concat()).unwrap();
+    }
+
+    /// Wishes for a size; what came of it.
+    fn resize(&mut self, width: u16, height: u16) -> u16 {
+        const EXTENDED_SIZE: i32 = -308;
+        let [width, height] = [width, height].map(u16::to_be_bytes);
+        // It knows of sizes; the wish, with one screen; an update of one pixel, whatever it is.
+        let encodings = [&[2, 0, 0, 1][..], &EXTENDED_SIZE.to_be_bytes()].concat();
+        let wish = [&[251, 0][..], &width, &height, &[1, 0, 0, 0, 0, 0, 0, 0, 0, 0], &width, &height, &[0; 4]].concat();
+        let update = [3, 0, 0, 0, 0, 0, 0, 1, 0, 1];
+        self.0.write_all(&[&encodings[..], &wish, &update].concat()).unwrap();
+        let mut head = [0; 4];
+        self.0.read_exact(&mut head).unwrap();
+        assert_eq!(head[0], 0, "an update");
+        let mut answer = None;
+        for _ in 0..u16::from_be_bytes([head[2], head[3]]) {
+            let mut head = [0; 12];
+            self.0.read_exact(&mut head).unwrap();
+            let word = |at: usize| u16::from_be_bytes([head[at], head[at + 1]]);
+            if i32::from_be_bytes([head[8], head[9], head[10], head[11]]) != EXTENDED_SIZE {
+                self.0.read_exact(&mut vec![0; 4 * usize::from(word(4)) * usize::from(word(6))]).unwrap();
+                continue;
+            }
+            self.0.read_exact(&mut [0; 20]).unwrap();
+            answer = answer.or((word(0) == 1).then_some(word(2)));
+        }
+        answer.expect("the wish was not answered")
     }
 }
 
@@ -132,6 +161,44 @@ fn linux_draws_through_the_virtio_card_and_hears_the_tablet() {
     let (status, output) = vm.vm.wait();
     assert_eq!(status, 0, "{output}");
     assert!(output.contains("lodge: status 0"), "{output}");
+    check_log(&output);
+}
+
+fn wait_for_size(vm: &Controlled, size: [usize; 2]) {
+    let until = Instant::now() + PATIENCE;
+    loop {
+        let shown = vm.picture();
+        if [shown.width, shown.height] == size {
+            return;
+        }
+        assert!(Instant::now() < until, "the screen does not become {size:?}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+#[test]
+#[ignore = "boots a VM: run by `cargo xtask test`"]
+fn linux_takes_the_size_that_a_viewer_wishes_for() {
+    let script = "echo ready; M=/sys/class/drm/card0-Virtual-1/modes; \
+                  until head -n 1 $M | grep 1288x724; do sleep 0.1; done; \
+                  until head -n 1 $M | grep 1000x700; do sleep 0.1; done";
+    let append = format!("lodge.run=\"{script}\"");
+    let (mut command, _initrd) = linux_with("virtio_gpu", "amd64", &append);
+    command.args(["--vga", "virtio", "--display", "vnc=127.0.0.1:0"]);
+    command.arg("--firmware-dir").arg(guest("firmware/vgabios-virtio.bin").with_file_name(""));
+    let mut vm = Controlled::start(&mut command);
+    let line = vm.vm.expect_rest("the screen is at ");
+    let address = line.split(' ').next().unwrap().to_owned();
+    vm.vm.expect("virtio_gpudrmfb");
+    vm.vm.expect("\nready");
+    wait_for_size(&vm, SIZE);
+    let mut viewer = Viewer::connect(&address);
+    assert_eq!(viewer.resize(1288, 724), 4, "it is passed on");
+    wait_for_size(&vm, [1288, 724]);
+    vm.vm.expect("\n1288x724");
+    assert_eq!(viewer.resize(1000, 700), 4);
+    let (status, output) = vm.vm.wait();
+    assert_eq!(status, 0, "{output}");
     check_log(&output);
 }
 

@@ -89,8 +89,7 @@ fn begin_at(p: &mut Program, address: u32) -> Made {
 
 /// Splits the screen behind a row of dots. `overflow` and `scan` are what registers 7 and 9 have beside its upper bits.
 fn split(p: &mut Program, row: u32, overflow: u32, scan: u32) -> Made {
-    p.register(CRTC, 0x18, row & 0xff)?;
-    p.register(CRTC, 0x07, overflow & !0x10 | row >> 4 & 0x10)?;
+    p.registers(&[(CRTC, 0x18, row & 0xff), (CRTC, 0x07, overflow & !0x10 | row >> 4 & 0x10)])?;
     p.register(CRTC, 0x09, scan & !0x40 | row >> 3 & 0x40)
 }
 
@@ -149,8 +148,7 @@ const PAGE: u32 = 80 * 240;
 /// Unchains the planes of mode 13h, and makes it 240 rows.
 fn mode_x(p: &mut Program) -> Made {
     mode(p, 0x13)?;
-    p.register(SEQUENCER, 4, 0x06)?;
-    p.register(SEQUENCER, 0, 0x01)?;
+    p.registers(&[(SEQUENCER, 4, 0x06), (SEQUENCER, 0, 0x01)])?;
     p.outb(0x3c2, 0xe3)?;
     p.register(SEQUENCER, 0, 0x03)?;
     p.a.mov(dx, CRTC)?;
@@ -255,8 +253,7 @@ fn unchained(p: &mut Program) -> Made {
     rows(p, 180..200, 0..80, |p| over(p, 0x78))?;
     p.register(GRAPHICS, 3, 0)?;
     // Set and reset, whatever is written.
-    p.register(GRAPHICS, 0, 0b0110)?;
-    p.register(GRAPHICS, 1, 0b1111)?;
+    p.registers(&[(GRAPHICS, 0, 0b0110), (GRAPHICS, 1, 0b1111)])?;
     rows(p, 210..220, 5..75, |p| p.a.stosb())?;
     p.register(GRAPHICS, 1, 0)?;
     segments(p, 0)?;
@@ -348,13 +345,15 @@ fn cell(place: usize) -> (usize, u8) {
 fn fonts_and_text(p: &mut Program) -> Made {
     mode(p, 3)?;
     // The planes of the fonts, as the BIOS would reach them: without odd and even ones.
-    p.register(SEQUENCER, 0, 0x01)?;
-    p.register(SEQUENCER, 2, 0x04)?;
-    p.register(SEQUENCER, 4, 0x07)?;
-    p.register(SEQUENCER, 0, 0x03)?;
-    p.register(GRAPHICS, 4, 0x02)?;
-    p.register(GRAPHICS, 5, 0x00)?;
-    p.register(GRAPHICS, 6, 0x04)?;
+    p.registers(&[
+        (SEQUENCER, 0, 0x01),
+        (SEQUENCER, 2, 0x04),
+        (SEQUENCER, 4, 0x07),
+        (SEQUENCER, 0, 0x03),
+        (GRAPHICS, 4, 0x02),
+        (GRAPHICS, 5, 0x00),
+        (GRAPHICS, 6, 0x04),
+    ])?;
     segments(p, 0xa000)?;
     for font in [0, 0x4000] {
         p.a.mov(di, font)?;
@@ -366,13 +365,15 @@ fn fonts_and_text(p: &mut Program) -> Made {
         p.a.cmp(di, font + 0x2000)?;
         p.a.jb(p.to(next))?;
     }
-    p.register(SEQUENCER, 0, 0x01)?;
-    p.register(SEQUENCER, 2, 0x03)?;
-    p.register(SEQUENCER, 4, 0x03)?;
-    p.register(SEQUENCER, 0, 0x03)?;
-    p.register(GRAPHICS, 4, 0x00)?;
-    p.register(GRAPHICS, 5, 0x10)?;
-    p.register(GRAPHICS, 6, 0x0e)?;
+    p.registers(&[
+        (SEQUENCER, 0, 0x01),
+        (SEQUENCER, 2, 0x03),
+        (SEQUENCER, 4, 0x03),
+        (SEQUENCER, 0, 0x03),
+        (GRAPHICS, 4, 0x00),
+        (GRAPHICS, 5, 0x10),
+        (GRAPHICS, 6, 0x0e),
+    ])?;
     segments(p, 0xb800)?;
     p.a.xor(di, di)?;
     let next = p.mark();

@@ -1,7 +1,4 @@
 //! A kernel of Debian's that sleeps (ACPI S3), and what wakes it.
-//!
-//! A known fault makes these hang now and then: a processor spins after waking (CHANGELOG.md). Until it is mended they are
-//! run with `cargo xtask test --long` only.
 
 use std::time::{Duration, Instant};
 
@@ -53,7 +50,7 @@ fn sleeps(controlled: &Controlled) {
 
 #[test]
 #[ignore = "boots a VM: run by `cargo xtask test`"]
-fn a_kernel_that_sleeps_until_the_clocks_alarm_takes_long() {
+fn a_kernel_that_sleeps_until_the_clocks_alarm() {
     for (firmware, cpus) in [("bios", "1"), ("bios", "2"), ("uefi", "2")] {
         let (mut controlled, disk) = started(firmware, cpus);
         // Later than falling asleep may take: an alarm that goes off on the way there is lost, as it is on any PC.
@@ -64,7 +61,7 @@ fn a_kernel_that_sleeps_until_the_clocks_alarm_takes_long() {
 
 #[test]
 #[ignore = "boots a VM: run by `cargo xtask test`"]
-fn a_kernel_that_sleeps_until_the_power_button_is_pressed_takes_long() {
+fn a_kernel_that_sleeps_until_the_power_button_is_pressed() {
     let (mut controlled, disk) = started("bios", "2");
     for _ in 0..2 {
         controlled.vm.send("echo mem > /sys/power/state; echo wo\"\"ken $?\n");

@@ -10,6 +10,8 @@ use crate::BootOrder;
 /// What a machine shall be. Everything is checked before it gets here, but for what only building can tell.
 #[derive(Clone, Debug)]
 pub struct Config {
+    /// Which PC it is.
+    pub machine: MachineType,
     /// RAM in bytes.
     pub memory: u64,
     /// How many vCPUs.
@@ -47,6 +49,35 @@ impl Config {
     /// Bytes of the graphics card's memory; 0: there is no card.
     pub(crate) fn card_memory(&self) -> u64 {
         if self.display || self.boot.firmware().is_some() { self.video_memory } else { 0 }
+    }
+}
+
+/// A version of the PC: which chips it has, where they are, and what firmware is told. What a guest sees of one never
+/// changes; what has to comes with the next.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum MachineType {
+    /// i440FX and PIIX, devices as [`crate::slots`] has them.
+    #[default]
+    Pc1,
+}
+
+impl MachineType {
+    /// All of them, the newest last.
+    pub const ALL: [Self; 1] = [Self::Pc1];
+
+    /// What users, and the guest's SMBIOS tables, call it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Pc1 => "pc-1",
+        }
+    }
+
+    /// The one of that name; `pc` is the newest.
+    pub fn from_name(name: &str) -> Option<Self> {
+        if name == "pc" {
+            return Some(Self::default());
+        }
+        Self::ALL.into_iter().find(|machine| machine.name() == name)
     }
 }
 

@@ -104,7 +104,8 @@ fn display(board: &mut Board<'_>) -> Result<(), VmError> {
         }
         GraphicsCard::Virtio => {
             let (card, parts) = Vga::half(config, wiring);
-            let gpu = Gpu::new("gpu", GpuWiring { memory: board.memory.clone(), before: Some(card.clone()) });
+            let (before, video): (Option<Arc<dyn Screen>>, _) = (Some(card.clone()), Some(parts.aperture.clone()));
+            let gpu = Gpu::new("gpu", GpuWiring { memory: board.memory.clone(), before, video });
             board.attach(card.clone())?;
             let function = VirtioPci::with_vga(gpu.clone(), board.virtio_wiring(), (card, parts));
             (gpu, function.map_err(no_thread)?)

@@ -23,8 +23,6 @@ use crate::{Config, Firmware, VmError, ram};
 
 /// The MultiProcessor table lies where kernels look for it; the ACPI tables before it.
 const MP_TABLE: u64 = 0xf_0000;
-/// The machine type. What firmware and systems see of one never changes.
-const MACHINE: &str = "pc-1";
 /// What OVMF is told of sleep states 0 to 5: each one's sleep type, with bit 7 if there is the state (QEMU's etc/system-states).
 const SLEEP_STATES: [u8; 6] = [0x80, 0, 0, 0x81, 0, 0x80];
 /// Sizes of images: 64 KiB, as much as lies below 1 MiB, to the 16 MiB that flash may take.
@@ -182,16 +180,16 @@ pub fn place_variables(memory: &GuestMemory, range: &Range<u64>, disk: &dyn Disk
 }
 
 /// What firmware is told of a machine.
-pub fn items(memory: u64, description: &Description, profile: &Profile, firmware: &Firmware) -> Items {
+pub fn items(config: &Config, description: &Description, profile: &Profile, firmware: &Firmware) -> Items {
     let vcpus = description.apic_ids.len() as u32;
     let serials = description.uarts.len();
     let mut items = Items::new(vcpus);
     let tables = acpi::link(description);
     items.file(acpi::RSDP_FILE, tables.rsdp);
     items.file(acpi::LOADER_FILE, tables.loader);
-    let (below, above) = ram::sizes(memory);
+    let (below, above) = ram::sizes(config.memory);
     let smbios = smbios::build(&smbios::Description {
-        machine: MACHINE.into(),
+        machine: config.machine.name().into(),
         uuid: [0; 16],
         vcpus,
         memory_below_4g: below,

@@ -32,7 +32,7 @@ mod tests;
 
 pub use assembly::{Attached, AttachedCd, Backends, Bus, CdBus, host_profile};
 pub use boot_order::{BootDevice, BootOrder};
-pub use config::{Boot, Config, Firmware, GraphicsCard, Kernel, OnReboot, SoundCard};
+pub use config::{Boot, Config, Firmware, GraphicsCard, Kernel, MachineType, OnReboot, SoundCard};
 pub use driver::{Handle, Phase, Status, Vm};
 pub use error::VmError;
 pub use lodge_engine_api::KeptCode;

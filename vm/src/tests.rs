@@ -102,6 +102,7 @@ fn kernel() -> NamedTempFile {
 
 fn config(kernel: &NamedTempFile) -> Config {
     Config {
+        machine: Default::default(),
         memory: 16 << 20,
         vcpus: 1,
         boot: Boot::Kernel(Kernel { path: kernel.path().to_owned(), initrd: None, command_line: String::new() }),

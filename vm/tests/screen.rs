@@ -27,6 +27,7 @@ fn firmware(file: &str) -> PathBuf {
 /// A machine with firmware and a card, that boots from this sector if there is one.
 fn start(sector: Option<&[u8]>) -> (Vm, Arc<Monitor>) {
     let config = Config {
+        machine: Default::default(),
         memory: 64 << 20,
         vcpus: 1,
         boot: Boot::Firmware(Firmware {

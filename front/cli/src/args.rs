@@ -10,7 +10,7 @@ use clap::{Args, Parser, Subcommand};
 use lodge_disk::Format;
 use lodge_engine_api::Mirroring;
 use lodge_vm::engines::Choice;
-use lodge_vm::{BootDevice, BootOrder, Bus, CdBus, GraphicsCard, SoundCard};
+use lodge_vm::{BootDevice, BootOrder, Bus, CdBus, GraphicsCard, MachineType, SoundCard};
 use lodge_vnc::Address;
 
 use crate::ctl::CtlArgs;
@@ -85,6 +85,9 @@ pub struct RunArgs {
     /// Parallel port with a printer: none, file=F or unix=F, which get what is printed
     #[arg(long, value_name = "SPEC", default_value = "none")]
     pub parallel: String,
+    /// Which PC it is: pc-1, or pc, the newest. Name a version where a guest is to find the same hardware for years
+    #[arg(long, value_name = "NAME", default_value = "pc")]
+    pub machine: String,
     /// Who sees the screen: none (but `lodge ctl`) or vnc=ADDR[,password-file=F]; ADDR is HOST:PORT, or :N for port 5900 + N of this
     /// host alone
     #[arg(long, value_name = "SPEC", default_value = "none")]
@@ -248,6 +251,8 @@ pub struct Plan {
     pub display: DisplayPlan,
     /// The graphics card, if it is named.
     pub graphics: Option<GraphicsCard>,
+    /// Which PC it is.
+    pub machine: MachineType,
     /// There is a tablet.
     pub tablet: bool,
     /// The sound card, and where sound goes.
@@ -332,7 +337,7 @@ impl RunArgs {
         }
         let disks: Vec<_> = self.disk.iter().map(|text| disk(text)).collect::<Result<_, _>>()?;
         let cds: Vec<_> = self.cdrom.iter().map(|text| cd(text)).collect::<Result<_, _>>()?;
-        let floppies: Vec<_> = self.floppy.iter().map(|text| floppy(text)).collect::<Result<_, _>>()?;
+        let floppies: Vec<_> = self.floppy.iter().map(|text| floppy("--floppy", text)).collect::<Result<_, _>>()?;
         if floppies.len() > FLOPPY_DRIVES {
             return Err(value("--floppy", format!("a PC has at most {FLOPPY_DRIVES} floppy drives")));
         }
@@ -376,6 +381,7 @@ impl RunArgs {
             parallel,
             console,
             graphics,
+            machine: machine(&self.machine)?,
             tablet,
             sound,
             translations,
@@ -410,6 +416,11 @@ fn display(text: &str) -> Result<DisplayPlan, UsageError> {
         }
     }
     Ok(DisplayPlan::Vnc { address, password })
+}
+
+fn machine(text: &str) -> Result<MachineType, UsageError> {
+    let known = MachineType::ALL.map(MachineType::name).join(", ");
+    MachineType::from_name(text).ok_or_else(|| value("--machine", format!("'{text}' is not one of pc, {known}")))
 }
 
 fn graphics(text: &str) -> Result<GraphicsCard, UsageError> {
@@ -507,20 +518,18 @@ fn cd(text: &str) -> Result<CdPlan, UsageError> {
     Ok(plan)
 }
 
-fn floppy(text: &str) -> Result<FloppyPlan, UsageError> {
+/// A floppy as `option` says it: a file and what is to be done with it.
+pub fn floppy(option: &'static str, text: &str) -> Result<FloppyPlan, UsageError> {
     let (path, properties) = values::properties(text);
     if path.is_empty() {
-        return Err(value("--floppy", "the file's name is missing".into()));
+        return Err(value(option, "the file's name is missing".into()));
     }
     let mut plan = FloppyPlan { path: (path != "none").then(|| path.into()), readonly: false };
     for (name, given) in properties {
         match (name.as_str(), given.as_deref()) {
             ("readonly", None) => plan.readonly = true,
             _ => {
-                return Err(value(
-                    "--floppy",
-                    format!("'{name}' is not readonly; a comma in a file's name is doubled"),
-                ));
+                return Err(value(option, format!("'{name}' is not readonly; a comma in a file's name is doubled")));
             }
         }
     }
@@ -657,6 +666,9 @@ mod tests {
         let of = |arguments: &[&str]| plan(arguments).map(|plan| (plan.graphics, plan.tablet)).unwrap();
         assert_eq!(of(&[]), (None, false));
         assert_eq!(of(&["--vga", "std", "--pointer", "ps2"]), (Some(GraphicsCard::Standard), false));
+        for name in ["pc", "pc-1"] {
+            assert_eq!(plan(&["--machine", name]).unwrap().machine, MachineType::Pc1);
+        }
         assert_eq!(of(&["--vga", "virtio", "--pointer", "tablet"]), (Some(GraphicsCard::Virtio), true));
     }
 
@@ -708,6 +720,7 @@ mod tests {
                 &["--sound", "wav=a,model=gus"],
                 "--sound: 'model=gus' is not model=ac97 or model=sb16; a comma in a file's name is doubled",
             ),
+            (&["--machine", "q35"], "--machine: 'q35' is not one of pc, pc-1"),
             (&["--vga", "cirrus"], "--vga: 'cirrus' is not one of std, virtio"),
             (&["--pointer", "usb"], "--pointer: 'usb' is not one of ps2, tablet"),
             (&["--engine", "hvf"], "--engine: 'hvf' is not one of auto, translator, kvm"),

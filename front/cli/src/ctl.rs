@@ -1,11 +1,13 @@
 //! `lodge ctl`: says one thing to a running machine and prints the answer.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use clap::{Args, Subcommand};
 use lodge_control::{AskError, Request, Response, StatusReport, ask};
+
+use crate::args::{self, UsageError};
 
 /// Options of `ctl`.
 #[derive(Args, Debug)]
@@ -60,8 +62,8 @@ pub enum CtlCommand {
     Media {
         /// The drive
         device: String,
-        /// The medium's file, or `eject`
-        #[arg(value_name = "FILE|eject")]
+        /// The medium's file, of a floppy with `,readonly` if it is to be write-protected; or `eject`
+        #[arg(value_name = "FILE[,readonly]|eject")]
         file: PathBuf,
     },
 }
@@ -72,6 +74,9 @@ pub enum CtlError {
     /// The machine did not do it.
     #[error(transparent)]
     Ask(#[from] AskError),
+    /// The command line.
+    #[error(transparent)]
+    Usage(#[from] UsageError),
     /// The picture is none.
     #[error("what came is no picture; is the machine of another version?")]
     Picture,
@@ -110,14 +115,7 @@ pub fn run(args: &CtlArgs) -> Result<String, CtlError> {
         CtlCommand::Text => Request::Text,
         CtlCommand::Type { text } => Request::Type { text: text.clone() },
         CtlCommand::Key { keys } => Request::Key { keys: keys.clone() },
-        CtlCommand::Media { device, file } if file.as_os_str() == "eject" => {
-            Request::Media { device: device.clone(), file: None }
-        }
-        CtlCommand::Media { device, file } => {
-            let absolute = std::path::absolute(file)
-                .map_err(|source| CtlError::File { file: file.display().to_string(), source })?;
-            Request::Media { device: device.clone(), file: Some(absolute) }
-        }
+        CtlCommand::Media { device, file } => media(device, file)?,
     };
     Ok(match (ask(&args.socket, &request)?, &args.command) {
         (Response::Status(report), CtlCommand::Status { json: true }) => {
@@ -132,6 +130,26 @@ pub fn run(args: &CtlArgs) -> Result<String, CtlError> {
         (Response::Text(text), _) => text + "\n",
         (Response::Done | Response::Error(_) | Response::Screenshot(_), _) => String::new(),
     })
+}
+
+/// What is asked for a drive.
+fn media(device: &str, file: &Path) -> Result<Request, CtlError> {
+    let ejected = || Request::Media { device: device.to_owned(), file: None, readonly: false };
+    if file.as_os_str() == "eject" {
+        return Ok(ejected());
+    }
+    let (mut file, mut readonly) = (file.to_owned(), false);
+    // Floppies are named as with `lodge run --floppy`; discs are files whatever there is in their names.
+    if device.starts_with("floppy")
+        && let Some(text) = file.to_str()
+    {
+        let plan = args::floppy("media", text)?;
+        let Some(path) = plan.path else { return Ok(ejected()) };
+        (file, readonly) = (path, plan.readonly);
+    }
+    let file =
+        std::path::absolute(&file).map_err(|source| CtlError::File { file: file.display().to_string(), source })?;
+    Ok(Request::Media { device: device.to_owned(), file: Some(file), readonly })
 }
 
 fn describe(report: &StatusReport) -> String {
@@ -155,6 +173,29 @@ fn describe(report: &StatusReport) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn media_are_named_as_for_run() {
+        let asked = |device: &str, file: &str| match media(device, Path::new(file)) {
+            Ok(Request::Media { file, readonly, .. }) => Ok((file, readonly)),
+            Ok(other) => panic!("{other:?}"),
+            Err(error) => Err(error.to_string()),
+        };
+        for (device, text, file, readonly) in [
+            ("floppy0", "/a.img", Some("/a.img"), false),
+            ("floppy1", "/a.img,readonly", Some("/a.img"), true),
+            ("floppy0", "/a,,b.img", Some("/a,b.img"), false),
+            ("floppy0", "none", None, false),
+            ("floppy0", "eject", None, false),
+            ("cd0", "/a,b.iso", Some("/a,b.iso"), false),
+            ("cd0", "/a,readonly", Some("/a,readonly"), false),
+            ("cd0", "eject", None, false),
+        ] {
+            assert_eq!(asked(device, text), Ok((file.map(PathBuf::from), readonly)), "{device} {text}");
+        }
+        let error = asked("floppy0", "/a.img,fast").unwrap_err();
+        assert_eq!(error, "media: 'fast' is not readonly; a comma in a file's name is doubled");
+    }
 
     #[test]
     fn a_status_is_described() {

@@ -18,8 +18,14 @@ use crate::run::RunError;
 /// Bytes of the commonest floppy.
 const DISKETTE: u64 = 1440 << 10;
 
+/// Puts what is in a file into a drive, for reading alone if that is wanted.
+type Load = fn(&Arc<Tray>, &Path, bool) -> Result<(), String>;
+
+/// What opens a file: [`lodge_disk::open`], or a test's.
+type Open = fn(&Path, Options) -> Result<Arc<dyn Disk>, DiskError>;
+
 /// A drive whose media `lodge ctl` changes.
-pub fn drive(name: String, tray: &Arc<Tray>, load: fn(&Arc<Tray>, &Path) -> Result<(), String>) -> Drive {
+pub fn drive(name: String, tray: &Arc<Tray>, load: Load) -> Drive {
     Drive { name, tray: tray.clone(), load: Box::new(load) }
 }
 
@@ -40,11 +46,11 @@ pub fn open_cd(plan: &CdPlan) -> Result<AttachedCd, RunError> {
     Ok(AttachedCd { bus: plan.bus, tray })
 }
 
-/// Puts a disc into a CD drive while the machine runs.
+/// Puts a disc into a CD drive, which writes to none, while the machine runs.
 ///
 /// # Errors
 /// It cannot be opened, or the guest holds the one that is there.
-pub fn load_disc(tray: &Arc<Tray>, path: &Path) -> Result<(), String> {
+pub fn load_disc(tray: &Arc<Tray>, path: &Path, _readonly: bool) -> Result<(), String> {
     if is_drive(path).map_err(|error| error.to_string())? {
         tray.clear().map_err(|error| error.to_string())?;
         return connect(tray, path).map_err(|error| error.to_string());
@@ -94,23 +100,36 @@ pub fn remedy(source: &std::io::Error) -> &'static str {
 /// That cannot be opened, or is no floppy's size.
 pub fn open_floppy(plan: &FloppyPlan) -> Result<Arc<Tray>, RunError> {
     let Some(path) = &plan.path else { return Ok(Tray::new(None)) };
-    Ok(Tray::new(Some(open_image_of_floppy(path, plan.readonly)?)))
+    Ok(Tray::new(Some(open_image_of_floppy(lodge_disk::open, path, plan.readonly)?)))
 }
 
-/// Puts a floppy into a drive while the machine runs.
+/// Puts a floppy into a drive while the machine runs: a write-protected one, if that is wanted or the file can't be written.
 ///
 /// # Errors
 /// It cannot be opened, or is no floppy's size.
-pub fn load_floppy(tray: &Arc<Tray>, path: &Path) -> Result<(), String> {
-    let writable = std::fs::metadata(path).is_ok_and(|metadata| !metadata.permissions().readonly());
-    let floppy = open_image_of_floppy(path, !writable).map_err(|error| error.to_string())?;
-    tray.insert(floppy).map_err(|error| error.to_string())
+pub fn load_floppy(tray: &Arc<Tray>, path: &Path, readonly: bool) -> Result<(), String> {
+    load_floppy_by(lodge_disk::open, tray, path, readonly)
 }
 
-fn open_image_of_floppy(path: &Path, readonly: bool) -> Result<Arc<dyn Disk>, RunError> {
+fn load_floppy_by(open: Open, tray: &Tray, path: &Path, readonly: bool) -> Result<(), String> {
+    let floppy = match open_image_of_floppy(open, path, readonly) {
+        Err(RunError::FloppyFile { source, .. }) if !readonly && is_denied(&source) => {
+            open_image_of_floppy(open, path, true)
+        }
+        other => other,
+    };
+    tray.insert(floppy.map_err(|error| error.to_string())?).map_err(|error| error.to_string())
+}
+
+/// Whether it may be allowed to read, but not to write.
+fn is_denied(error: &std::io::Error) -> bool {
+    matches!(error.kind(), std::io::ErrorKind::PermissionDenied | std::io::ErrorKind::ReadOnlyFilesystem)
+}
+
+fn open_image_of_floppy(open: Open, path: &Path, readonly: bool) -> Result<Arc<dyn Disk>, RunError> {
     let options = Options { format: Some(Format::Raw), readonly, ephemeral: false };
-    let disk = lodge_disk::open(path, options).map_err(|error| match error {
-        DiskError::File(FileError::Open { path, source }) => RunError::FloppyFile { path, source },
+    let disk = open(path, options).map_err(|error| match error {
+        DiskError::File(FileError::Open { path, source }) => RunError::FloppyFile { path, readonly, source },
         DiskError::File(FileError::Empty { path }) => FloppyError { path, bytes: 0 }.into(),
         DiskError::File(FileError::Size { path, size: bytes }) => FloppyError { path, bytes }.into(),
         other => other.into(),
@@ -123,13 +142,12 @@ fn open_image_of_floppy(path: &Path, readonly: bool) -> Result<Arc<dyn Disk>, Ru
     Ok(disk)
 }
 
-/// What to do about a floppy that can't be opened.
-pub fn floppy_remedy(source: &std::io::Error, path: &Path) -> String {
+/// What to do about a floppy that can't be opened, for reading alone if that was wanted.
+pub fn floppy_remedy(source: &std::io::Error, path: &Path, readonly: bool) -> String {
     match source.kind() {
         std::io::ErrorKind::NotFound => format!("make one with `truncate -s 1440K {}`", path.display()),
-        std::io::ErrorKind::PermissionDenied | std::io::ErrorKind::ReadOnlyFilesystem => {
-            "change its permissions with chmod, or add `,readonly`".into()
-        }
+        _ if is_denied(source) && readonly => "change its permissions with chmod".into(),
+        _ if is_denied(source) => "change its permissions with chmod, or add `,readonly`".into(),
         _ => "give the file of a floppy's image".into(),
     }
 }
@@ -154,6 +172,7 @@ fn has_boot_record(disc: &dyn Disk) -> bool {
 mod tests {
     use super::*;
     use lodge_vm::CdBus;
+    use rustix::io::Errno;
 
     fn iso(bytes: &[u8]) -> tempfile::NamedTempFile {
         let file = tempfile::NamedTempFile::new().unwrap();
@@ -161,6 +180,59 @@ mod tests {
         all[17 * 2048..][..bytes.len()].copy_from_slice(bytes);
         std::fs::write(file.path(), all).unwrap();
         file
+    }
+
+    #[test]
+    fn a_floppy_that_cannot_be_written_is_write_protected() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        file.as_file().set_len(DISKETTE).unwrap();
+        let tray = Tray::new(None);
+        let protected = || tray.medium().unwrap().is_read_only();
+        load_floppy(&tray, file.path(), false).unwrap();
+        assert!(!protected());
+        tray.eject().unwrap();
+        load_floppy(&tray, file.path(), true).unwrap();
+        assert!(protected());
+        tray.eject().unwrap();
+        // Root may write to any file: the answers are the test's.
+        fn refuse(path: &Path, errno: Errno) -> Result<Arc<dyn Disk>, DiskError> {
+            Err(FileError::Open { path: path.to_owned(), source: errno.into() }.into())
+        }
+        const DENIED: Open = |path, options| match options.readonly {
+            true => lodge_disk::open(path, options),
+            false => refuse(path, Errno::ACCESS),
+        };
+        const READ_ONLY: Open = |path, options| match options.readonly {
+            true => lodge_disk::open(path, options),
+            false => refuse(path, Errno::ROFS),
+        };
+        for open in [DENIED, READ_ONLY] {
+            load_floppy_by(open, &tray, file.path(), false).unwrap();
+            assert!(protected());
+            tray.eject().unwrap();
+        }
+        load_floppy(&tray, file.path(), false).unwrap();
+        let error = load_floppy_by(|path, _| refuse(path, Errno::ACCESS), &tray, file.path(), false).unwrap_err();
+        assert!(error.contains("Permission denied") && error.ends_with("with chmod"), "{error}");
+        // What fails for other reasons is not tried again.
+        const BROKEN: Open = |path, options| match options.readonly {
+            true => lodge_disk::open(path, options),
+            false => refuse(path, Errno::IO),
+        };
+        assert!(load_floppy_by(BROKEN, &tray, file.path(), false).is_err());
+        assert!(!protected(), "the one that is there stays");
+    }
+
+    #[test]
+    fn a_floppy_of_somebody_elses_is_write_protected() {
+        use std::os::unix::fs::PermissionsExt;
+        let file = tempfile::NamedTempFile::new().unwrap();
+        file.as_file().set_len(DISKETTE).unwrap();
+        file.as_file().set_permissions(std::fs::Permissions::from_mode(0o444)).unwrap();
+        let is_root = std::fs::File::options().write(true).open(file.path()).is_ok();
+        let tray = Tray::new(None);
+        load_floppy(&tray, file.path(), false).unwrap();
+        assert_eq!(tray.medium().unwrap().is_read_only(), !is_root, "as the file can be written");
     }
 
     #[test]

@@ -79,10 +79,12 @@ pub enum RunError {
     #[error(transparent)]
     Variables(#[from] firmware::VariablesError),
     /// A floppy's file.
-    #[error("the floppy {path} can't be opened: {source}; {}", media::floppy_remedy(.source, .path))]
+    #[error("the floppy {path} can't be opened: {source}; {}", media::floppy_remedy(.source, .path, *.readonly))]
     FloppyFile {
         /// The file.
         path: PathBuf,
+        /// It was to be read alone.
+        readonly: bool,
         /// The host's answer.
         source: std::io::Error,
     },
@@ -196,6 +198,7 @@ pub fn run(args: &RunArgs) -> Result<u8, RunError> {
     let graphics = plan.graphics.unwrap_or_default();
     let vga_bios = if has_card { firmware::vga_bios(folder, graphics) } else { Vec::new() };
     let config = Config {
+        machine: plan.machine,
         memory: args.memory,
         vcpus: args.cpus,
         boot,

@@ -38,6 +38,9 @@ pub enum Request {
         device: String,
         /// The medium's file; none to eject. Absolute, since the machine has a folder of its own.
         file: Option<std::path::PathBuf>,
+        /// It is not to be written.
+        #[serde(default)]
+        readonly: bool,
     },
 }
 

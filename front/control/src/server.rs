@@ -1,14 +1,15 @@
 //! The machine's end of the control socket.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
@@ -16,13 +17,19 @@ use lodge_backend::{Openness, Tray, listen_at};
 use lodge_display::Monitor;
 use lodge_input::{Desk, Key, Keyboard};
 use lodge_vm::{Handle, Phase, Status};
+use parking_lot::{Condvar, Mutex};
 use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::net::{Shutdown, shutdown};
 
 use crate::protocol::DriveReport;
 use crate::{Request, Response, StatusReport};
 
 /// Between two movements of a key.
 const STROKE: Duration = Duration::from_millis(15);
+/// A drive of the host's opens within this time; the host's driver gives up sooner.
+const OPENING: Duration = Duration::from_secs(40);
+/// How long the end of a server waits for what was asked last, and again for those who do not take the answer.
+const LAST: Duration = Duration::from_secs(1);
 /// Connections at a time.
 const CONNECTIONS: usize = 16;
 /// Keys that one request can have pressed: two minutes' worth.
@@ -30,8 +37,8 @@ const MOST_KEYS: usize = 4096;
 /// Longest request in bytes.
 const LONGEST: u64 = 1 << 20;
 
-/// Puts the medium of a file into a tray, or says what is wrong in a line.
-pub type Loader = Box<dyn Fn(&Arc<Tray>, &Path) -> Result<(), String> + Send + Sync>;
+/// Puts the medium of a file into a tray, not to be written if so said, or says what is wrong in a line.
+pub type Loader = Box<dyn Fn(&Arc<Tray>, &Path, bool) -> Result<(), String> + Send + Sync>;
 
 /// A drive whose medium can be changed.
 pub struct Drive {
@@ -93,7 +100,9 @@ impl Machine {
                     Err(error) => Response::Error(error.to_string()),
                 }
             }
-            Request::Media { device, file } => self.change(&device, file.as_deref()),
+            Request::Media { device, file, readonly } => {
+                self.change(&device, file.as_deref().map(|file| (file, readonly)), wanted)
+            }
         }
     }
 
@@ -157,7 +166,7 @@ impl Machine {
         }
     }
 
-    fn change(&self, device: &str, file: Option<&Path>) -> Response {
+    fn change(&self, device: &str, medium: Option<(&Path, bool)>, wanted: &dyn Fn() -> bool) -> Response {
         let Some(drive) = self.drives.iter().find(|drive| drive.name == device) else {
             let names: Vec<_> = self.drives.iter().map(|drive| drive.name.as_str()).collect();
             let there = if names.is_empty() {
@@ -167,9 +176,9 @@ impl Machine {
             };
             return Response::Error(format!("there is no drive '{device}'; {there}"));
         };
-        let result = match file {
-            None => drive.tray.eject().map_err(|error| error.to_string()),
-            Some(file) => (drive.load)(&drive.tray, file),
+        let result = match medium {
+            None => drive.tray.eject_and_wait(OPENING, wanted).map_err(|error| error.to_string()),
+            Some((file, readonly)) => (drive.load)(&drive.tray, file, readonly),
         };
         result.map_or_else(Response::Error, |()| Response::Done)
     }
@@ -189,15 +198,30 @@ fn ended() -> Response {
     Response::Error("the machine has ended".into())
 }
 
+/// What the threads of a server share. They hold the machine only while they serve a request, so that none that waits for
+/// its peer keeps disks and drives open when it ends.
+#[derive(Default)]
 struct Shared {
-    machine: Machine,
     stop: AtomicBool,
-    connections: AtomicUsize,
+    peers: Mutex<Peers>,
+    /// A peer has gone.
+    gone: Condvar,
+}
+
+/// Who is connected.
+#[derive(Default)]
+struct Peers {
+    connected: BTreeMap<u64, Arc<UnixStream>>,
+    /// How many there have been.
+    count: u64,
 }
 
 /// A control socket that is served.
 pub struct Server {
     shared: Arc<Shared>,
+    /// The only one to hold it for long.
+    _machine: Arc<Machine>,
+    listener: Arc<UnixListener>,
     path: PathBuf,
     /// Which file the socket is, for as long as nobody puts another in its place.
     file: Option<(u64, u64)>,
@@ -218,39 +242,52 @@ impl Server {
     /// # Errors
     /// The host gives no thread.
     pub fn start(listener: UnixListener, path: &Path, machine: Machine) -> std::io::Result<Self> {
-        let shared = Arc::new(Shared { machine, stop: AtomicBool::new(false), connections: AtomicUsize::new(0) });
-        let on_thread = shared.clone();
+        let (shared, machine, listener) = (Arc::<Shared>::default(), Arc::new(machine), Arc::new(listener));
+        let (on_thread, served, incoming) = (shared.clone(), Arc::downgrade(&machine), listener.clone());
         let accept = move || {
-            for peer in listener.incoming() {
+            loop {
+                let peer = incoming.accept();
                 if on_thread.stop.load(Ordering::SeqCst) {
                     return;
                 }
-                if let Ok(peer) = peer {
-                    take(&on_thread, peer);
+                match peer {
+                    Ok((peer, _)) => take(&on_thread, &served, Arc::new(peer)),
+                    // The host has none to give for the moment.
+                    Err(_) => std::thread::sleep(STROKE),
                 }
             }
         };
         let thread = std::thread::Builder::new().name("control".into()).spawn(accept)?;
-        Ok(Self { shared, path: path.to_owned(), file: identity(path), thread: Some(thread) })
+        let (path, file) = (path.to_owned(), identity(path));
+        Ok(Self { shared, _machine: machine, listener, path, file, thread: Some(thread) })
     }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
         self.shared.stop.store(true, Ordering::SeqCst);
-        if self.file.is_none() || identity(&self.path) != self.file {
-            // It is another machine's now. The thread ends with the process.
-            return;
-        }
-        // A connection has the thread look; if none can be made, it stays until the process ends.
-        if UnixStream::connect(&self.path).is_ok()
+        // Nobody waits any more at a socket that is shut down.
+        if shutdown(&*self.listener, Shutdown::Both).is_ok()
             && let Some(thread) = self.thread.take()
             && thread.join().is_err()
         {
             tracing::error!("the control socket's thread panicked");
         }
-        // Whoever removed it before was quicker.
-        let _ = fs::remove_file(&self.path);
+        // Those who wait for requests get none; those who answer one may end that, and then have to.
+        for how in [std::net::Shutdown::Read, std::net::Shutdown::Both] {
+            let until = Instant::now() + LAST;
+            let mut peers = self.shared.peers.lock();
+            for peer in peers.connected.values() {
+                // One that has gone is shut down.
+                let _ = peer.shutdown(how);
+            }
+            while !peers.connected.is_empty() && !self.shared.gone.wait_until(&mut peers, until).timed_out() {}
+        }
+        // It may be another machine's now.
+        if self.file.is_some() && identity(&self.path) == self.file {
+            // Whoever removed it before was quicker.
+            let _ = fs::remove_file(&self.path);
+        }
     }
 }
 
@@ -260,28 +297,41 @@ fn identity(path: &Path) -> Option<(u64, u64)> {
 }
 
 /// Gives a connection a thread of its own, or ends it if there are too many.
-fn take(shared: &Arc<Shared>, peer: UnixStream) {
-    if shared.connections.fetch_add(1, Ordering::SeqCst) >= CONNECTIONS {
-        shared.connections.fetch_sub(1, Ordering::SeqCst);
+fn take(shared: &Arc<Shared>, machine: &Weak<Machine>, peer: Arc<UnixStream>) {
+    let mut peers = shared.peers.lock();
+    if peers.connected.len() >= CONNECTIONS {
+        drop(peers);
         answer(&peer, &Response::Error(format!("{CONNECTIONS} others are connected; try again")));
         return;
     }
-    let on_thread = shared.clone();
+    peers.count += 1;
+    let number = peers.count;
+    peers.connected.insert(number, peer.clone());
+    drop(peers);
+    let (on_thread, served) = (shared.clone(), machine.clone());
     let converse = move || {
-        converse(&on_thread, &peer);
-        on_thread.connections.fetch_sub(1, Ordering::SeqCst);
+        converse(&on_thread, &served, &peer);
+        on_thread.forget(number);
     };
     if let Err(error) = std::thread::Builder::new().name("control-peer".into()).spawn(converse) {
-        shared.connections.fetch_sub(1, Ordering::SeqCst);
+        shared.forget(number);
         tracing::warn!("no thread for a connection to the control socket: {error}");
     }
 }
 
+impl Shared {
+    /// A peer has gone.
+    fn forget(&self, number: u64) {
+        self.peers.lock().connected.remove(&number);
+        self.gone.notify_all();
+    }
+}
+
 /// Serves a peer until it goes.
-fn converse(shared: &Shared, peer: &UnixStream) {
+fn converse(shared: &Shared, machine: &Weak<Machine>, peer: &UnixStream) {
     let wanted = || !shared.stop.load(Ordering::SeqCst) && !is_gone(peer);
     let mut reader = BufReader::new(peer);
-    loop {
+    while !shared.stop.load(Ordering::SeqCst) {
         let mut line = Vec::new();
         match (&mut reader).take(LONGEST).read_until(b'\n', &mut line) {
             Ok(0) | Err(_) => return,
@@ -292,7 +342,7 @@ fn converse(shared: &Shared, peer: &UnixStream) {
             return;
         }
         let response = match serde_json::from_slice(&line) {
-            Ok(request) => shared.machine.serve(request, &wanted),
+            Ok(request) => machine.upgrade().map_or_else(ended, |machine| machine.serve(request, &wanted)),
             Err(error) => Response::Error(format!("this is no request: {error}")),
         };
         if !answer(peer, &response) {

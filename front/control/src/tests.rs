@@ -4,7 +4,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use lodge_backend::{RawDisk, Tray};
+use lodge_backend::{Ejection, Mechanism, RawDisk, Tray};
 use lodge_engine_api::Mirroring;
 use lodge_vm::engines::{self, Choice};
 use lodge_vm::{AttachedCd, Backends, Boot, CdBus, Config, Firmware, OnReboot, Outcome, Vm};
@@ -21,7 +21,7 @@ struct Rig {
     desk: Arc<lodge_input::Desk>,
 }
 
-fn load(tray: &Arc<Tray>, path: &Path) -> Result<(), String> {
+fn load(tray: &Arc<Tray>, path: &Path, _: bool) -> Result<(), String> {
     let disk = RawDisk::open(path, true).map_err(|error| error.to_string())?;
     tray.insert(Arc::new(disk)).map_err(|error| error.to_string())
 }
@@ -35,6 +35,7 @@ impl Rig {
         bytes[0xfff0..0xfff3].copy_from_slice(&[0xf4, 0xeb, 0xfd]);
         std::fs::write(&image, bytes).unwrap();
         let config = Config {
+            machine: Default::default(),
             memory: 16 << 20,
             vcpus: 1,
             display: true,
@@ -125,7 +126,7 @@ fn media_come_and_go() {
     let iso = rig.folder.path().join("disc.iso");
     std::fs::write(&iso, [0; 4096]).unwrap();
     let change = |device: &str, file: Option<&Path>| {
-        rig.ask(&Request::Media { device: device.into(), file: file.map(Into::into) })
+        rig.ask(&Request::Media { device: device.into(), file: file.map(Into::into), readonly: false })
     };
     assert!(!rig.status().drives[0].loaded);
     assert_eq!(change("cd0", Some(&iso)), Ok(Response::Done));
@@ -206,6 +207,91 @@ fn a_socket_that_another_machine_has_taken_over_stays() {
     drop(rig.server);
     assert!(path.exists(), "and dropping did not wait for the other to answer");
     drop(other);
+    rig.vm.handle().quit();
+    rig.vm.wait().unwrap();
+}
+
+#[test]
+fn peers_that_stay_hold_nothing_once_the_server_is_gone() {
+    let rig = Rig::new();
+    let idle: Vec<_> = (0..3).map(|_| UnixStream::connect(rig.path()).unwrap()).collect();
+    let mut busy = UnixStream::connect(rig.path()).unwrap();
+    writeln!(busy, "{}", serde_json::to_string(&Request::Type { text: "A".repeat(2000) }).unwrap()).unwrap();
+    // One that asks for much and reads nothing.
+    let mut deaf = UnixStream::connect(rig.path()).unwrap();
+    let request = serde_json::to_string(&Request::Screenshot).unwrap() + "\n";
+    deaf.write_all(request.repeat(1000).as_bytes()).unwrap();
+    // What was asked for before the end is answered.
+    let mut quits = UnixStream::connect(rig.path()).unwrap();
+    writeln!(quits, "{}", serde_json::to_string(&Request::Quit).unwrap()).unwrap();
+    let answer = BufReader::new(&quits).lines().next().unwrap().unwrap();
+    assert_eq!(answer, "\"done\"");
+    let tray = Arc::downgrade(&rig.tray);
+    let Rig { tray: last, vm, server, folder, .. } = rig;
+    // Somebody else has the path by now: nothing there may be needed for the end.
+    std::fs::remove_file(folder.path().join("control")).unwrap();
+    drop(last);
+    vm.wait().unwrap();
+    assert!(tray.upgrade().is_some(), "the server has it");
+    drop(server);
+    assert!(tray.upgrade().is_none(), "nobody has it any more");
+    for mut peer in idle {
+        assert_eq!(std::io::Read::read(&mut peer, &mut [0]).unwrap(), 0, "they are told");
+    }
+}
+
+/// A drive of the host's that opens when the test says so.
+#[derive(Default)]
+struct Host(std::sync::Mutex<Option<Arc<Ejection>>>);
+
+impl Mechanism for Host {
+    fn lock(&self, _: bool) {}
+    fn eject(&self) -> Arc<Ejection> {
+        self.0.lock().unwrap().get_or_insert_default().clone()
+    }
+    fn close(&self, _: bool) {}
+    fn is_moving(&self) -> bool {
+        self.0.lock().unwrap().is_some()
+    }
+    fn is_locking(&self) -> bool {
+        false
+    }
+}
+
+#[test]
+fn an_answer_waits_for_the_hosts_drive() {
+    let rig = Rig::new();
+    let host = Arc::new(Host::default());
+    rig.tray.stand_for(host.clone());
+    let eject = || rig.ask(&Request::Media { device: "cd0".into(), file: None, readonly: false });
+    std::thread::scope(|scope| {
+        for (result, expected) in [
+            (
+                Err("the drive /dev/sr0 can't be opened: it is stuck".into()),
+                Err("the drive /dev/sr0 can't be opened: it is stuck".into()),
+            ),
+            (Ok(()), Ok(Response::Done)),
+        ] {
+            let asks = scope.spawn(eject);
+            let until = std::time::Instant::now() + std::time::Duration::from_secs(20);
+            while host.0.lock().unwrap().is_none() {
+                assert!(std::time::Instant::now() < until && !asks.is_finished(), "it was not asked");
+            }
+            std::thread::sleep(std::time::Duration::from_millis(100));
+            assert!(!asks.is_finished(), "it was not done");
+            host.0.lock().unwrap().take().unwrap().tell(result);
+            assert_eq!(asks.join().unwrap(), expected);
+        }
+    });
+    // Nobody waits for it: the server ends all the same.
+    let mut peer = UnixStream::connect(rig.path()).unwrap();
+    writeln!(peer, "{{\"command\":\"media\",\"device\":\"cd0\"}}").unwrap();
+    while host.0.lock().unwrap().is_none() {
+        std::thread::yield_now();
+    }
+    let begin = std::time::Instant::now();
+    drop(rig.server);
+    assert!(begin.elapsed() < std::time::Duration::from_secs(10), "it waited for the drive");
     rig.vm.handle().quit();
     rig.vm.wait().unwrap();
 }

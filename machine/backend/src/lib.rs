@@ -17,8 +17,8 @@ mod optical;
 mod tray;
 
 pub use character::{CharStream, FdStream, NullStream, Receiver, SocketStream};
-pub use disk::{Disk, DiskError, Overlay, Padded, RawDisk, SECTOR, write_all};
+pub use disk::{Disk, DiskError, Overlay, Padded, RawDisk, SECTOR, VastDisk, stretches, write_all};
 pub use entropy::{Entropy, HostEntropy};
 pub use listen::{Openness, listen_at};
 pub use optical::OpticalDrive;
-pub use tray::{Locked, Mechanism, Tray};
+pub use tray::{Absent, Content, EjectError, Ejection, Locked, Mechanism, Tray};

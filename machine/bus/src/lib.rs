@@ -39,7 +39,7 @@ pub use device::{
 };
 pub use irq::{IrqLine, IrqSink, MsiTarget, NoMsi};
 pub use lodge_engine_api::{MemoryChange, Reach, Width};
-pub use memory::{AddressLine20, FixedMemory, MemoryControl, MemoryMapping};
+pub use memory::{AddressLine20, FixedMemory, MemoryControl, MemoryMapping, MemoryPlace};
 pub use mmio::{MmioBus, MmioMapping};
 pub use port::{PortBus, PortMapping};
 pub use system::SystemControl;

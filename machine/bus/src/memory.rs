@@ -61,29 +61,40 @@ pub struct MemoryMapping {
     length: u64,
     /// Where it must not lie.
     taken: Vec<Range<u64>>,
-    mapped: Mutex<Option<u64>>,
+    mapped: MemoryPlace,
+}
+
+/// Where a region that can move is, for whoever does not move it.
+#[derive(Clone, Debug, Default)]
+pub struct MemoryPlace(Arc<Mutex<Option<u64>>>);
+
+impl MemoryPlace {
+    /// The address at which it is mapped; `None`: nowhere.
+    pub fn get(&self) -> Option<u64> {
+        *self.0.lock()
+    }
 }
 
 impl MemoryMapping {
     /// The region with this number in guest memory, of `length` bytes. `taken` are the addresses where it is never mapped,
     /// whatever a guest asks for: those of other memory, and of what a processor must not lose, such as its APIC.
     pub fn new(control: Arc<dyn MemoryControl>, region: usize, length: u64, taken: Vec<Range<u64>>) -> Self {
-        Self { control, region, length, taken, mapped: Mutex::new(None) }
+        Self { control, region, length, taken, mapped: MemoryPlace::default() }
     }
 
     /// Maps the region at `base`, or nowhere. A place where it does not fit is nowhere.
     pub fn set(&self, base: Option<u64>) {
         let to = base.filter(|base| self.fits(*base));
-        let mut mapped = self.mapped.lock();
+        let mut mapped = self.mapped.0.lock();
         if *mapped != to {
             *mapped = to;
             self.control.change(MemoryChange::Move { region: self.region, to });
         }
     }
 
-    /// Where it is mapped.
-    pub fn place(&self) -> Option<u64> {
-        *self.mapped.lock()
+    /// Where it is mapped, now and later.
+    pub fn place(&self) -> MemoryPlace {
+        self.mapped.clone()
     }
 
     fn fits(&self, base: u64) -> bool {
@@ -110,6 +121,7 @@ mod tests {
     fn a_region_moves_and_never_covers_what_is_taken() {
         let moves = Arc::new(Moves::default());
         let mapping = MemoryMapping::new(moves.clone(), 3, 0x10_0000, vec![0..0x400_0000, 0xfec0_0000..1 << 32]);
+        let place = mapping.place();
         mapping.set(None);
         assert_eq!(*moves.0.lock(), []);
         mapping.set(Some(0xe000_0000));
@@ -117,11 +129,11 @@ mod tests {
         mapping.set(Some(0x3f0_0000));
         mapping.set(Some(0xfeb0_0001));
         mapping.set(Some(0xfeb0_0000));
-        assert_eq!(mapping.place(), Some(0xfeb0_0000));
+        assert_eq!(place.get(), Some(0xfeb0_0000));
         mapping.set(Some(0xfec0_0000));
         mapping.set(Some(0x400_0000));
         mapping.set(Some(!0xfff));
-        assert_eq!(mapping.place(), None);
+        assert_eq!(place.get(), None);
         let places = [Some(0xe000_0000), None, Some(0xfeb0_0000), None, Some(0x400_0000), None];
         assert_eq!(*moves.0.lock(), places);
     }

@@ -76,6 +76,8 @@ fn seeds(folder: &Folder) -> Vec<Seed> {
     convert(Format::Vhd, "vpc", "subformat=fixed", &[1_000_000..2_000_000, 1_048_576..2_000_000]);
     let areas = [65_536..65_620, 131_072..131_160, 196_608..196_700, 262_144..262_240, 1 << 20..3 << 20];
     convert(Format::Vhdx, "vhdx", "subformat=dynamic", &areas);
+    // What is there may look like another format's.
+    convert(Format::Raw, "raw", "preallocation=off", &[0..8, 0..512, (1 << 20) - 512..1 << 20]);
     seeds
 }
 
@@ -96,6 +98,13 @@ fn mutations(seed: &Seed, rng: &mut StdRng) -> Vec<(usize, Vec<u8>)> {
             1 => bytes = vec![rng.random()],
             2 => bytes.fill(0xff),
             3 => bytes.fill(0),
+            // Another format's first bytes.
+            4 if seed.format == Format::Raw => {
+                let magics: [&[u8]; 6] =
+                    [b"QFI\xfb\0\0\0\x03", b"KDMV\x01", b"COWD", b"conectix", b"vhdxfile", b"# Disk D"];
+                bytes = magics[rng.random_range(0..magics.len())].to_vec();
+                bytes.truncate(length - at);
+            }
             4 => bytes.iter_mut().for_each(|byte| *byte = rng.random()),
             // What is elsewhere: pointers to other tables.
             5 => {
@@ -184,6 +193,7 @@ fn patch(file: &File, changes: impl Iterator<Item = (usize, Vec<u8>)>) {
 /// What a mutated image goes through. Whether it could be opened.
 fn try_all(seed: &Seed, path: &Path, rng: &mut StdRng, number: u64) -> bool {
     let _ = lodge_disk::info(path, Some(seed.format)).map(|info| info.details.len());
+    let _ = lodge_disk::info(path, None);
     let _ = lodge_disk::info_chain(path, Some(seed.format));
     let _ = lodge_disk::check(path, Some(seed.format));
     let opened = lodge_disk::open_image(path, Some(seed.format), false);
@@ -229,7 +239,7 @@ fn mutated_images_do_no_harm() {
     let count: u64 = std::env::var("LODGE_DISK_MUTATIONS").map_or(2000, |text| text.parse().unwrap());
     let seeds = seeds(&folder);
     let files = folder.count();
-    for format in [Format::Qcow2, Format::Vmdk, Format::Vdi, Format::Vhd, Format::Vhdx] {
+    for format in [Format::Raw, Format::Qcow2, Format::Vmdk, Format::Vdi, Format::Vhd, Format::Vhdx] {
         let seeds: Vec<_> = seeds.iter().filter(|seed| seed.format == format).collect();
         let (mut opened, mut slowest) = (0, (Duration::ZERO, 0));
         for number in 0..count {

@@ -14,6 +14,8 @@ mod screen;
 pub mod vga;
 
 pub use codepage::unicode;
-pub use monitor::{Monitor, Picture};
+pub use monitor::{Monitor, Picture, Resizing};
 pub use screen::{Frame, Look, Mode, Screen};
-pub use vga::{VIDEO_MEMORY_SIZES, Vga, VgaConfig, VgaParts, VgaWiring, VideoMemory, VideoMemoryError, edid};
+pub use vga::{
+    VIDEO_MEMORY_SIZES, Vga, VgaConfig, VgaParts, VgaWiring, VideoAperture, VideoMemory, VideoMemoryError, edid,
+};

@@ -91,6 +91,12 @@ pub trait Screen: Send + Sync {
     /// What is shown now, if it may be other than what was seen last.
     fn look(&self, last: &mut Look) -> Option<Frame>;
 
+    /// The monitor prefers pixels in a row, and rows, so many (each of [`crate::edid::SIDES`]): a guest that listens follows.
+    /// Whether the card can tell one.
+    fn prefer(&self, _size: [u16; 2]) -> bool {
+        false
+    }
+
     /// In text modes, what can be read: rows from the top, without spaces at their ends.
     fn text(&self) -> Option<String>;
 

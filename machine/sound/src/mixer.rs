@@ -236,7 +236,7 @@ impl Voice {
         }
     }
 
-    /// Has nothing to play for now.
+    /// The voice is silent from here on; [`Self::play`] starts it again, without a crossing from what it played last.
     pub fn stop(&mut self) {
         self.playing = false;
         self.mixer.state.lock().playing[self.number] = None;

@@ -4,7 +4,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use lodge_bus::{Device, IrqLine, IrqSink, MockClock, PortBus, Timers, Width};
+use lodge_engine_api::GuestMemory;
+pub(crate) use lodge_trial::{Random, steps};
 use parking_lot::Mutex;
+use vm_memory::GuestAddress;
 
 use crate::mixer::Mixer;
 use crate::sink::{Frame, Sink};
@@ -107,6 +110,26 @@ impl Rig {
     }
 }
 
+/// A board with a card and the memory that it reaches.
+pub(crate) struct Bench<C> {
+    pub rig: Rig,
+    pub memory: GuestMemory,
+    pub card: Arc<C>,
+}
+
+impl<C> std::ops::Deref for Bench<C> {
+    type Target = Rig;
+    fn deref(&self) -> &Rig {
+        &self.rig
+    }
+}
+
+impl<C> Bench<C> {
+    pub(crate) fn ram() -> GuestMemory {
+        GuestMemory::from_ranges(&[(GuestAddress(0), 1 << 20)]).unwrap()
+    }
+}
+
 /// A recording's rate and frames.
 pub(crate) fn read_wav(path: &Path) -> (u32, Vec<Frame>) {
     let mut reader = hound::WavReader::open(path).unwrap();
@@ -114,30 +137,4 @@ pub(crate) fn read_wav(path: &Path) -> (u32, Vec<Frame>) {
     assert_eq!((spec.channels, spec.bits_per_sample, spec.sample_format), (2, 16, hound::SampleFormat::Int));
     let samples: Vec<i16> = reader.samples().map(Result::unwrap).collect();
     (spec.sample_rate, samples.chunks_exact(2).map(|frame| [frame[0], frame[1]]).collect())
-}
-
-/// How many steps a test with random accesses takes: all where `LODGE_RANDOM_STEPS=all` is set, a tenth otherwise.
-pub(crate) fn steps(all: u64) -> u64 {
-    let every = std::env::var("LODGE_RANDOM_STEPS").is_ok_and(|value| value == "all");
-    if every { all } else { all / 10 }
-}
-
-/// Numbers at random.
-pub(crate) struct Random(pub u64);
-
-impl Random {
-    pub(crate) fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 >> 8
-    }
-
-    pub(crate) fn below(&mut self, most: u64) -> u64 {
-        self.next() % most
-    }
-
-    pub(crate) fn pick<T: Copy>(&mut self, from: &[T]) -> T {
-        from[self.below(from.len() as u64) as usize]
-    }
 }

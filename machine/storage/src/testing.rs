@@ -2,51 +2,16 @@
 
 use std::io::{IoSliceMut, Write};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use lodge_backend::{Disk, RawDisk, Tray};
 use lodge_bus::{IrqSink, MmioBus, MsiTarget, PciAddress, PciFunction};
 use lodge_engine_api::GuestMemory;
 use lodge_pci::Router;
+pub(crate) use lodge_trial::{Random, steps, wait_for};
 use parking_lot::Mutex;
 use vm_memory::{Bytes, GuestAddress};
 
 use crate::ahci::PciWiring;
-
-/// How many steps a test with random accesses takes: all where `LODGE_RANDOM_STEPS=all` is set, a tenth otherwise.
-pub(crate) fn steps(all: u64) -> u64 {
-    let every = std::env::var("LODGE_RANDOM_STEPS").is_ok_and(|value| value == "all");
-    if every { all } else { all / 10 }
-}
-
-/// Numbers at random.
-pub(crate) struct Random(pub u64);
-
-impl Random {
-    pub(crate) fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 >> 8
-    }
-
-    pub(crate) fn below(&mut self, most: u64) -> u64 {
-        self.next() % most
-    }
-
-    pub(crate) fn pick<T: Copy>(&mut self, from: &[T]) -> T {
-        from[self.below(from.len() as u64) as usize]
-    }
-}
-
-/// Waits for something that threads do.
-pub(crate) fn wait_for(what: &str, condition: impl Fn() -> bool) {
-    let until = Instant::now() + Duration::from_secs(20);
-    while !condition() {
-        assert!(Instant::now() < until, "{what} did not happen");
-        std::thread::sleep(Duration::from_micros(50));
-    }
-}
 
 /// A disk of so many bytes, each of whose sectors is told from others.
 pub(crate) fn disk(bytes: usize, read_only: bool) -> Arc<dyn Disk> {
@@ -56,38 +21,9 @@ pub(crate) fn disk(bytes: usize, read_only: bool) -> Arc<dyn Disk> {
     Arc::new(RawDisk::open(file.path(), read_only).unwrap())
 }
 
-/// A disk of many terabytes that notes what is discarded or filled with zeroes.
-#[derive(Default)]
-pub(crate) struct Vast {
-    pub(crate) discarded: Mutex<Vec<(u64, u64)>>,
-    /// How long that takes each time.
-    pub(crate) delay: Duration,
-}
-
-impl Disk for Vast {
-    fn size(&self) -> u64 {
-        1 << 44
-    }
-    fn is_read_only(&self) -> bool {
-        false
-    }
-    fn read_at(&self, _: u64, _: &mut [IoSliceMut<'_>]) -> std::io::Result<()> {
-        Ok(())
-    }
-    fn write_at(&self, _: u64, _: &[std::io::IoSlice<'_>]) -> std::io::Result<()> {
-        Ok(())
-    }
-    fn flush(&self) -> std::io::Result<()> {
-        Ok(())
-    }
-    fn discard(&self, offset: u64, length: u64) -> std::io::Result<()> {
-        self.discarded.lock().push((offset, length));
-        std::thread::sleep(self.delay);
-        Ok(())
-    }
-    fn write_zeroes(&self, offset: u64, length: u64, _: bool) -> std::io::Result<()> {
-        self.discard(offset, length)
-    }
+/// The longest list of a TRIM, of 16 gigabytes from this sector on, in ranges of 65535 sectors.
+pub(crate) fn trim_list(first: u64) -> Vec<u8> {
+    (0..512u64).flat_map(|n| ((first + n * 0xffff) | (0xffff << 48)).to_le_bytes()).collect()
 }
 
 /// A tray with a medium of so many bytes.

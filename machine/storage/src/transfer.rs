@@ -1,8 +1,9 @@
 //! Moving data between media and regions of guest memory, in pieces, on an I/O thread.
 
 use std::io::{IoSlice, IoSliceMut};
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use lodge_backend::Disk;
+use lodge_backend::{Disk, SECTOR, stretches};
 use lodge_engine_api::GuestMemory;
 
 use crate::ata::{Source, Work, disk};
@@ -10,32 +11,6 @@ use crate::regions::Regions;
 
 /// Bytes that are moved at a time: few enough to stay in the host processor's cache.
 pub(crate) const PIECE: u64 = 128 << 10;
-
-/// Bytes of a range that are discarded or filled with zeroes at a time: what the host does quickly, however little it knows of
-/// holes.
-const STRETCH: u64 = 64 << 20;
-
-/// Calls `each` with stretches (first byte, bytes) of a range for as long as `current` says that it is wanted. Whether it was
-/// to the end; what has been done may be done again.
-///
-/// # Errors
-/// That of `each`.
-pub(crate) fn stretches(
-    mut from: u64,
-    mut left: u64,
-    current: &dyn Fn() -> bool,
-    mut each: impl FnMut(u64, u64) -> std::io::Result<()>,
-) -> std::io::Result<bool> {
-    while left > 0 {
-        if !current() {
-            return Ok(false);
-        }
-        let now = left.min(STRETCH);
-        each(from, now)?;
-        (from, left) = (from.saturating_add(now), left - now);
-    }
-    Ok(true)
-}
 
 /// Why data did not move.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,7 +25,7 @@ pub(crate) enum Failure {
     Short,
     /// The drive refuses, with this in its error register.
     Refused(u8),
-    /// It is not wanted any more.
+    /// It is not wanted any more; or not now, if it still is.
     Cancelled,
 }
 
@@ -62,6 +37,8 @@ pub(crate) struct Transfer<'a> {
     pub memory: &'a GuestMemory,
     /// Whether it is still wanted.
     pub current: &'a dyn Fn() -> bool,
+    /// Whether a pause waits for it: what may take minutes is then left to be begun anew.
+    pub pausing: &'a AtomicBool,
 }
 
 impl Transfer<'_> {
@@ -89,6 +66,14 @@ impl Transfer<'_> {
     pub fn flush(&self) -> Result<(), Failure> {
         // Where there is no medium there is nothing to make durable.
         self.disk.map_or(Ok(()), |disk| disk.flush().map_err(|_| Failure::Write))
+    }
+
+    /// Discards a range, which may be terabytes: neither a pause nor a reset waits for the end.
+    pub fn discard(&self, from: u64, length: u64) -> Result<(), Failure> {
+        let disk = self.disk(Failure::Write)?;
+        let current = || (self.current)() && !self.pausing.load(Ordering::Acquire);
+        let done = stretches(from, length, &current, |from, now| disk.discard(from, now));
+        if done.map_err(|_| Failure::Write)? { Ok(()) } else { Err(Failure::Cancelled) }
     }
 
     /// Calls `each` with pieces (first byte, bytes) of a range.
@@ -157,7 +142,11 @@ impl Transfer<'_> {
                 if !regions.drain(self.memory, &mut list) {
                     return Err(Failure::Memory);
                 }
-                disk::discard(self.disk(Failure::Write)?, &list).map_err(Failure::Refused)?;
+                let sectors = self.disk(Failure::Write)?.size() / SECTOR;
+                for range in disk::ranges(&list, sectors) {
+                    let (from, length) = range.map_err(Failure::Refused)?;
+                    self.discard(from, length)?;
+                }
                 Ok(*length as u64)
             }
             Work::Flush => self.flush().map(|()| 0),

@@ -209,6 +209,11 @@ impl VirtQueue {
         Ok(())
     }
 
+    /// Tells the driver that the device's configuration has changed.
+    pub fn config_changed(&self) {
+        self.interrupts.config();
+    }
+
     /// Serves what is in the queue until nothing is left, or the queue is to stop. The driver hears of every few.
     ///
     /// # Errors

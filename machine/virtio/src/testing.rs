@@ -1,11 +1,11 @@
 //! A driver for the tests: it sets a device up through its registers and rings, as a guest would.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use lodge_bus::{IrqSink, MmioBus, MsiTarget, PciAddress, PciFunction};
 use lodge_engine_api::GuestMemory;
 use lodge_pci::Router;
+pub(crate) use lodge_trial::wait_for;
 use parking_lot::Mutex;
 use vm_memory::{Bytes, GuestAddress};
 
@@ -48,14 +48,6 @@ pub(crate) struct Driver {
     pub(crate) function: Arc<VirtioPci>,
     available: Mutex<Vec<u16>>,
     used: Mutex<Vec<u16>>,
-}
-
-pub(crate) fn wait_for(what: &str, condition: impl Fn() -> bool) {
-    let until = Instant::now() + Duration::from_secs(20);
-    while !condition() {
-        assert!(Instant::now() < until, "{what} did not happen");
-        std::thread::sleep(Duration::from_micros(200));
-    }
 }
 
 impl Driver {

@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 
 use lodge_backend::{CharStream, Disk, Entropy, HostEntropy, RawDisk, Receiver, Tray};
 use lodge_bus::{
-    AddressLine20, Clock, Device, FixedMemory, IrqLine, IrqSink, MemoryMapping, MmioBus, MockClock, MsiTarget, PortBus,
-    PortDevice, SystemControl, Timers, Width,
+    AddressLine20, Clock, Device, FixedMemory, IrqLine, IrqSink, MemoryMapping, MemoryPlace, MmioBus, MockClock,
+    MsiTarget, PortBus, PortDevice, SystemControl, Timers, Width,
 };
 use lodge_chipset::{
     Board, BoardConfig, CmosConfig, Dma, Flash, FwCfg, Hpet, HpetWiring, I8042, Items, Parallel, Pit, Pm, Rtc, Uart,
@@ -139,6 +139,8 @@ struct Machine {
     outside: Arc<Outside>,
     keyboard: Arc<I8042>,
     screen: Option<Arc<dyn Screen>>,
+    /// Where video memory is.
+    video: MemoryPlace,
     tablet: Option<Arc<Tablet>>,
     directory: tempfile::TempDir,
 }
@@ -186,6 +188,7 @@ impl Machine {
             outside: outside.clone(),
             keyboard: keyboard.clone(),
             screen: None,
+            video: MemoryPlace::default(),
             tablet: None,
             clock,
             timers: timers.clone(),
@@ -231,9 +234,13 @@ impl Machine {
         let scsi = Scsi::new(ScsiConfig { name: "scsi0".into(), queues: 2 }, targets);
         let config = BlockConfig { name: "disk0".into(), serial: "fuzz".into(), queues: 2 };
         let rng: Arc<dyn Entropy> = Arc::new(HostEntropy);
-        let gpu = Gpu::new("gpu", GpuWiring { memory: machine.memory.clone(), before: None });
+        let frame_buffer = MemoryMapping::new(Arc::new(FixedMemory), 2, VIDEO, vec![0..RAM, 0xfec0_0000..1 << 32]);
+        let video_memory = VideoMemory::new(machine.memory.clone(), NOWHERE, VIDEO).unwrap();
+        let video = Some(video_memory.aperture(frame_buffer.place()));
+        let gpu = Gpu::new("gpu", GpuWiring { memory: machine.memory.clone(), before: None, video });
         let tablet = Tablet::new("tablet");
         machine.screen = Some(gpu.clone());
+        machine.video = frame_buffer.place();
         machine.tablet = Some(tablet.clone());
         let kinds: [Arc<dyn VirtioDevice>; VIRTIO as usize] =
             [Block::new(config, disk.clone()), console, Rng::new("rng0", rng, &timers), scsi, gpu, tablet];
@@ -246,6 +253,9 @@ impl Machine {
             };
             machine.attach(VirtioPci::new(kind, wiring).unwrap());
         }
+        let wiring =
+            VgaWiring { clock: machine.clock.clone(), mmio: machine.mmio.clone(), memory: video_memory, frame_buffer };
+        machine.attach(Vga::new(VgaConfig { rom: vec![0x55; 4096] }, wiring));
         let dma = machine.attach_storage(&disk, &tray, &router);
         machine.attach_others(dma, &pit, &router);
         machine.assign();
@@ -279,13 +289,6 @@ impl Machine {
 
     /// Graphics, sound, and what firmware is told.
     fn attach_others(&mut self, dma: Arc<Dma>, pit: &Pit, router: &Arc<Router>) {
-        let wiring = VgaWiring {
-            clock: self.clock.clone(),
-            mmio: self.mmio.clone(),
-            memory: VideoMemory::new(self.memory.clone(), NOWHERE, VIDEO).unwrap(),
-            frame_buffer: MemoryMapping::new(Arc::new(FixedMemory), 2, VIDEO, vec![0..RAM, 0xfec0_0000..1 << 32]),
-        };
-        self.attach(Vga::new(VgaConfig { rom: vec![0x55; 4096] }, wiring));
         let mixer = Mixer::new(Arc::new(NullSink::new(48_000)), &self.timers);
         let (ports, memory) = (self.ports.clone(), self.memory.clone());
         let wiring = Ac97Wiring { ports, memory, router: router.clone(), mixer: mixer.clone() };
@@ -379,8 +382,10 @@ impl Machine {
         let kind = if random.below(5) == 0 { 0x300 + random.below(2) } else { 0x100 + random.below(11) };
         let mut words = vec![kind as u32, random.below(2) as u32, 0, 0, 0, 0];
         // Few resources, mostly small.
-        let word = |random: &mut Random| match random.below(4) {
+        let video = self.video.get().unwrap_or(0);
+        let word = |random: &mut Random| match random.below(5) {
             0 => random.value() as u32,
+            4 => (video + random.below(VIDEO)) as u32,
             1 => random.below(4) as u32,
             _ => *random.pick(&[0, 1, 2, 64]),
         };
@@ -472,6 +477,7 @@ impl Machine {
                 if let Some(screen) = &self.screen {
                     let (mode, frame) = (screen.mode(), screen.frame());
                     assert!(matches!(mode, Mode::Graphics { .. }) && frame.pixels.len() == frame.width * frame.height);
+                    screen.prefer([random.below(4), random.below(4)].map(|side| 640 + side as u16));
                 }
             }
             6 => {

@@ -83,8 +83,8 @@ pub enum Message {
         /// Row.
         y: u16,
     },
-    /// It wants another size.
-    Resize,
+    /// It wants another size; `None`: for a number of screens that there are not, or not for all of them.
+    Resize(Option<[u16; 2]>),
     /// Something that is not acted upon.
     Nothing,
 }
@@ -144,8 +144,12 @@ impl Message {
             }
             251 => {
                 let body: [u8; 7] = read(from)?;
-                skip(from, 16 * u64::from(body[5]))?;
-                Self::Resize
+                let size = [word(&body, 1), word(&body, 3)];
+                // Identifier, x, y, width, height, flags.
+                let screens = (0..body[5]).map(|_| read::<16>(from));
+                let screens = screens.collect::<io::Result<Vec<_>>>()?;
+                let whole = |screen: &[u8; 16]| [4, 6, 8, 10].map(|at| word(screen, at)) == [0, 0, size[0], size[1]];
+                Self::Resize(matches!(&screens[..], [screen] if whole(screen)).then_some(size))
             }
             // QEMU's: extended keys.
             255 => match read::<1>(from)? {
@@ -173,7 +177,7 @@ mod tests {
 
     #[test]
     fn messages_are_read_whole() {
-        let cases: [(&[u8], Message); 8] = [
+        let cases: [(&[u8], Message); 10] = [
             (&[2, 0, 0, 2, 0, 0, 0, 16, 0xff, 0xff, 0xff, 0x21], Message::Encodings(vec![16, -223])),
             (&[3, 1, 0, 1, 0, 2, 0, 3, 0, 4], Message::Update { incremental: true, area: [1, 2, 3, 4] }),
             (&[4, 1, 0, 0, 0, 0, 0xff, 0x0d], Message::Key { down: true, symbol: 0xff0d, code: None }),
@@ -183,7 +187,12 @@ mod tests {
                 &[255, 0, 0, 1, 0, 0, 0, 0x61, 0, 0, 0, 0x1e],
                 Message::Key { down: true, symbol: 0x61, code: Some(0x1e) },
             ),
-            (&[251, 0, 1, 0, 1, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0], Message::Resize),
+            (
+                &[251, 0, 4, 0, 3, 0, 1, 0, 9, 9, 9, 9, 0, 0, 0, 0, 4, 0, 3, 0, 0, 0, 0, 0],
+                Message::Resize(Some([0x400, 0x300])),
+            ),
+            (&[251, 0, 4, 0, 3, 0, 0, 0], Message::Resize(None)),
+            (&[251, 0, 4, 0, 3, 0, 1, 0, 9, 9, 9, 9, 0, 0, 0, 1, 4, 0, 2, 255, 0, 0, 0, 0], Message::Resize(None)),
             (
                 &[0, 0, 0, 0, 32, 24, 0, 1, 0, 255, 0, 255, 0, 255, 16, 8, 0, 0, 0, 0],
                 Message::Format(PixelFormat::NATIVE),

@@ -12,7 +12,7 @@ use std::net::{Shutdown, TcpStream};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use lodge_display::{Monitor, Picture};
+use lodge_display::{Monitor, Picture, Resizing};
 use lodge_input::{Keyboard, Pointer};
 use parking_lot::{Condvar, Mutex};
 
@@ -27,6 +27,8 @@ use crate::region::{Rect, Stale};
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// How long it may take nothing of what is sent to it.
 const WRITE: Duration = Duration::from_secs(30);
+/// Most answers to wishes for another size that wait.
+const ANSWERS_MOST: usize = 64;
 /// How long a wrong password is thought about.
 const PENALTY: Duration = Duration::from_secs(1);
 
@@ -140,10 +142,10 @@ struct Wishes {
     wanted: Option<Rect>,
     /// What shall be sent anew.
     anew: Option<Rect>,
-    /// What it has to be told: pseudo-encodings that it has just named, and that it can't have another size.
+    /// What it has to be told: pseudo-encodings that it has just named, and what came of its wishes for another size.
     tell_keys: bool,
     tell_size: bool,
-    refuse_size: bool,
+    resized: Vec<u8>,
     /// It sends motions.
     relative: bool,
     /// The size that the screen has.
@@ -181,7 +183,7 @@ pub fn serve(stream: &TcpStream, shared: &Shared) -> Result<(), ProtocolError> {
             anew: None,
             tell_keys: false,
             tell_size: false,
-            refuse_size: false,
+            resized: Vec::new(),
             relative: false,
             screen: (picture.frame.width, picture.frame.height),
             closed: false,
@@ -236,9 +238,35 @@ fn listen(stream: &TcpStream, shared: &Shared, viewer: &Viewer) -> Result<(), Pr
                 drop(wishes);
                 hands.pointer(buttons, x, y, screen, relative);
             }
-            Message::Resize => wishes.refuse_size = true,
+            Message::Resize(size) => {
+                let screen = wishes.screen;
+                drop(wishes);
+                let status = resize(&shared.monitor, size, screen);
+                let mut wishes = viewer.wishes.lock();
+                // One that does not want to know is not told for ever.
+                if wishes.resized.len() < ANSWERS_MOST {
+                    wishes.resized.push(status);
+                }
+                viewer.bell.notify_all();
+            }
             Message::Nothing => {}
         }
+    }
+}
+
+/// Passes on a viewer's wish for another size than `screen`, which there is; what came of it (RFB, ExtendedDesktopSize).
+fn resize(monitor: &Monitor, size: Option<[u16; 2]>, screen: (usize, usize)) -> u8 {
+    const DONE: u8 = 0;
+    const PROHIBITED: u8 = 1;
+    const RESOURCES: u8 = 2;
+    const LAYOUT: u8 = 3;
+    const FORWARDED: u8 = 4;
+    let Some(size) = size else { return LAYOUT };
+    match monitor.resize(size) {
+        Resizing::Told if [screen.0, screen.1] == size.map(usize::from) => DONE,
+        Resizing::Told => FORWARDED,
+        Resizing::Fixed => PROHIBITED,
+        Resizing::Impossible => RESOURCES,
     }
 }
 
@@ -372,9 +400,10 @@ impl<'a> Updates<'a> {
             put_size(&whole, 0, 0, &mut notes);
             count += 1;
         }
-        if std::mem::take(&mut wishes.refuse_size) && wishes.known.extended_size {
-            // By this viewer; prohibited.
-            put_size(&whole, 1, 1, &mut notes);
+        let answers = std::mem::take(&mut wishes.resized);
+        for status in answers.into_iter().filter(|_| wishes.known.extended_size) {
+            // By this viewer.
+            put_size(&whole, 1, status.into(), &mut notes);
             count += 1;
         }
         (count, notes)

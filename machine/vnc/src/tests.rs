@@ -15,7 +15,7 @@ use crate::auth::Password;
 use crate::pixel::PixelFormat;
 
 /// A card whose picture a test draws.
-struct Card(Mutex<Frame>);
+struct Card(Mutex<Frame>, Mutex<Option<[u16; 2]>>, AtomicBool);
 
 impl Screen for Card {
     fn mode(&self) -> Mode {
@@ -26,6 +26,11 @@ impl Screen for Card {
     }
     fn text(&self) -> Option<String> {
         None
+    }
+    fn prefer(&self, size: [u16; 2]) -> bool {
+        let listens = self.2.load(Ordering::SeqCst);
+        *self.1.lock() = Some(size);
+        listens
     }
 }
 
@@ -97,7 +102,7 @@ fn picture(width: usize, height: usize, seed: u32) -> Frame {
 
 fn rig(password: Option<&str>) -> Rig {
     let monitor = Monitor::new();
-    let card = Arc::new(Card(Mutex::new(picture(200, 150, 0))));
+    let card = Arc::new(Card(Mutex::new(picture(200, 150, 0)), Mutex::default(), AtomicBool::default()));
     let face: Arc<dyn Screen> = card.clone();
     monitor.connect(Arc::downgrade(&face));
     let devices = Arc::new(Devices::default());
@@ -438,11 +443,65 @@ fn the_screen_changes_its_size() {
     rig.devices.absolute.store(true, Ordering::SeqCst);
     viewers[2].send(&pointer(0, 89, 199));
     rig.devices.expect(&["at 0xffff 0xffff"]);
-    // A viewer's wish is refused, with the reason.
-    viewers[1].send(&[251, 0, 4, 0, 3, 0, 0, 0]);
-    viewers[1].ask(true);
-    viewers[1].update();
-    assert_eq!(viewers[1].notes.last(), Some(&(-308, 1, 1)));
+}
+
+#[test]
+fn viewers_can_wish_for_another_size() {
+    let rig = rig(None);
+    let mut viewers = [Viewer::open(&rig), Viewer::open(&rig)];
+    for viewer in &mut viewers {
+        viewer.encodings(&[0, -308]);
+        viewer.ask(false);
+        viewer.update();
+    }
+    let wish = |width: u16, height: u16| {
+        let mut message = vec![251, 0];
+        [width, height].iter().for_each(|side| message.extend(side.to_be_bytes()));
+        message.extend([1, 0, 0, 0, 0, 7, 0, 0, 0, 0]);
+        [width, height].iter().for_each(|side| message.extend(side.to_be_bytes()));
+        message.extend([0; 4]);
+        message
+    };
+    let [first, second] = &mut viewers;
+    // A guest that can't be told.
+    first.send(&wish(800, 600));
+    first.ask(true);
+    first.update();
+    assert_eq!(first.notes.last(), Some(&(-308, 1, 1)), "prohibited");
+    rig.card.2.store(true, Ordering::SeqCst);
+    *rig.card.1.lock() = None;
+    // Two screens, none, one that is not all of it; too large; each is answered.
+    first.send(&[251, 0, 4, 0, 3, 0, 0, 0]);
+    first.send(&[&[251, 0, 4, 0, 3, 0, 2, 0][..], &[0; 32]].concat());
+    first.send(&wish(5000, 600));
+    let before = first.notes.len();
+    while first.notes.len() < before + 3 {
+        first.ask(true);
+        first.update();
+    }
+    assert_eq!(first.notes[before..], [(-308, 1, 3), (-308, 1, 3), (-308, 1, 2)]);
+    assert_eq!(*rig.card.1.lock(), None);
+    // One that can: the guest follows in its own time.
+    first.send(&wish(300, 120));
+    first.ask(true);
+    first.update();
+    assert_eq!(first.notes.last(), Some(&(-308, 1, 4)), "forwarded");
+    assert_eq!(*rig.card.1.lock(), Some([300, 120]));
+    let size = (first.frame.width, first.frame.height);
+    assert_ne!(size, (300, 120), "it is as it was");
+    *rig.card.0.lock() = picture(300, 120, 5);
+    for viewer in [&mut *first, second] {
+        viewer.ask(true);
+        viewer.update();
+        assert_eq!(viewer.notes.last(), Some(&(-308, 0, 0)));
+        assert_eq!((viewer.frame.width, viewer.frame.height), (300, 120));
+    }
+    // What is there already.
+    first.send(&wish(300, 120));
+    while first.notes.last() != Some(&(-308, 1, 0)) {
+        first.ask(true);
+        first.update();
+    }
 }
 
 fn key(down: bool, symbol: u32) -> Vec<u8> {

@@ -192,11 +192,7 @@ mod tests {
     }
 
     fn wait_for(condition: impl Fn() -> bool) {
-        let until = std::time::Instant::now() + Duration::from_secs(20);
-        while !condition() {
-            assert!(std::time::Instant::now() < until, "nothing happened");
-            std::thread::sleep(Duration::from_millis(1));
-        }
+        lodge_trial::wait_for("anything", condition);
     }
 
     #[test]

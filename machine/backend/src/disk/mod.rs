@@ -7,6 +7,7 @@ mod padded;
 mod raw;
 #[cfg(test)]
 mod tests;
+mod vast;
 
 use std::io::{IoSlice, IoSliceMut};
 use std::path::PathBuf;
@@ -14,9 +15,37 @@ use std::path::PathBuf;
 pub use overlay::Overlay;
 pub use padded::Padded;
 pub use raw::{RawDisk, write_all};
+pub use vast::VastDisk;
 
 /// Bytes in a sector.
 pub const SECTOR: u64 = 512;
+
+/// Bytes of a range that are discarded or filled with zeroes at a time: what the host does quickly, however little it knows of
+/// holes.
+const STRETCH: u64 = 64 << 20;
+
+/// Calls `each` with stretches (first byte, bytes) of a range for as long as `current` says that it is wanted: how devices
+/// discard and fill what may be terabytes. Whether it was to the end; what has been done may be done again.
+///
+/// # Errors
+/// That of `each`.
+pub fn stretches(
+    mut from: u64,
+    mut left: u64,
+    current: &dyn Fn() -> bool,
+    mut each: impl FnMut(u64, u64) -> std::io::Result<()>,
+) -> std::io::Result<bool> {
+    while left > 0 {
+        if !current() {
+            return Ok(false);
+        }
+        // It is cut where no clusters are: what covers only a part of one does not free it.
+        let now = if left <= STRETCH { left } else { STRETCH - from % STRETCH };
+        each(from, now)?;
+        (from, left) = (from.saturating_add(now), left - now);
+    }
+    Ok(true)
+}
 
 /// Why a disk can't be opened. The text names the file and the next step.
 #[derive(Debug, thiserror::Error)]

@@ -136,3 +136,29 @@ fn a_short_image_is_padded_with_zeroes_that_stay() {
     assert!(disk.read_at(1537, &mut [IoSliceMut::new(&mut [0; 512])]).is_err());
     assert_eq!(file.path().metadata().unwrap().len(), 1024);
 }
+
+#[test]
+fn vast_ranges_are_cut_where_clusters_end() {
+    const MIB: u64 = 1 << 20;
+    let cut = |from: u64, length: u64| {
+        let mut pieces = Vec::new();
+        let whole = stretches(from, length, &|| true, |from, length| {
+            pieces.push((from, length));
+            Ok(())
+        });
+        assert!(whole.unwrap());
+        pieces
+    };
+    assert_eq!(cut(512, 64 * MIB), [(512, 64 * MIB)], "little is done at once");
+    assert_eq!(cut(512, 64 * MIB + 512), [(512, 64 * MIB - 512), (64 * MIB, 1024)]);
+    assert_eq!(cut(64 * MIB, 160 * MIB), [(64 * MIB, 64 * MIB), (128 * MIB, 64 * MIB), (192 * MIB, 32 * MIB)]);
+    assert_eq!(cut(7, 0), []);
+    let mut left = 2;
+    let wanted = std::cell::Cell::new(true);
+    let whole = stretches(0, u64::MAX, &|| wanted.get(), |_, _| {
+        left -= 1;
+        wanted.set(left > 0);
+        Ok(())
+    });
+    assert!(!whole.unwrap() && left == 0);
+}

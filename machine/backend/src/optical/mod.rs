@@ -5,26 +5,30 @@
 //! which never waits; a thread carries that out and looks at the drive now and then, for people press its button:
 //!
 //! ```text
-//!   guest --lock, eject, close--> Tray --> Wanted --> thread --ioctls--> drive
-//!   guest <-------- medium ------ Tray <------------- thread <--state---
+//!   guest --lock, eject, close--> Tray --> Orders --> Follower --ioctls--> drive
+//!   guest <------- content ------ Tray <------------- Follower <--state---
 //! ```
 //!
 //! [`Door`] is the drive as the thread sees it: [`kernel`]'s, or a test's.
 
+mod follower;
 mod kernel;
+mod orders;
 #[cfg(test)]
 mod tests;
 
 use std::io::Result;
 use std::path::Path;
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::{Arc, OnceLock, mpsc};
 use std::thread::ThreadId;
 use std::time::{Duration, Instant};
 
+use follower::Follower;
+use orders::{Order, Orders};
 use parking_lot::{Condvar, Mutex};
 
 use crate::disk::Disk;
-use crate::tray::{Mechanism, Tray};
+use crate::tray::{Ejection, Mechanism, Tray};
 
 /// How often the drive is looked at.
 const INTERVAL: Duration = Duration::from_millis(500);
@@ -56,12 +60,12 @@ trait Door: Send {
     fn close(&mut self) -> Result<()>;
 }
 
-/// What the guest wants that has not been done yet: the last of each counts.
+/// What is between a drive and its thread.
 #[derive(Default)]
 struct Wanted {
-    lock: Option<bool>,
-    /// The tray shall be open, or closed.
-    open: Option<bool>,
+    orders: Orders,
+    /// The guest waits for the order that is being carried out.
+    moves: bool,
     /// Nobody wants anything any more.
     ended: bool,
     /// The thread is done.
@@ -95,49 +99,115 @@ impl OpticalDrive {
     /// There is no such drive, or the host gives no thread.
     pub fn connect(path: &Path, tray: &Arc<Tray>) -> Result<()> {
         let door = kernel::Kernel::open(path)?.ok_or(std::io::ErrorKind::InvalidInput)?;
-        Self::connect_door(Box::new(door), tray, INTERVAL)
+        Self::connect_door(path, Box::new(door), tray, INTERVAL, start)
     }
 
-    fn connect_door(mut door: Box<dyn Door>, tray: &Arc<Tray>, interval: Duration) -> Result<()> {
+    fn connect_door(
+        path: &Path,
+        mut door: Box<dyn Door>,
+        tray: &Arc<Tray>,
+        interval: Duration,
+        start: fn(Box<dyn FnOnce() + Send>) -> Result<()>,
+    ) -> Result<()> {
         let shared = Arc::new(Shared::default());
-        let drive: Arc<dyn Mechanism> = Arc::new(Self { shared: shared.clone() });
+        // A tray never stands for a drive that nobody serves: first of all there is a thread, which waits for what it needs.
+        let (needed, needs) = mpsc::channel::<(Follower, Box<dyn Door>)>();
+        let served = shared.clone();
+        start(Box::new(move || {
+            if let Ok((mut follower, mut door)) = needs.recv() {
+                served.serve(&mut follower, &mut *door, interval);
+            }
+        }))?;
+        let drive: Arc<dyn Mechanism> = Arc::new(Self { shared });
         // What is in it now is there when the machine starts.
-        let mut follower = Follower { tray: Arc::downgrade(tray), drive: Arc::downgrade(&drive), seen: None };
+        let mut follower = Follower::new(path.display().to_string(), Arc::downgrade(tray), Arc::downgrade(&drive));
         tray.stand_for(drive);
         follower.look(&mut *door);
-        let serve = move || {
-            // It is set once, here.
-            let _ = shared.thread.set(std::thread::current().id());
-            follower.serve(&shared, &mut *door, interval);
-            shared.wanted.lock().done = true;
-            shared.changed.notify_all();
-        };
-        std::thread::Builder::new().name("optical-drive".into()).spawn(serve).map(drop)
+        // The thread is there, waiting.
+        let _ = needed.send((follower, door));
+        Ok(())
     }
 
-    fn want(&self, set: impl FnOnce(&mut Wanted)) {
-        set(&mut self.shared.wanted.lock());
+    fn order<T>(&self, give: impl FnOnce(&mut Orders) -> T) -> T {
+        let given = give(&mut self.shared.wanted.lock().orders);
         self.shared.changed.notify_all();
+        given
+    }
+}
+
+/// Starts a drive's thread.
+fn start(thread: Box<dyn FnOnce() + Send>) -> Result<()> {
+    std::thread::Builder::new().name("optical-drive".into()).spawn(thread).map(drop)
+}
+
+impl Shared {
+    /// What the thread does, from its beginning to its end.
+    fn serve(&self, follower: &mut Follower, door: &mut dyn Door, interval: Duration) {
+        // It is set once, here.
+        let _ = self.thread.set(std::thread::current().id());
+        self.follow(follower, door, interval);
+        let mut wanted = self.wanted.lock();
+        wanted.done = true;
+        // Nobody gives any more.
+        while let Some(order) = wanted.orders.next() {
+            if let Order::Eject(outcome) = order {
+                outcome.tell(Err("the drive has been let go".into()));
+            }
+        }
+        self.changed.notify_all();
+    }
+
+    /// Carries out orders and looks at the drive, until nobody wants it any more.
+    fn follow(&self, follower: &mut Follower, door: &mut dyn Door, interval: Duration) {
+        loop {
+            let mut wanted = self.wanted.lock();
+            if !wanted.ended && wanted.orders.is_empty() {
+                self.changed.wait_for(&mut wanted, interval);
+            }
+            if wanted.ended {
+                break;
+            }
+            let order = wanted.orders.next();
+            wanted.moves = order.as_ref().is_some_and(Order::moves);
+            drop(wanted);
+            let outcome = order.and_then(|order| follower.carry_out(order, door));
+            follower.look(door);
+            self.wanted.lock().moves = false;
+            if let Some((outcome, result)) = outcome {
+                outcome.tell(result.map_err(|error| follower.refusal(&error)));
+            }
+        }
+        follower.let_go(door);
     }
 }
 
 impl Mechanism for OpticalDrive {
     fn lock(&self, locked: bool) {
-        self.want(|wanted| wanted.lock = Some(locked));
+        self.order(|orders| orders.lock(locked));
     }
 
-    fn eject(&self) {
-        self.want(|wanted| wanted.open = Some(true));
+    fn eject(&self) -> Arc<Ejection> {
+        self.order(Orders::eject)
     }
 
-    fn close(&self) {
-        self.want(|wanted| wanted.open = Some(false));
+    fn close(&self, moves: bool) {
+        self.order(|orders| orders.close(moves));
+    }
+
+    fn is_moving(&self) -> bool {
+        let wanted = self.shared.wanted.lock();
+        wanted.moves || wanted.orders.moves()
+    }
+
+    fn is_locking(&self) -> bool {
+        self.shared.wanted.lock().orders.locks()
     }
 }
 
 impl Drop for OpticalDrive {
     fn drop(&mut self) {
-        self.want(|wanted| wanted.ended = true);
+        self.shared.wanted.lock().ended = true;
+        self.shared.changed.notify_all();
         // The thread may be the last to hold the tray.
         if self.shared.thread.get() == Some(&std::thread::current().id()) {
             return;
@@ -145,81 +215,5 @@ impl Drop for OpticalDrive {
         let until = Instant::now() + LAST;
         let mut wanted = self.shared.wanted.lock();
         while !wanted.done && !self.shared.changed.wait_until(&mut wanted, until).timed_out() {}
-    }
-}
-
-/// What the thread knows.
-struct Follower {
-    tray: Weak<Tray>,
-    drive: Weak<dyn Mechanism>,
-    /// What the tray was told last.
-    seen: Option<Presence>,
-}
-
-impl Follower {
-    fn serve(&mut self, shared: &Shared, door: &mut dyn Door, interval: Duration) {
-        let mut locked = false;
-        loop {
-            let mut wanted = shared.wanted.lock();
-            if !wanted.ended && wanted.lock.is_none() && wanted.open.is_none() {
-                shared.changed.wait_for(&mut wanted, interval);
-            }
-            let Wanted { lock, open, ended, .. } = std::mem::take(&mut *wanted);
-            wanted.ended = ended;
-            drop(wanted);
-            if ended {
-                break;
-            }
-            if let Some(lock) = lock.filter(|lock| *lock != locked) {
-                locked = lock;
-                told("locked or unlocked", door.lock(lock));
-            }
-            if let Some(open) = open {
-                if open {
-                    // A tray that is held does not open; that it may the guest has seen to before.
-                    told("opened", door.lock(false).and_then(|()| door.eject()));
-                    locked = false;
-                } else {
-                    told("closed", door.close());
-                }
-                // Whatever became of it the tray is told.
-                self.seen = None;
-            }
-            self.look(door);
-        }
-        if locked {
-            told("unlocked", door.lock(false));
-        }
-    }
-
-    /// Tells the tray what is in the drive, if that is new.
-    fn look(&mut self, door: &mut dyn Door) {
-        // A drive that is gone has no medium, either.
-        let mut now = door.presence().unwrap_or(Presence::Empty);
-        let changed = now == Presence::Loaded && door.is_changed();
-        if self.seen == Some(now) && !changed {
-            return;
-        }
-        let Some(tray) = self.tray.upgrade() else { return };
-        if now == Presence::NotReady {
-            // One that was there may be spinning up again; one that comes is waited for.
-            return;
-        }
-        // The old one is let go before the new one is opened.
-        if self.seen == Some(Presence::Loaded) {
-            tray.follow(&self.drive, None, false);
-        }
-        let medium = if now == Presence::Loaded { door.medium().ok() } else { None };
-        if now == Presence::Loaded && medium.is_none() {
-            now = Presence::Empty;
-        }
-        tray.follow(&self.drive, medium, now == Presence::Open);
-        self.seen = Some(now);
-    }
-}
-
-fn told(what: &str, result: Result<()>) {
-    if let Err(error) = result {
-        tracing::warn!("the host's optical drive can't be {what}: {error}");
     }
 }

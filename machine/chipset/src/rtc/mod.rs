@@ -4,6 +4,10 @@
 //! register C are derived when read; a timer is armed only for an enabled interrupt, and not again until the guest has
 //! read register C, but for the alarm, which is told of each time: it wakes the machine ([`Rtc::on_alarm`]).
 //!
+//! A pause is no time for the guest, but by this clock the guest learns that there was one: time and alarm go by the host's wall
+//! clock, as they do on QEMU. An alarm is not put off by a pause before it; one that passes during a pause goes off when that
+//! ends, and does not end it.
+//!
 //! ```text
 //!              SET or divider reset                 both cleared: the registers become the time
 //!   running ------------------------> stopped ------------------------------------------------> running
@@ -18,8 +22,8 @@ mod tests;
 use std::sync::{Arc, OnceLock, Weak};
 
 use lodge_bus::{
-    AccessError, Clock, Device, IrqLine, PortDevice, PortRange, ResetDevice, SaveDevice, StateError, Timer, Timers,
-    Width,
+    AccessError, Clock, Device, IrqLine, PauseDevice, PortDevice, PortRange, ResetDevice, SaveDevice, StateError,
+    Timer, Timers, Width,
 };
 use parking_lot::Mutex;
 use registers::*;
@@ -52,6 +56,8 @@ struct Volatile {
     ahead: i64,
     stopped: Option<i64>,
     seen: i64,
+    /// Flags that were up when the time was changed.
+    kept: u8,
     replaced: bool,
     /// The alarm's flag was up, and enabled, when that was last looked at.
     alarm: bool,
@@ -88,8 +94,17 @@ impl Rtc {
             let clock = timers.clock().clone();
             let seen = clock.wall_ns() as i64;
             let memory = initial_memory(&config);
-            let (ahead, stopped, replaced, alarm) = (0, None, false, false);
-            let volatile = Volatile { index: 0, memory, ahead, stopped, seen, replaced, alarm, told: seen };
+            let volatile = Volatile {
+                index: 0,
+                memory,
+                ahead: 0,
+                stopped: None,
+                seen,
+                kept: 0,
+                replaced: false,
+                alarm: false,
+                told: seen,
+            };
             Self { config, clock, irq, timer, alarm: OnceLock::new(), volatile: Mutex::new(volatile) }
         })
     }
@@ -132,11 +147,7 @@ impl Rtc {
         let enabled = volatile.memory[usize::from(B)] & (B_PIE | B_AIE | B_UIE);
         let pending = volatile.flags(now) & enabled != 0;
         self.irq.set(pending && !volatile.replaced);
-        if volatile.alarm_goes_off(now)
-            && let Some(alarm) = self.alarm.get()
-        {
-            alarm();
-        }
+        self.tell(volatile, now);
         let next = match volatile.stopped {
             Some(_) => None,
             // The alarm is told of each time, the line is raised once.
@@ -144,6 +155,22 @@ impl Rtc {
             None => volatile.next_flag(now, enabled),
         };
         self.timer.set(next.map(|next| self.clock.now_ns().saturating_add(next.saturating_sub(now).max(0) as u64)));
+    }
+
+    /// Tells of an alarm that has gone off.
+    fn tell(&self, volatile: &mut Volatile, now: i64) {
+        if volatile.alarm_goes_off(now)
+            && let Some(alarm) = self.alarm.get()
+        {
+            alarm();
+        }
+    }
+
+    /// Tells of what has come so far and keeps its flags, before that changes which they are derived from.
+    fn settle(&self, volatile: &mut Volatile, now: i64) {
+        self.tell(volatile, now);
+        volatile.kept = volatile.flags(now);
+        (volatile.seen, volatile.told) = (now, now);
     }
 
     fn read(&self, volatile: &mut Volatile) -> u8 {
@@ -160,7 +187,9 @@ impl Rtc {
             C => {
                 let flags = volatile.flags(now);
                 let enabled = volatile.memory[usize::from(B)] & flags & 0x70 != 0;
-                volatile.seen = now;
+                // The guest may be here before the timer.
+                self.tell(volatile, now);
+                (volatile.seen, volatile.kept) = (now, 0);
                 self.update(volatile);
                 flags | if enabled { C_IRQ } else { 0 }
             }
@@ -178,6 +207,7 @@ impl Rtc {
                     volatile.memory[usize::from(index)] = value;
                 } else {
                     // Set while running: that field changes at once.
+                    self.settle(volatile, now);
                     volatile.store(now);
                     volatile.memory[usize::from(index)] = value;
                     volatile.ahead = volatile.ahead.saturating_add(volatile.load(now).saturating_sub(now));
@@ -185,8 +215,14 @@ impl Rtc {
                     volatile.told = volatile.seen;
                 }
             }
+            SECONDS_ALARM | MINUTES_ALARM | HOURS_ALARM => {
+                self.settle(volatile, self.time(volatile));
+                volatile.memory[usize::from(index)] = value;
+            }
             A | B => {
                 let now = self.time(volatile);
+                // By the periods, enables and codings that were.
+                self.settle(volatile, now);
                 volatile.memory[usize::from(index)] = if index == A { value & !A_UIP } else { value };
                 self.start_or_stop(volatile, now);
             }
@@ -326,7 +362,7 @@ impl Volatile {
 
     /// The flags of register C, from what happened since it was last read.
     fn flags(&self, now: i64) -> u8 {
-        let mut flags = 0;
+        let mut flags = self.kept;
         if self.stopped.is_some() || now <= self.seen {
             return flags;
         }
@@ -412,6 +448,9 @@ impl Device for Rtc {
     fn resettable(self: Arc<Self>) -> Option<Arc<dyn ResetDevice>> {
         Some(self)
     }
+    fn pausable(self: Arc<Self>) -> Option<Arc<dyn PauseDevice>> {
+        Some(self)
+    }
     fn saved(self: Arc<Self>) -> Option<Arc<dyn SaveDevice>> {
         Some(self)
     }
@@ -449,11 +488,20 @@ impl ResetDevice for Rtc {
         let mut volatile = self.volatile.lock();
         volatile.memory[usize::from(B)] &= !(B_PIE | B_AIE | B_UIE);
         volatile.seen = self.time(&volatile);
-        volatile.told = volatile.seen;
+        (volatile.told, volatile.kept) = (volatile.seen, 0);
         let fresh = initial_memory(&self.config);
         volatile.memory[MORE_CPUS] = fresh[MORE_CPUS];
         volatile.replaced = false;
         self.update(&mut volatile);
+    }
+}
+
+/// The wall clock goes on during a pause, and so does this one.
+impl PauseDevice for Rtc {
+    fn pause(&self) {}
+
+    fn resume(&self) {
+        self.update(&mut self.volatile.lock());
     }
 }
 
@@ -466,6 +514,7 @@ impl SaveDevice for Rtc {
             ahead: volatile.ahead,
             stopped: volatile.stopped,
             seen: volatile.seen,
+            kept: volatile.kept,
             alarm: volatile.alarm,
             told: volatile.told,
         })
@@ -479,8 +528,17 @@ impl SaveDevice for Rtc {
         let replaced = volatile.replaced;
         let limited = |time: i64| time.clamp(-LIMIT, LIMIT);
         let (ahead, stopped, seen) = (state.ahead, state.stopped.map(limited), limited(state.seen));
-        let (alarm, told) = (state.alarm, limited(state.told));
-        *volatile = Volatile { index: state.index & 0x7f, memory, ahead, stopped, seen, replaced, alarm, told };
+        *volatile = Volatile {
+            index: state.index & 0x7f,
+            memory,
+            ahead,
+            stopped,
+            seen,
+            kept: state.kept & (B_PIE | B_AIE | B_UIE),
+            replaced,
+            alarm: state.alarm,
+            told: limited(state.told),
+        };
         self.update(&mut volatile);
         Ok(())
     }

@@ -17,6 +17,8 @@ pub struct RtcState {
     pub stopped: Option<i64>,
     /// The clock's time at which register C was last read.
     pub seen: i64,
+    /// Flags of register C that were up when the time was changed.
+    pub kept: u8,
     /// The alarm's flag is up, enabled and told of.
     pub alarm: bool,
     /// The clock's time up to which alarms have been told of.

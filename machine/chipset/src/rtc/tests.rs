@@ -156,6 +156,162 @@ fn state_is_restored() {
     assert_eq!(board.edges(8), 1);
 }
 
+/// Clock with an alarm in six seconds and a half, and a count of those that went off.
+fn with_alarm() -> (Board, Arc<Rtc>, Arc<Mutex<u32>>) {
+    let (board, rtc) = rig();
+    let count = Arc::new(Mutex::new(0));
+    let told = count.clone();
+    rtc.on_alarm(Box::new(move || *told.lock() += 1));
+    for (index, value) in [(SECONDS_ALARM, 0x05), (MINUTES_ALARM, 0), (HOURS_ALARM, 0), (B, B_24H | B_AIE)] {
+        set(&board, index, value);
+    }
+    (board, rtc, count)
+}
+
+#[test]
+fn clock_and_alarm_go_by_the_wall_over_a_pause() {
+    let (board, rtc, count) = with_alarm();
+    let pausable = rtc.clone().pausable().unwrap();
+    board.advance(1_000_000_000);
+    // A pause of four seconds, in which guest time stands still.
+    pausable.pause();
+    board.clock.set_wall_at_zero(START + 4_000_000_000);
+    pausable.resume();
+    assert_eq!(get(&board, SECONDS), 0x03);
+    assert_eq!(board.timers.next_deadline(), Some(2_500_000_000), "not later by the length of the pause");
+    board.advance(1_499_999_999);
+    assert_eq!((*count.lock(), board.level(8)), (0, false));
+    board.advance(1);
+    assert_eq!((*count.lock(), board.level(8)), (1, true));
+    assert_eq!((get(&board, SECONDS), get(&board, C)), (0x05, C_IRQ | B_UIE | B_AIE | B_PIE));
+    // One whose time passes during a pause goes off when that ends.
+    pausable.pause();
+    board.clock.set_wall_at_zero(START + 2 * 86_400_000_000_000);
+    assert_eq!((*count.lock(), board.level(8)), (1, false));
+    pausable.resume();
+    assert_eq!((*count.lock(), board.level(8)), (2, true), "once, however long it was");
+    assert_eq!(get(&board, C) & (C_IRQ | B_AIE), C_IRQ | B_AIE);
+    pausable.resume();
+    assert_eq!((*count.lock(), board.level(8)), (2, false));
+}
+
+#[test]
+fn no_alarm_is_swallowed() {
+    // The guest comes first, before the timer has told of it.
+    let at = |ns| {
+        let (board, rtc, count) = with_alarm();
+        board.clock.set(ns);
+        (board, rtc, count)
+    };
+    let (board, _rtc, count) = at(6_500_000_000);
+    assert_eq!(get(&board, C) & (C_IRQ | B_AIE), C_IRQ | B_AIE);
+    assert_eq!(*count.lock(), 1, "reading register C");
+    board.advance(1_000_000_000);
+    assert_eq!(*count.lock(), 1);
+    // What is up stays so whatever happens to the time.
+    let (board, rtc, count) = at(6_500_000_000);
+    set(&board, B, B_SET | B_24H | B_AIE);
+    assert_eq!((*count.lock(), board.level(8)), (1, true), "stopping the clock");
+    set(&board, HOURS, 0x12);
+    set(&board, B, B_24H | B_AIE);
+    assert_eq!((*count.lock(), board.level(8)), (1, true));
+    let saved = rtc.save();
+    assert_eq!((get(&board, C) & B_AIE, board.level(8)), (B_AIE, false));
+    rtc.restore(&saved).unwrap();
+    assert_eq!((rtc.save(), board.level(8), *count.lock()), (saved, true, 1));
+    assert_eq!((get(&board, C) & B_AIE, get(&board, C)), (B_AIE, 0));
+    let (board, _rtc, count) = at(6_500_000_000);
+    set(&board, HOURS, 0x12);
+    assert_eq!((*count.lock(), board.level(8)), (1, true), "setting a running clock");
+    let (board, rtc, _) = at(6_500_000_000);
+    rtc.reset();
+    set(&board, B, B_24H | B_AIE);
+    assert_eq!((get(&board, C), board.level(8)), (0, false), "a reset clears flags");
+}
+
+#[test]
+fn an_alarm_is_for_the_time_to_come() {
+    let (board, _rtc, count) = with_alarm();
+    set(&board, HOURS_ALARM, 0x12);
+    // It is 0:00:18.5 now, and register C was never read.
+    board.advance(20_000_000_000);
+    for (index, value) in [(SECONDS_ALARM, 0x18), (MINUTES_ALARM, 0), (HOURS_ALARM, 0)] {
+        set(&board, index, value);
+    }
+    assert_eq!((*count.lock(), board.level(8)), (0, false), "that has been");
+    assert_eq!(board.timers.next_deadline(), Some(20_000_000_000 + 86_399_500_000_000), "but it comes again");
+    assert_eq!(get(&board, C), B_UIE | B_PIE);
+    set(&board, SECONDS_ALARM, 0x19);
+    board.advance(500_000_000);
+    assert_eq!((*count.lock(), board.level(8)), (1, true));
+    assert_eq!(get(&board, C) & B_AIE, B_AIE);
+}
+
+#[test]
+fn an_alarm_that_has_come_stays_when_the_guest_comes_before_the_timer() {
+    for (index, value) in [
+        (SECONDS_ALARM, 0x30),
+        (MINUTES_ALARM, 0x30),
+        (HOURS_ALARM, 0x12),
+        (B, B_24H | B_AIE),
+        (B, B_24H | B_AIE | B_BINARY),
+        (A, 0x2f),
+        (A, 0x70),
+    ] {
+        let (board, _rtc, count) = with_alarm();
+        board.clock.set(6_500_000_000);
+        set(&board, index, value);
+        assert_eq!((*count.lock(), board.level(8)), (1, true), "{index:#x}");
+        assert_eq!(get(&board, C) & (C_IRQ | B_AIE), C_IRQ | B_AIE, "{index:#x}");
+        board.advance(5_000_000_000);
+        assert_eq!((*count.lock(), board.level(8)), (1, false), "once: {index:#x}");
+    }
+    // When it is disabled it has gone off before.
+    let (board, _rtc, count) = with_alarm();
+    board.clock.set(6_500_000_000);
+    set(&board, B, B_24H);
+    assert_eq!((*count.lock(), board.level(8)), (1, false));
+    assert_eq!(get(&board, C) & (C_IRQ | B_AIE), B_AIE);
+    // The second of two, with the first still up, and the clock set: each minute at second 5.
+    let (board, _rtc, count) = with_alarm();
+    set(&board, HOURS_ALARM, 0xff);
+    set(&board, MINUTES_ALARM, 0xff);
+    board.advance(6_500_000_000);
+    assert_eq!(*count.lock(), 1);
+    board.clock.set(66_500_000_000);
+    set(&board, HOURS, 0x12);
+    assert_eq!((*count.lock(), board.level(8)), (2, true));
+}
+
+#[test]
+fn what_has_come_goes_by_the_coding_that_was() {
+    // Alarm; register B before and after; whether it goes off within 18.5 s past midnight.
+    for (alarm, before, after, comes) in [
+        ([0, 0, 0x10], B_24H, B_24H | B_BINARY, true),
+        ([0, 0, 0x19], B_24H, B_24H | B_BINARY, false),
+        ([0, 0, 0x12], B_24H | B_BINARY, B_24H, true),
+        ([0, 0, 0x16], B_24H | B_BINARY, B_24H, false),
+        ([0x12, 0, 5], B_24H, 0, false),
+        ([0x12, 0, 5], 0, B_24H, true),
+    ] {
+        let (board, rtc) = rig();
+        let count = Arc::new(Mutex::new(0));
+        let told = count.clone();
+        rtc.on_alarm(Box::new(move || *told.lock() += 1));
+        set(&board, B, before);
+        for (index, value) in [HOURS_ALARM, MINUTES_ALARM, SECONDS_ALARM].into_iter().zip(alarm) {
+            set(&board, index, value);
+        }
+        get(&board, C);
+        set(&board, B, before | B_AIE);
+        board.clock.set(20_000_000_000);
+        set(&board, B, after | B_AIE);
+        let case = (alarm, before, after);
+        assert_eq!((*count.lock(), board.level(8)), (u32::from(comes), comes), "{case:x?}");
+        assert_eq!(get(&board, C) & B_AIE != 0, comes, "{case:x?}");
+    }
+}
+
 #[test]
 fn floppy_drives_are_told() {
     let (board, _rtc) = rig();
@@ -171,6 +327,8 @@ fn each_alarm_is_told_of_and_nothing_else() {
     let count = Arc::new(Mutex::new(0));
     let told = count.clone();
     rtc.on_alarm(Box::new(move || *told.lock() += 1));
+    // Not at midnight.
+    set(&board, HOURS_ALARM, 0x12);
     // A periodic interrupt and that of each second hold the line; nobody reads register C.
     set(&board, B, B_24H | B_PIE | B_UIE);
     board.advance(5 * 1_000_000_000);

@@ -98,6 +98,29 @@ enum Run {
     Compressed { host: u64, length: u64 },
 }
 
+/// A table of so many numbers; what is behind the end of the file reads as zeroes.
+fn table(host: &HostFile, offset: u64, entries: usize) -> std::io::Result<Vec<u64>> {
+    let mut bytes = vec![0; entries * 8];
+    host.read_padded(offset, &mut bytes)?;
+    Ok(bytes.chunks_exact(8).map(|entry| u64::from_be_bytes(entry.try_into().unwrap_or_default())).collect())
+}
+
+/// Whether a file lacks its end, as far as that can be told without reading all: an L2 table lies behind it, or something that
+/// the last of them leads to. Who writes an image in turn has data behind the table that leads there.
+fn is_cut(host: &HostFile, header: &Header, l1: &[u64]) -> std::io::Result<bool> {
+    let (cluster, length) = (header.cluster(), host.length()?);
+    let tables = l1.iter().map(|entry| entry & OFFSET).filter(|offset| *offset != 0 && offset.is_multiple_of(cluster));
+    let Some(last) = tables.max() else { return Ok(false) };
+    if last >= length {
+        return Ok(true);
+    }
+    let leads_behind = |entry: &u64| match Mapping::of(*entry, header.version, header.cluster_bits) {
+        Mapping::Data { host, .. } | Mapping::Compressed { host, .. } => host >= length,
+        Mapping::Below | Mapping::Zero { .. } => false,
+    };
+    Ok(table(host, last, (cluster / 8) as usize)?.iter().any(leads_behind))
+}
+
 impl Qcow2 {
     /// Opens a locked file. If it is writable and was not closed cleanly, its refcounts are made anew first.
     pub fn open(host: HostFile, backing: Option<Arc<dyn Image>>) -> Result<Self, DiskError> {
@@ -105,6 +128,11 @@ impl Qcow2 {
         let fault = DiskError::io(&path, "opened");
         let mut header = Header::read(&host)?;
         header.refuse_unknown(&path)?;
+        let read_l1 = |header: &Header| table(&host, header.l1_offset, header.l1_entries as usize).map_err(&fault);
+        let mut l1 = read_l1(&header)?;
+        if is_cut(&host, &header, &l1).map_err(&fault)? {
+            return Err(DiskError::damaged(&path, Format::Qcow2, "it is cut short: its tables lead behind its end"));
+        }
         if host.is_writable() {
             if header.incompatible & header::CORRUPT != 0 {
                 return Err(DiskError::damaged(&path, Format::Qcow2, "it is marked as corrupt"));
@@ -113,6 +141,7 @@ impl Qcow2 {
                 tracing::warn!(path = %path.display(), "the image was not closed cleanly; its refcounts are made anew");
                 check::repair(&host)?;
                 header = Header::read(&host)?;
+                l1 = read_l1(&header)?;
             }
             if header.autoclear != 0 {
                 // Bitmaps of what changed are no longer right once we have written.
@@ -120,17 +149,13 @@ impl Qcow2 {
                 (header.autoclear, header.bitmaps) = (0, None);
             }
         }
-        let mut bytes = vec![0; header.l1_entries as usize * 8];
-        host.read_padded(header.l1_offset, &mut bytes).map_err(&fault)?;
-        let l1: Vec<u64> =
-            bytes.chunks_exact(8).map(|entry| u64::from_be_bytes(entry.try_into().unwrap_or_default())).collect();
         let refcounts = if host.is_writable() {
             let mut refcounts = Refcounts::read(&host, &header).map_err(&fault)?;
             for entry in l1.iter().filter(|entry| **entry & OFFSET != 0) {
                 refcounts.protect((entry & OFFSET) >> header.cluster_bits);
             }
             let first = header.l1_offset >> header.cluster_bits;
-            (first..first + (bytes.len() as u64).div_ceil(header.cluster())).for_each(|n| refcounts.protect(n));
+            (first..first + (l1.len() as u64 * 8).div_ceil(header.cluster())).for_each(|n| refcounts.protect(n));
             Some(refcounts)
         } else {
             None

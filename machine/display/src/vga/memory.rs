@@ -5,6 +5,7 @@
 
 use std::ops::RangeInclusive;
 
+use lodge_bus::MemoryPlace;
 use lodge_engine_api::GuestMemory;
 use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend};
 
@@ -28,6 +29,23 @@ pub enum VideoMemoryError {
         /// Its bytes.
         length: u64,
     },
+}
+
+/// Video memory by the addresses at which a guest finds it: those behind BAR 0.
+#[derive(Clone)]
+pub struct VideoAperture {
+    place: MemoryPlace,
+    base: u64,
+    length: u64,
+}
+
+impl VideoAperture {
+    /// The address by which guest memory knows the bytes from the guest's `address` on; `None` if not all of them are here.
+    pub fn locate(&self, address: u64, length: u64) -> Option<u64> {
+        let offset = address.checked_sub(self.place.get()?)?;
+        let end = offset.checked_add(length)?;
+        (end <= self.length).then(|| self.base + offset)
+    }
 }
 
 /// Video memory. Accesses beyond its end read zero and change nothing.
@@ -57,6 +75,11 @@ impl VideoMemory {
     /// Bytes.
     pub fn length(&self) -> u64 {
         self.length
+    }
+
+    /// This memory as a guest finds it at `place`.
+    pub fn aperture(&self, place: MemoryPlace) -> VideoAperture {
+        VideoAperture { place, base: self.base.0, length: self.length }
     }
 
     fn at(&self, offset: u64, bytes: usize) -> Option<GuestAddress> {

@@ -30,7 +30,7 @@ use lodge_bus::{
     PortDevice, PortRange, ResetDevice, SaveDevice, StateError, Width,
 };
 use lodge_pci::{BarTarget, ConfigSpace, ConfigSpec};
-pub use memory::{VIDEO_MEMORY_SIZES, VideoMemory, VideoMemoryError};
+pub use memory::{VIDEO_MEMORY_SIZES, VideoAperture, VideoMemory, VideoMemoryError};
 use parking_lot::Mutex;
 use registers::pci;
 pub use state::{Registers, VgaState};
@@ -71,6 +71,8 @@ pub struct VgaParts {
     pub video_memory: u64,
     /// Their place in the guest's memory: BAR 0.
     pub frame_buffer: MemoryMapping,
+    /// What a guest finds there.
+    pub aperture: VideoAperture,
     /// The ROM, if there is one: its bytes, and where they are read.
     pub rom: Option<(u64, MmioMapping)>,
 }
@@ -134,14 +136,15 @@ impl Vga {
         let mut rom = config.rom;
         rom.truncate(ROM_MOST);
         let state = Mutex::new(Volatile { registers: Registers::default(), changes: 0 });
-        Self { rom, edid: edid::block(), clock, memory, config: None, state }
+        Self { rom, edid: edid::block(edid::PREFERRED), clock, memory, config: None, state }
     }
 
     fn parts(&self, mmio: &MmioBus, frame_buffer: MemoryMapping, this: &Weak<Self>) -> VgaParts {
         let length = self.rom.len() as u64;
         let range = MmioRange { base: 0, length, region: REGION_ROM, widths: MmioWidths::ANY };
         let rom = (length > 0).then(|| (length, mmio.mapping(this.clone(), range)));
-        VgaParts { video_memory: self.memory.length(), frame_buffer, rom }
+        let aperture = self.memory.aperture(frame_buffer.place());
+        VgaParts { video_memory: self.memory.length(), frame_buffer, aperture, rom }
     }
 
     /// Reads `bytes` (1, 2, 4 or 8) of the registers that are behind BAR 2, [`registers::pci::REGISTERS`] of them.

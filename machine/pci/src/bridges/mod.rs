@@ -106,10 +106,7 @@ impl Bridge {
     fn act(&self, config: &ConfigSpace) {
         match &self.action {
             Action::Memory(memory, told) => {
-                let map = std::array::from_fn(|n| {
-                    let at = PAM + n as u8;
-                    config.read(at).to_le_bytes()[usize::from(at & 3)]
-                });
+                let map = attributes(config);
                 let before = std::mem::replace(&mut *told.lock(), map);
                 pam::changes(before, map).into_iter().for_each(|change| memory.change(change));
             }
@@ -125,6 +122,13 @@ impl Bridge {
     }
 }
 
+fn attributes(config: &ConfigSpace) -> [u8; pam::LENGTH] {
+    std::array::from_fn(|n| {
+        let at = PAM + n as u8;
+        config.read(at).to_le_bytes()[usize::from(at & 3)]
+    })
+}
+
 fn pm_base(config: &ConfigSpace) -> Option<u16> {
     let base = config.read16(PM_BASE) & 0xffc0;
     (config.read16(PM_MISC) & 1 != 0 && base != 0).then_some(base)
@@ -137,10 +141,8 @@ impl Device for Bridge {
     fn pci(self: Arc<Self>) -> Option<Arc<dyn PciFunction>> {
         Some(self)
     }
-    /// Devices are reset where a machine wakes up; one that starts over is made anew. The host bridge is not, as in QEMU:
-    /// firmware goes on in shadow memory, with a stack in it that has to stay writable.
     fn resettable(self: Arc<Self>) -> Option<Arc<dyn ResetDevice>> {
-        (!matches!(self.action, Action::Memory(..))).then_some(self)
+        Some(self)
     }
     fn saved(self: Arc<Self>) -> Option<Arc<dyn SaveDevice>> {
         Some(self)
@@ -163,12 +165,22 @@ impl PciFunction for Bridge {
     }
 }
 
+/// Devices are reset where a machine wakes up; one that starts over is made anew.
 impl ResetDevice for Bridge {
+    /// The host bridge keeps its settings, but that shadow memory can be written: SeaBIOS goes on in it, with stack, locks and
+    /// counters of processors there, and locks it again at the end of its way; it unlocks it only when it starts over.
     fn reset(&self) {
         let mut config = self.config.lock();
-        config.reset();
-        if matches!(self.action, Action::Route(_)) {
-            config.set(PIRQ, &[ROUTE_OFF; 4]);
+        match &self.action {
+            Action::Memory(..) => {
+                let map = pam::unlocked(attributes(&config));
+                config.set(PAM, &map);
+            }
+            Action::Route(_) => {
+                config.reset();
+                config.set(PIRQ, &[ROUTE_OFF; 4]);
+            }
+            Action::PowerManagement(_) => config.reset(),
         }
         self.act(&config);
     }

@@ -44,6 +44,12 @@ pub fn changes(before: [u8; LENGTH], after: [u8; LENGTH]) -> Vec<MemoryChange> {
         .collect()
 }
 
+/// The map with all segments writable whose reads reach memory.
+pub fn unlocked(map: [u8; LENGTH]) -> [u8; LENGTH] {
+    const READS: u8 = READ << 4 | READ;
+    map.map(|bits| bits | ((bits & READS) * WRITE))
+}
+
 /// What the map of a machine with firmware says at power-on: nothing reaches memory but reads of the BIOS.
 pub fn at_power_on() -> Vec<MemoryChange> {
     segments().map(|(_, _, range)| MemoryChange::Reach { reach: reach(0, range.start), range }).collect()
@@ -68,6 +74,11 @@ mod tests {
         assert_eq!(power_on.len(), 13);
         assert_eq!(power_on[7], change(0xd_c000..0xe_0000, Reach::Devices));
         assert_eq!(power_on[8], change(0xe_0000..0xe_4000, Reach::ReadOnly));
+    }
+
+    #[test]
+    fn what_is_shadowed_is_unlocked() {
+        assert_eq!(unlocked([0x10, 0x01, 0x11, 0x31, 0x22, 0x00, 0x33]), [0x30, 0x03, 0x33, 0x33, 0x22, 0x00, 0x33]);
     }
 
     #[test]

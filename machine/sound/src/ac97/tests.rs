@@ -1,6 +1,6 @@
 use super::*;
 use crate::sink::{Frame, WavSink};
-use crate::testing::{Random, Rig, read_wav, steps};
+use crate::testing::{Bench, Random, Rig, read_wav, steps};
 use vm_memory::{Bytes, GuestAddress};
 
 const MS: u64 = 1_000_000;
@@ -11,22 +11,9 @@ const DATA: u64 = 0x1_0000;
 const IRQ: u32 = 11;
 const PO: u16 = NABM + 0x10;
 
-struct Bench {
-    rig: Rig,
-    memory: GuestMemory,
-    card: Arc<Ac97>,
-}
-
-impl std::ops::Deref for Bench {
-    type Target = Rig;
-    fn deref(&self) -> &Rig {
-        &self.rig
-    }
-}
-
-impl Bench {
+impl Bench<Ac97> {
     fn new(rig: Rig) -> Self {
-        let memory = GuestMemory::from_ranges(&[(GuestAddress(0), 1 << 20)]).unwrap();
+        let memory = Self::ram();
         let router = Router::new(rig.lines.clone());
         (0..4).for_each(|wire| router.set_route(wire, IRQ as u8));
         let (ports, mixer) = (rig.ports.clone(), rig.mixer.clone());
@@ -89,7 +76,7 @@ impl Bench {
     }
 }
 
-fn bench(rate: u32) -> Bench {
+fn bench(rate: u32) -> Bench<Ac97> {
     let bench = Bench::new(Rig::new(rate));
     bench.bring_up();
     bench

@@ -1,28 +1,14 @@
 use super::*;
 use crate::sink::{Frame, WavSink};
-use crate::testing::{Random, Rig, read_wav, steps};
-use lodge_engine_api::GuestMemory;
+use crate::testing::{Bench, Random, Rig, read_wav, steps};
 use vm_memory::{Bytes, GuestAddress};
 
 const MS: u64 = 1_000_000;
 const BUFFER: u64 = 0x2_0000;
 
-struct Bench {
-    rig: Rig,
-    memory: GuestMemory,
-    card: Arc<Sb16>,
-}
-
-impl std::ops::Deref for Bench {
-    type Target = Rig;
-    fn deref(&self) -> &Rig {
-        &self.rig
-    }
-}
-
-impl Bench {
+impl Bench<Sb16> {
     fn new(rig: Rig) -> Self {
-        let memory = GuestMemory::from_ranges(&[(GuestAddress(0), 1 << 20)]).unwrap();
+        let memory = Self::ram();
         let dma = Dma::new(memory.clone());
         let interrupts = [None, Some(rig.line(5)), Some(rig.line(7)), None];
         let card = Sb16::new(Sb16Wiring { dma: dma.clone(), interrupts, mixer: rig.mixer.clone() }, &rig.timers);
@@ -90,7 +76,7 @@ impl Bench {
     }
 }
 
-fn bench(rate: u32) -> Bench {
+fn bench(rate: u32) -> Bench<Sb16> {
     let bench = Bench::new(Rig::new(rate));
     assert!(bench.reset());
     bench.loudest();
@@ -411,7 +397,7 @@ fn fm_timers_are_found() {
 }
 
 /// Sets registers of the synthesizer for a sine of 440 Hz, and its key.
-fn fm_tone(bench: &Bench) {
+fn fm_tone(bench: &Bench<Sb16>) {
     let values = [(0x23, 0x21), (0x43, 0), (0x63, 0xf0), (0x83, 0x0f), (0xa0, 0x44), (0xb0, 0x32)];
     for (register, value) in values {
         bench.outb(0x388, register);

@@ -37,7 +37,8 @@ impl Port {
     pub fn serve(&self) {
         let mut volatile = self.volatile.lock();
         while !volatile.ended {
-            let Some(slot) = volatile.next() else {
+            let paused = self.paused.load(Ordering::Acquire);
+            let Some(slot) = volatile.next().filter(|_| !paused) else {
                 self.changed.wait(&mut volatile);
                 continue;
             };
@@ -119,7 +120,7 @@ impl Port {
         slot: u32,
         current: &dyn Fn() -> bool,
     ) -> Result<(), Halt> {
-        volatile.state.task_file = u32::from(BSY | GOOD);
+        let before = std::mem::replace(&mut volatile.state.task_file, u32::from(BSY | GOOD));
         let mut task = command.task();
         let Volatile { unit: Some(unit), .. } = &mut **volatile else { return Err(IS_INTERFACE) };
         let is_cd = unit.is_cd();
@@ -144,11 +145,18 @@ impl Port {
             Err(error) => outcome.result = Err(error),
             Ok(Some(work)) => {
                 let done = Self::unlocked(volatile, || {
-                    let transfer = Transfer { disk: medium.as_deref(), memory: &self.memory, current };
+                    let transfer =
+                        Transfer { disk: medium.as_deref(), memory: &self.memory, current, pausing: &self.paused };
                     self.work(command, &work, &transfer)
                 });
                 let (result, interrupt) = done?;
                 if !current() {
+                    return Ok(());
+                }
+                if result == Err(Failure::Cancelled) {
+                    // A pause does not wait for it: it is still in the list, and next.
+                    volatile.state.task_file = before;
+                    volatile.state.slot = (slot + SLOTS - 1) % SLOTS;
                     return Ok(());
                 }
                 outcome.way = way(&work);
@@ -248,7 +256,8 @@ impl Port {
                 let bytes = if task.features == 0 { 0x1_0000 } else { u64::from(task.features) } * 512;
                 self.receive(state, received::DMA_SETUP, &frame::dma_setup(tag, !writes, bytes));
                 let done = Self::unlocked(volatile, || {
-                    let transfer = Transfer { disk: medium.as_deref(), memory: &self.memory, current };
+                    let transfer =
+                        Transfer { disk: medium.as_deref(), memory: &self.memory, current, pausing: &self.paused };
                     self.work(command, &work, &transfer)
                 });
                 let (result, interrupt) = done?;
@@ -287,7 +296,7 @@ impl Volatile {
     /// The slot whose turn it is.
     fn next(&self) -> Option<u32> {
         let state = &self.state;
-        let runs = state.command & CMD_ST != 0 && !state.halted && !self.paused && self.unit.is_some();
+        let runs = state.command & CMD_ST != 0 && !state.halted && self.unit.is_some();
         if !runs || state.link != SSTS_UP || state.task_file & u32::from(BSY | DRQ) != 0 && !state.software_reset {
             return None;
         }

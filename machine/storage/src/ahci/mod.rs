@@ -19,6 +19,7 @@ mod state;
 #[cfg(test)]
 mod tests;
 
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 
 use hba::Hba;
@@ -126,7 +127,7 @@ impl Drop for Ahci {
     fn drop(&mut self) {
         for port in &self.ports {
             port.volatile.lock().ended = true;
-            port.generation.fetch_add(1, std::sync::atomic::Ordering::AcqRel);
+            port.generation.fetch_add(1, Ordering::AcqRel);
             port.changed.notify_all();
         }
     }
@@ -214,16 +215,16 @@ impl ResetDevice for Ahci {
 
 impl PauseDevice for Ahci {
     fn pause(&self) {
-        for port in &self.ports {
-            let mut volatile = port.volatile.lock();
-            volatile.paused = true;
-            port.quiesce(&mut volatile);
-        }
+        self.ports.iter().for_each(|port| port.paused.store(true, Ordering::Release));
+        self.ports.iter().for_each(|port| port.quiesce(&mut port.volatile.lock()));
     }
 
     fn resume(&self) {
         for port in &self.ports {
-            port.volatile.lock().paused = false;
+            // The lock: not between a thread's look at it and its sleep.
+            let volatile = port.volatile.lock();
+            port.paused.store(false, Ordering::Release);
+            drop(volatile);
             port.changed.notify_all();
         }
     }

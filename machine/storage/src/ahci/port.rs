@@ -5,13 +5,14 @@
 //!   idle ----------------> working ------------> working ----------> frame to memory, interrupt, idle
 //!     ^                       |                                          |
 //!     |                       +-- stopped or reset meanwhile: forgotten  +-- error: halted until ST is cleared
+//!     |                       +-- a pause during a vast TRIM: still issued, begun anew
 //! ```
 //!
 //! One command is carried out at a time, queued ones too: the host's page cache is what would reorder them.
 //! The list "runs" as long as the thread works on a command, so that a driver that stops it knows its memory its own.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use lodge_engine_api::GuestMemory;
 use parking_lot::{Condvar, Mutex, MutexGuard};
@@ -39,7 +40,6 @@ pub(super) struct Volatile {
     /// The thread works on a command.
     pub working: bool,
     ending: Option<Ending>,
-    pub paused: bool,
     pub ended: bool,
 }
 
@@ -53,15 +53,23 @@ pub(super) struct Port {
     pub changed: Condvar,
     /// Counts stops and resets: what was begun before one does not count.
     pub generation: AtomicU64,
+    /// Nothing is begun, and what may take minutes is left to be begun anew.
+    pub paused: AtomicBool,
 }
 
 impl Port {
     /// A port with the drive that is on it.
     pub fn new(number: usize, unit: Option<Unit>, memory: GuestMemory, hba: Arc<Hba>) -> Arc<Self> {
-        let volatile =
-            Volatile { state: PortState::default(), unit, working: false, ending: None, paused: false, ended: false };
-        let generation = AtomicU64::new(0);
-        let port = Self { number, memory, hba, volatile: Mutex::new(volatile), changed: Condvar::new(), generation };
+        let volatile = Volatile { state: PortState::default(), unit, working: false, ending: None, ended: false };
+        let port = Self {
+            number,
+            memory,
+            hba,
+            volatile: Mutex::new(volatile),
+            changed: Condvar::new(),
+            generation: AtomicU64::new(0),
+            paused: AtomicBool::new(false),
+        };
         port.volatile.lock().reset_registers();
         Arc::new(port)
     }

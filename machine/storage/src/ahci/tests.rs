@@ -3,7 +3,8 @@ use lodge_bus::PciFunction;
 
 use super::*;
 use crate::ata::registers::{ABRT, BSY, CONTROL_SRST, DRDY, DRQ, DSC, ERR, IDNF, command};
-use crate::testing::{Board, Random, content, disk, steps, tray, wait_for};
+use crate::testing::{Board, Random, content, disk, steps, tray, trim_list, wait_for};
+use lodge_backend::VastDisk;
 
 const LIST: u64 = 0x1_0000;
 const FRAMES: u64 = 0x1_1000;
@@ -373,6 +374,66 @@ fn a_paused_controller_begins_nothing_and_its_state_is_restored() {
     let mut broken: AhciState = lodge_savestate::from_record(&saved).unwrap();
     broken.ports[0].slot = 99;
     assert!(bench.ahci.restore(&lodge_savestate::to_record(&broken)).is_err());
+}
+
+#[test]
+fn neither_pause_nor_reset_waits_for_a_vast_trim() {
+    let disk = Arc::new(VastDisk { delay: std::time::Duration::from_millis(5), ..VastDisk::default() });
+    let board = Board::new();
+    let drives = [Some(Drive::Disk(disk.clone())), None, None, None, None, None];
+    let ahci = Ahci::new("sata0", drives, board.wiring()).unwrap();
+    board.place(&*ahci, 0x24);
+    let bench = Bench { board, ahci, disk: disk.clone(), tray: tray(2048) };
+    bench.start(0);
+    bench.board.put(DATA, &trim_list(3));
+    let regions = [(DATA, 4096)];
+    let trim = Issue {
+        slot: 4,
+        code: command::DATA_SET_MANAGEMENT,
+        count: 8,
+        features: 1,
+        regions: &regions,
+        ..Issue::default()
+    };
+    // Another one is behind it, and stays there.
+    let read =
+        Issue { slot: 5, code: command::READ_DMA_EXT, count: 1, regions: &[(DATA + 0x2000, 512)], ..Issue::default() };
+    bench.prepare(&trim);
+    bench.prepare(&read);
+    bench.port_write(0, at::CI, 3 << 4);
+    let calls = || disk.discarded.lock().len();
+    wait_for("the trim", || calls() > 3);
+    bench.ahci.pause();
+    let (before, saved) = (calls(), bench.ahci.save());
+    assert!(before < 500 && bench.port_read(0, at::CI) == 3 << 4, "it has neither ended nor failed");
+    std::thread::sleep(std::time::Duration::from_millis(20));
+    assert_eq!(calls(), before, "nothing goes on");
+    bench.ahci.restore(&saved).unwrap();
+    assert_eq!(bench.ahci.save(), saved);
+    bench.ahci.resume();
+    wait_for("the trim's end", || bench.port_read(0, at::CI) & 1 << 4 == 0);
+    assert_eq!(bench.port_read(0, at::TFD), u32::from(DRDY | 0x10));
+    assert_eq!(
+        disk.discarded.lock()[before..],
+        (0..512).map(|n| (3 * 512 + n * 65_535 * 512, 65_535 * 512)).collect::<Vec<_>>()
+    );
+    wait_for("the other one's end", || bench.port_read(0, at::CI) == 0);
+    // The guest stops the list.
+    bench.port_write(0, at::CI, 1 << 4);
+    let before = calls();
+    wait_for("the trim again", || calls() > before + 3);
+    bench.port_write(0, at::CMD, CMD_FRE);
+    wait_for("the list's stop", || bench.port_read(0, at::CMD) & CMD_CR == 0);
+    let stopped = calls();
+    std::thread::sleep(std::time::Duration::from_millis(20));
+    assert!(calls() == stopped && stopped < before + 500);
+    bench.port_write(0, at::CMD, CMD_FRE | CMD_CLO);
+    bench.port_write(0, at::CMD, CMD_FRE | CMD_ST);
+    // A reset of the machine during it.
+    bench.port_write(0, at::CI, 1 << 4);
+    wait_for("the trim once more", || calls() > stopped + 3);
+    bench.ahci.reset();
+    assert!(calls() < stopped + 500);
 }
 
 #[test]

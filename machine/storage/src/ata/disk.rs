@@ -1,6 +1,6 @@
 //! Commands of hard disks (ATA/ATAPI-7 chapter 6; ACS-2 chapter 7).
 
-use lodge_backend::{Disk, SECTOR};
+use lodge_backend::SECTOR;
 
 use super::identify::{self, TRIM_BLOCKS};
 use super::registers::*;
@@ -153,22 +153,16 @@ fn trim(unit: &Unit, task: &Task) -> Result<Option<Work>, u8> {
     Ok(Some(Work::Trim(usize::from(task.count) * BLOCK)))
 }
 
-/// Discards what a list names: numbers of 48 bits, counts of 16. An error of the list's is one of the register's.
-pub(crate) fn discard(disk: &dyn Disk, list: &[u8]) -> Result<(), u8> {
-    let sectors = disk.size() / SECTOR;
-    for entry in list.chunks_exact(8) {
+/// The ranges (first byte, bytes) that a list names for a disk of so many sectors: numbers of 48 bits, counts of 16. An error is
+/// one of the register's.
+pub(crate) fn ranges(list: &[u8], sectors: u64) -> impl Iterator<Item = Result<(u64, u64), u8>> + '_ {
+    list.chunks_exact(8).filter_map(move |entry| {
         let [l0, l1, l2, l3, l4, l5, c0, c1] = [0, 1, 2, 3, 4, 5, 6, 7].map(|n| entry[n]);
         let first = u64::from_le_bytes([l0, l1, l2, l3, l4, l5, 0, 0]);
         let count = u64::from(u16::from_le_bytes([c0, c1]));
-        if count == 0 {
-            continue;
-        }
-        if first + count > sectors {
-            return Err(IDNF);
-        }
-        disk.discard(first * SECTOR, count * SECTOR).map_err(|_| ABRT)?;
-    }
-    Ok(())
+        let within = first + count <= sectors;
+        (count != 0).then_some(if within { Ok((first * SECTOR, count * SECTOR)) } else { Err(IDNF) })
+    })
 }
 
 /// READ LOG EXT: which logs there are, and that of the queue's error (ACS-2 7.24, A.13).

@@ -1,9 +1,14 @@
 use std::io::Write;
+use std::sync::atomic::AtomicBool;
 
 use lodge_backend::RawDisk;
+use vm_memory::{Bytes, GuestAddress};
 
 use super::registers::command as c;
 use super::*;
+use crate::regions::Regions;
+use crate::testing::Board;
+use crate::transfer::{Failure, Transfer};
 
 fn unit(sectors: usize, sata: bool) -> Unit {
     let mut file = tempfile::NamedTempFile::new().unwrap();
@@ -94,12 +99,20 @@ fn ranges_can_be_trimmed() {
     trim.count = 9;
     assert_eq!(unit.command(&mut trim, c::DATA_SET_MANAGEMENT), Err(ABRT));
     let medium = unit.medium().unwrap();
+    let (memory, pausing) = (Board::new().memory, AtomicBool::new(false));
+    let transfer = Transfer { disk: Some(&*medium), memory: &memory, current: &|| true, pausing: &pausing };
+    let trim = |list: &[u8]| {
+        memory.write_slice(list, GuestAddress(0x1000)).unwrap();
+        let mut regions = Regions::default();
+        regions.push(0x1000, 512);
+        transfer.work(&Work::Trim(512), &mut regions)
+    };
     let mut list = [0; 512];
     list[..8].copy_from_slice(&(8u64 | 8 << 48).to_le_bytes());
-    assert_eq!(disk::discard(&*medium, &list), Ok(()));
+    assert_eq!(trim(&list), Ok(512));
     let mut bytes = [1; 512];
     medium.read_at(8 * 512, &mut [std::io::IoSliceMut::new(&mut bytes)]).unwrap();
     assert_eq!(bytes, [0; 512]);
     list[8..16].copy_from_slice(&(93u64 | 8 << 48).to_le_bytes());
-    assert_eq!(disk::discard(&*medium, &list), Err(IDNF));
+    assert_eq!(trim(&list), Err(Failure::Refused(IDNF)));
 }

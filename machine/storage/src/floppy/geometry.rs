@@ -47,14 +47,25 @@ const FORMATS: &[(u8, u8, u8, u8)] = &[
 /// An image has a size that no format has.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "the floppy {path} has {bytes} bytes, which no format has (360 KiB, 720 KiB, 1200 KiB, 1440 KiB, 2880 KiB and others); \
-     make it as large with `truncate -s 1440K {path}`"
+    "the floppy {path} has {bytes} bytes, which no format has (360 KiB, 720 KiB, 1200 KiB, 1440 KiB, 2880 KiB and others); {}",
+    remedy(.path, *.bytes)
 )]
 pub struct FloppyError {
     /// The file.
     pub path: PathBuf,
     /// Its bytes.
     pub bytes: u64,
+}
+
+/// KiB of the formats that short images are made as large as: the commonest, and the largest that is common.
+const COMMON: [u64; 2] = [1440, 2880];
+
+/// What to do about an image of another size, which is never to cut something off.
+fn remedy(path: &Path, bytes: u64) -> String {
+    match COMMON.iter().find(|kib| bytes <= *kib << 10) {
+        Some(kib) => format!("make it as large with `truncate -s {kib}K {}`", path.display()),
+        None => "this is no floppy's image; attach it as a disk with --disk".into(),
+    }
 }
 
 impl Geometry {
@@ -112,6 +123,21 @@ mod tests {
         assert_eq!(Geometry::of(1 << 20), None);
         let sizes: std::collections::BTreeSet<_> = FORMATS.iter().map(|f| (f.0, f.1, f.2)).collect();
         assert_eq!(sizes.len(), FORMATS.len());
+    }
+
+    #[test]
+    fn what_to_do_about_an_image_of_another_size_loses_nothing() {
+        for (bytes, remedy) in [
+            (0, "make it as large with `truncate -s 1440K a.img`"),
+            (1_000_001, "make it as large with `truncate -s 1440K a.img`"),
+            ((1440 << 10) + 1, "make it as large with `truncate -s 2880K a.img`"),
+            ((2880 << 10) - 1, "make it as large with `truncate -s 2880K a.img`"),
+            ((2880 << 10) + 1, "this is no floppy's image; attach it as a disk with --disk"),
+        ] {
+            let text = Geometry::of_file(Path::new("a.img"), bytes).unwrap_err().to_string();
+            assert!(text.ends_with(remedy) && text.contains(&format!("a.img has {bytes} bytes")), "{text}");
+            assert!(!text.contains('\n'), "{text}");
+        }
     }
 
     #[test]

@@ -8,9 +8,10 @@
 //! ```
 //!
 //! What the thread is asked for is a [`Request`]; it works without the lock, and what comes of it counts only if it is still
-//! wanted. A reset that finds the thread at work ends when that is done: until then the drive is busy.
+//! wanted. A reset that finds the thread at work ends when that is done: until then the drive is busy. A pause waits for it, but
+//! not for a vast TRIM: that is held, and asked for anew when the machine goes on.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Weak};
 
@@ -130,6 +131,8 @@ pub(super) struct State {
     pub block: usize,
     /// It waits for the bus master to be started.
     pub waits: bool,
+    /// A pause did not wait for it: it is begun anew when the machine goes on.
+    pub held: bool,
     /// Requests that the thread has not answered.
     outstanding: usize,
     ending: Option<Ending>,
@@ -143,6 +146,8 @@ pub(super) struct Channel {
     pub state: Mutex<State>,
     answered: Condvar,
     requests: Sender<Request>,
+    /// What may take minutes is left to be begun anew.
+    pausing: AtomicBool,
 }
 
 impl Channel {
@@ -172,12 +177,14 @@ impl Channel {
             end: 0,
             block: 0,
             waits: false,
+            held: false,
             outstanding: 0,
             ending: None,
             generation: Arc::default(),
         };
         state.reset();
-        let this = Arc::new(Self { irq, memory, state: Mutex::new(state), answered: Condvar::new(), requests });
+        let (state, answered, pausing) = (Mutex::new(state), Condvar::new(), AtomicBool::new(false));
+        let this = Arc::new(Self { irq, memory, state, answered, requests, pausing });
         let weak = Arc::downgrade(&this);
         std::thread::Builder::new().name(format!("io-{name}")).spawn(move || serve(&weak, &inbox))?;
         Ok(this)
@@ -240,6 +247,34 @@ impl Channel {
         state.units.iter_mut().flatten().for_each(Unit::power_on);
         state.reset();
         self.drive_line(&state);
+    }
+
+    /// Comes to rest.
+    pub fn pause(&self) {
+        self.pausing.store(true, Ordering::Release);
+        self.quiesce(&mut self.state.lock());
+    }
+
+    /// Goes on with what was held.
+    pub fn resume(&self) {
+        let mut state = self.state.lock();
+        self.pausing.store(false, Ordering::Release);
+        self.release(&mut state);
+        self.drive_line(&state);
+    }
+
+    /// Begins anew what was held, but for a pause.
+    pub fn release(&self, state: &mut State) {
+        if !self.pausing.load(Ordering::Acquire) && std::mem::take(&mut state.held) {
+            self.proceed(state);
+        }
+    }
+
+    /// Gives up what goes on: nobody will see what comes of it.
+    pub fn end(&self) {
+        let mut state = self.state.lock();
+        state.cancel();
+        self.quiesce(&mut state);
     }
 
     /// Waits until the thread has nothing to do.
@@ -450,6 +485,7 @@ impl Channel {
                 }
                 _ => state.finish(),
             },
+            Answer::Failed(Failure::Cancelled) => state.held = true,
             Answer::Failed(failure) => {
                 if matches!(request.what, What::Master(..)) {
                     state.master.finish(true, matches!(failure, Failure::Memory | Failure::Short));
@@ -526,7 +562,7 @@ impl State {
     /// Forgets what goes on.
     fn cancel(&mut self) {
         self.work = None;
-        self.waits = false;
+        (self.waits, self.held) = (false, false);
         self.data.clear();
         (self.at, self.end, self.block) = (0, 0, 0);
         self.generation.fetch_add(1, Ordering::AcqRel);
@@ -664,7 +700,8 @@ fn serve(channel: &Weak<Channel>, inbox: &Receiver<Request>) {
             (state.units[request.unit].as_ref().and_then(Unit::medium), state.generation.clone())
         };
         let current = || generation.load(Ordering::Acquire) == request.generation;
-        let transfer = Transfer { disk: disk.as_deref(), memory: &channel.memory, current: &current };
+        let transfer =
+            Transfer { disk: disk.as_deref(), memory: &channel.memory, current: &current, pausing: &channel.pausing };
         let answer = carry_out(&request.what, &transfer).unwrap_or_else(Answer::Failed);
         channel.answer(&request, answer);
     }

@@ -88,6 +88,12 @@ impl Ide {
     }
 }
 
+impl Drop for Ide {
+    fn drop(&mut self) {
+        self.channels.iter().for_each(|channel| channel.end());
+    }
+}
+
 impl Device for Ide {
     fn name(&self) -> &str {
         "ide"
@@ -178,12 +184,12 @@ impl ResetDevice for Ide {
 impl PauseDevice for Ide {
     fn pause(&self) {
         // The threads do only what was asked of them, and nobody asks while the processors are held.
-        for channel in &self.channels {
-            channel.quiesce(&mut channel.state.lock());
-        }
+        self.channels.iter().for_each(|channel| channel.pause());
     }
 
-    fn resume(&self) {}
+    fn resume(&self) {
+        self.channels.iter().for_each(|channel| channel.resume());
+    }
 }
 
 impl SaveDevice for Ide {

@@ -51,6 +51,8 @@ pub struct ChannelState {
     pub block: usize,
     /// It waits for the bus master to be started.
     pub waits: bool,
+    /// A pause did not wait for it, and it is begun anew.
+    pub held: bool,
 }
 
 impl Saved for IdeState {
@@ -76,6 +78,7 @@ impl ChannelState {
             end: state.end,
             block: state.block,
             waits: state.waits,
+            held: state.held,
         }
     }
 
@@ -91,11 +94,13 @@ impl ChannelState {
             (Some(work), Some(unit)) => work.is_sound(unit.medium().map_or(0, |disk| disk.size())),
         };
         // Data move only for a command, and one that is at work on a thread would never end.
-        let rests = status & BSY == 0 || self.control & super::registers::CONTROL_SRST != 0;
+        let held = self.held && matches!(self.work, Some(Work::Trim(_))) && !self.waits;
+        let rests = status & BSY == 0 || held || self.control & super::registers::CONTROL_SRST != 0;
         let gives =
             matches!(self.work, Some(Work::Give(_, By::Ports(_)) | Work::Take { by: By::Ports(_), .. } | Work::Packet));
         let moves = status & DRQ == 0 || self.waits || gives && self.at < self.end;
         ordered
+            && (held || !self.held)
             && work
             && rests
             && moves
@@ -114,8 +119,10 @@ impl ChannelState {
                 unit.restore(saved);
             }
         }
-        (state.work, state.interrupt, state.waits) = (self.work, self.interrupt, self.waits);
+        (state.work, state.interrupt) = (self.work, self.interrupt);
+        (state.waits, state.held) = (self.waits, self.held);
         (state.data, state.at, state.end, state.block) = (self.data, self.at, self.end, self.block);
+        channel.release(&mut state);
         channel.drive_line(&state);
     }
 }

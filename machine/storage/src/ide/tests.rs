@@ -6,6 +6,8 @@ use lodge_bus::IrqSink;
 use vm_memory::{Bytes, GuestAddress};
 
 use super::*;
+use crate::testing::{trim_list, wait_for};
+use lodge_backend::VastDisk;
 
 #[derive(Default)]
 struct Lines(Mutex<[bool; 16]>);
@@ -252,6 +254,73 @@ fn the_bus_master_moves_data_both_ways() {
     bench.outb(0xc000, MASTER_TO_MEMORY | MASTER_START);
     assert_eq!(bench.wait(0) & ERR, ERR);
     assert_eq!(bench.inb(0xc002) & 7, MASTER_INTERRUPT | MASTER_ERROR);
+}
+
+#[test]
+fn neither_pause_nor_reset_waits_for_a_vast_trim() {
+    let vast = Arc::new(VastDisk { delay: Duration::from_millis(5), ..VastDisk::default() });
+    let tray = Tray::new(None);
+    let drives = [Some(Drive::Disk(vast.clone())), None, None, None];
+    let bench = bench_with(drives, vast.clone(), tray, [file(512), file(512)]);
+    bench.memory.write_slice(&trim_list(3), GuestAddress(0x1000)).unwrap();
+    bench.memory.write_slice(&[0, 0x10, 0, 0, 0, 0x10, 0, 0x80], GuestAddress(0x800)).unwrap();
+    let begin = || {
+        bench.outb(0xc000, 0);
+        bench.ports.write(0xc004, Width::Dword, 0x800);
+        bench.outb(0x1f2, 0);
+        bench.command(0, [1, 8, 0, 0, 0, DEVICE_LBA], command::DATA_SET_MANAGEMENT);
+        bench.outb(0xc000, MASTER_START);
+    };
+    let calls = || vast.discarded.lock().len();
+    begin();
+    wait_for("the trim", || calls() > 3);
+    bench.ide.pause();
+    let (before, saved) = (calls(), bench.ide.save());
+    assert!(before < 500 && bench.inb(0x3f6) & (BSY | ERR) == BSY, "it has neither ended nor failed");
+    std::thread::sleep(Duration::from_millis(20));
+    assert_eq!(calls(), before, "nothing goes on");
+    bench.ide.reset();
+    assert_ne!(bench.ide.save(), saved);
+    bench.ide.restore(&saved).unwrap();
+    assert_eq!(bench.ide.save(), saved);
+    bench.ide.resume();
+    assert_eq!(bench.wait(0), DRDY | DSC);
+    assert_eq!(
+        vast.discarded.lock()[before..],
+        (0..512).map(|n| (3 * 512 + n * 65_535 * 512, 65_535 * 512)).collect::<Vec<_>>()
+    );
+    // A channel cannot be busy for anything else.
+    let mut broken: IdeState = lodge_savestate::from_record(&saved).unwrap();
+    broken.channels[0].held = false;
+    assert!(bench.ide.restore(&lodge_savestate::to_record(&broken)).is_err());
+    broken.channels[0].held = true;
+    broken.channels[0].work = Some(crate::ata::Work::Packet);
+    assert!(bench.ide.restore(&lodge_savestate::to_record(&broken)).is_err());
+    // A reset while it is held: it is forgotten.
+    bench.ide.pause();
+    bench.ide.restore(&saved).unwrap();
+    bench.ide.reset();
+    let before = calls();
+    bench.ide.resume();
+    std::thread::sleep(Duration::from_millis(20));
+    assert_eq!((calls(), bench.inb(0x3f6)), (before, DRDY | DSC));
+    // The guest's reset.
+    bench.ide.config_write(0x20, u32::MAX, 0xc000);
+    bench.ide.config_write(0x04, 0xffff, 5);
+    begin();
+    wait_for("the trim again", || calls() > before + 3);
+    bench.outb(0x3f6, CONTROL_SRST);
+    bench.outb(0x3f6, 0);
+    bench.until_free(0);
+    // The end of the machine.
+    let before = calls();
+    begin();
+    wait_for("the trim once more", || calls() > before + 3);
+    drop(bench);
+    let after = vast.discarded.lock().len();
+    std::thread::sleep(Duration::from_millis(20));
+    assert_eq!(vast.discarded.lock().len(), after);
+    assert!(after < before + 500);
 }
 
 #[test]

@@ -7,7 +7,7 @@ use lodge_backend::SECTOR;
 use super::command::Command;
 use super::core::{Core, Done, PUT_BACK};
 use super::registers::*;
-use crate::transfer::{Failure, PIECE, Transfer, stretches};
+use crate::transfer::{Failure, PIECE, Transfer};
 
 /// To the medium, not to a cache.
 const FUA: u32 = 1 << 30;
@@ -29,14 +29,15 @@ impl Core {
             return Err(status::NAMESPACE);
         }
         let current = || !self.cancelled.load(Ordering::Acquire);
-        let transfer = Transfer { disk: Some(&*self.disk), memory: &self.memory, current: &current };
+        let transfer =
+            Transfer { disk: Some(&*self.disk), memory: &self.memory, current: &current, pausing: &self.stop };
         let done = match command.opcode() {
             io::FLUSH => transfer.flush().map_err(fault),
             io::READ => self.read(command, &transfer),
             io::WRITE => self.write(command, &transfer),
             io::COMPARE => self.compare(command, &transfer),
             io::WRITE_ZEROES => self.write_zeroes(command, &transfer),
-            io::DATASET => self.dataset(command),
+            io::DATASET => self.dataset(command, &transfer),
             _ => Err(status::OPCODE),
         };
         done.map(|()| Some(0))
@@ -110,7 +111,7 @@ impl Core {
         self.settle(command, transfer)
     }
 
-    fn dataset(&self, command: &Command) -> Result<(), u16> {
+    fn dataset(&self, command: &Command, transfer: &Transfer<'_>) -> Result<(), u16> {
         let count = (command.0[10] & 0xff) as usize + 1;
         let mut list = vec![0; count * RANGE];
         let page = self.page.load(Ordering::Relaxed);
@@ -127,10 +128,9 @@ impl Core {
             let first = u64::from_le_bytes([b0, b1, b2, b3, b4, b5, b6, b7]);
             let (offset, length) = self.range(first, u32::from_le_bytes([n0, n1, n2, n3]).into())?;
             // There may be terabytes of them: a pause does not wait for that, nor does a reset.
-            let current = || !self.stop.load(Ordering::Acquire);
-            let done = stretches(offset, length, &current, |from, now| self.disk.discard(from, now));
-            if !done.map_err(|_| status::WRITE_FAULT)? {
-                return Err(PUT_BACK);
+            match transfer.discard(offset, length) {
+                Err(Failure::Cancelled) => return Err(PUT_BACK),
+                done => done.map_err(fault)?,
             }
         }
         Ok(())

@@ -4,7 +4,8 @@ use lodge_backend::Disk;
 
 use super::registers::{admin, io};
 use super::*;
-use crate::testing::{BAR as AT, Board, RAM, Random, Vast, content, disk, steps, wait_for};
+use crate::testing::{BAR as AT, Board, RAM, Random, content, disk, steps, wait_for};
+use lodge_backend::VastDisk;
 
 const QUEUES: u64 = 0x1_0000;
 const DATA: u64 = 0x40_0000;
@@ -487,7 +488,7 @@ fn commands_at_random_do_no_harm() {
 
 #[test]
 fn neither_pause_nor_reset_waits_for_a_vast_discard() {
-    let disk = Arc::new(Vast { delay: std::time::Duration::from_millis(5), ..Vast::default() });
+    let disk = Arc::new(VastDisk { delay: std::time::Duration::from_millis(5), ..VastDisk::default() });
     let bench = bench_with(disk.clone());
     bench.start();
     bench.make(1);

@@ -16,12 +16,10 @@ mod tests;
 use std::io::IoSlice;
 use std::sync::Arc;
 
-use lodge_backend::{Disk, Tray};
+use lodge_backend::{Disk, Tray, stretches};
 use registers::code;
 pub use sense::Sense;
 use serde::{Deserialize, Serialize};
-
-use crate::transfer::stretches;
 
 /// Bytes of the longest command.
 const LONGEST: usize = 32;

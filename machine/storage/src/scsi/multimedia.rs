@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use lodge_backend::{Disk, Tray};
 
+use super::primary::medium_in;
 use super::registers::code;
 use super::{Action, LONGEST, Sense, Unit, give, long, word};
 
@@ -33,8 +34,7 @@ impl Unit {
         if !is_known(command[0]) {
             return Err(Sense::UNKNOWN_COMMAND);
         }
-        self.ready()?;
-        let medium = tray.medium().ok_or(Sense::NO_MEDIUM)?;
+        let medium = medium_in(tray)?;
         let read = |first: u64, count: u64| {
             if first + count > medium.size() / SECTOR {
                 return Err(Sense::OUT_OF_RANGE);

@@ -1,6 +1,8 @@
 //! Commands of all units (SPC-4 chapters 6 and 7).
 
-use lodge_backend::{Disk, SECTOR};
+use std::sync::Arc;
+
+use lodge_backend::{Absent, Disk, SECTOR, Tray};
 
 use super::registers::{MOST_BLOCKS, MOST_RANGES, MOST_SAME, MOST_UNMAPPED, code, page, vital};
 use super::{Action, LONGEST, Medium, Sense, Unit, give, long, word};
@@ -48,10 +50,8 @@ impl Unit {
     /// Whether there is a medium.
     pub(super) fn ready(&self) -> Result<(), Sense> {
         match &self.medium {
-            Medium::Cd(tray) if tray.medium().is_none() => {
-                Err(if tray.is_open() { Sense::TRAY_OPEN } else { Sense::NO_MEDIUM })
-            }
-            _ => Ok(()),
+            Medium::Cd(tray) => medium_in(tray).map(drop),
+            Medium::Disk(_) => Ok(()),
         }
     }
 
@@ -273,6 +273,15 @@ impl Unit {
         self.state.write_cache = cache;
         Ok(if flush { Action::Flush } else { Action::Done })
     }
+}
+
+/// The medium in a tray, or why there is none, as sense data (SPC-4 4.5).
+pub(super) fn medium_in(tray: &Tray) -> Result<Arc<dyn Disk>, Sense> {
+    tray.ready().map_err(|absent| match absent {
+        Absent::NotYet => Sense::BECOMING_READY,
+        Absent::Open => Sense::TRAY_OPEN,
+        Absent::Empty => Sense::NO_MEDIUM,
+    })
 }
 
 fn parameters(length: usize) -> Action {

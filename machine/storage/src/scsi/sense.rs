@@ -24,6 +24,7 @@ pub struct Sense {
 #[expect(missing_docs, reason = "the names say what they are")]
 impl Sense {
     pub const NONE: Self = Self::new(0, 0, 0);
+    pub const BECOMING_READY: Self = Self::new(NOT_READY, 0x04, 1);
     pub const NO_MEDIUM: Self = Self::new(NOT_READY, 0x3a, 0);
     pub const TRAY_OPEN: Self = Self::new(NOT_READY, 0x3a, 2);
     pub const UNREADABLE: Self = Self::new(MEDIUM, 0x11, 0);

@@ -1,10 +1,11 @@
 use std::io::Write;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use lodge_backend::RawDisk;
+use lodge_backend::{Content, Ejection, Mechanism, RawDisk};
 
 use super::registers::page;
 use super::*;
-use crate::testing::Vast;
+use lodge_backend::VastDisk;
 
 fn disk(sectors: usize, read_only: bool) -> Unit {
     let mut file = tempfile::NamedTempFile::new().unwrap();
@@ -163,6 +164,73 @@ fn a_medium_tells_its_contents_and_comes_and_goes() {
     assert_eq!(given(&mut unit, &[0x46, 0, 0, 0, 0, 0, 0, 0, 8])[6..], [0, 0]);
 }
 
+/// A host's drive that opens, closes and looks when the test says so.
+#[derive(Default)]
+struct Host {
+    moves: AtomicBool,
+}
+
+impl Mechanism for Host {
+    fn lock(&self, _: bool) {}
+    fn eject(&self) -> Arc<Ejection> {
+        self.moves.store(true, Ordering::Relaxed);
+        Arc::default()
+    }
+    fn close(&self, moves: bool) {
+        self.moves.store(moves, Ordering::Relaxed);
+    }
+    fn is_moving(&self) -> bool {
+        self.moves.load(Ordering::Relaxed)
+    }
+    fn is_locking(&self) -> bool {
+        false
+    }
+}
+
+#[test]
+fn a_drive_of_the_hosts_that_moves_or_looks_becomes_ready() {
+    const BECOMING_READY: [u8; 3] = [2, 4, 1];
+    let (mut unit, tray) = cd(8);
+    let medium = tray.medium().unwrap();
+    let host = Arc::new(Host::default());
+    tray.stand_for(host.clone());
+    let drive: Arc<dyn Mechanism> = host.clone();
+    let drive = Arc::downgrade(&drive);
+    assert_eq!(unit.command(&[0]), Err(Sense::CHANGED));
+    let sense = |unit: &mut Unit, command: &[u8]| {
+        let sense = unit.command(command).unwrap_err();
+        [sense.key, sense.code, sense.qualifier]
+    };
+    tray.follow(&drive, Content::Busy);
+    for command in [&[0][..], &[0x25], &[0x28, 0, 0, 0, 0, 0, 0, 0, 1], &[0x43, 0, 0, 0, 0, 0, 0, 0, 12]] {
+        assert_eq!(sense(&mut unit, command), BECOMING_READY, "{command:?}");
+    }
+    tray.follow(&drive, Content::Medium(medium));
+    assert_eq!(unit.command(&[0]), Err(Sense::CHANGED));
+    assert_eq!(unit.command(&[0]), Ok(Action::Done));
+    assert_eq!(given(&mut unit, &[0x4a, 1, 0, 0, 16, 0, 0, 0, 8])[4..6], [2, 2], "a new medium, which is there");
+    // It spins down and up.
+    tray.follow(&drive, Content::Busy);
+    assert_eq!(sense(&mut unit, &[0]), BECOMING_READY);
+    assert_eq!(given(&mut unit, &[0x4a, 1, 0, 0, 16, 0, 0, 0, 8])[4], 0, "nothing has happened");
+    tray.follow(&drive, Content::Same);
+    assert_eq!(unit.command(&[0]), Ok(Action::Done));
+    // A closed tray closes at once, and an open one opens.
+    assert_eq!(unit.command(&[0x1b, 0, 0, 0, 3]), Ok(Action::Done));
+    assert_eq!(unit.command(&[0]), Ok(Action::Done));
+    assert_eq!(unit.command(&[0x1b, 0, 0, 0, 2]), Ok(Action::Done));
+    assert_eq!(sense(&mut unit, &[0]), BECOMING_READY);
+    host.moves.store(false, Ordering::Relaxed);
+    tray.follow(&drive, Content::Open);
+    assert_eq!(unit.command(&[0]), Err(Sense::CHANGED));
+    assert_eq!(unit.command(&[0]), Err(Sense::TRAY_OPEN));
+    assert_eq!(unit.command(&[0x1b, 0, 0, 0, 3]), Ok(Action::Done));
+    assert_eq!(sense(&mut unit, &[0]), BECOMING_READY);
+    host.moves.store(false, Ordering::Relaxed);
+    tray.follow(&drive, Content::Empty);
+    assert_eq!(unit.command(&[0]), Err(Sense::NO_MEDIUM));
+}
+
 #[test]
 fn commands_at_random_do_no_harm() {
     let (unit, _tray) = cd(20);
@@ -198,7 +266,7 @@ fn commands_at_random_do_no_harm() {
 
 #[test]
 fn what_takes_long_ends_when_nobody_waits() {
-    let disk = Vast::default();
+    let disk = VastDisk::default();
     let calls = || std::mem::take(&mut *disk.discarded.lock());
     let all = Action::Discard(vec![(512, 1 << 42), (1 << 43, 1024)]);
     assert!(!all.carry_out(&disk, &|| disk.discarded.lock().len() < 3).unwrap());

@@ -4,7 +4,8 @@
 //! pieces, so that no request makes the host allocate more; whatever the host's answer, the guest gets a status and the device
 //! goes on. Without the flush feature every write is durable before it completes.
 //!
-//! Its state is that of its queues, which the transport saves: at rest no request is half done.
+//! Its state is that of its queues, which the transport saves: at rest no request is half done. What a pause does not wait for, as
+//! vast ranges that are discarded, is put back.
 
 pub mod registers;
 #[cfg(test)]
@@ -14,7 +15,7 @@ use std::io::{IoSlice, IoSliceMut};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use lodge_backend::{Disk, SECTOR};
+use lodge_backend::{Disk, SECTOR, stretches};
 use registers::*;
 
 use crate::device::VirtioDevice;
@@ -49,6 +50,9 @@ pub struct Block {
 
 /// A request's outcome: what the driver wrote wrong, or a status and the bytes filled before it.
 type Outcome = Result<(u8, u64), Broken>;
+
+/// In place of a status: the request is begun anew when the queue goes on. The guest never sees it.
+const PUT_BACK: u8 = u8::MAX;
 
 impl Block {
     /// A device in front of `disk`.
@@ -140,12 +144,18 @@ impl Block {
             let Some(offset) = self.offset(sector, bytes).filter(|_| sectors <= MOST_SECTORS) else {
                 return Ok((IOERR, 0));
             };
-            let result = if discard {
-                self.disk.discard(offset, bytes)
-            } else {
-                self.disk.write_zeroes(offset, bytes, flags & SEGMENT_UNMAP != 0)
-            };
-            let status = self.status(if discard { "discard" } else { "write zeroes" }, result);
+            // There may be gigabytes of them: a pause does not wait for that, nor does a reset.
+            let done = stretches(offset, bytes, &|| !queue.is_stopping(), |from, now| {
+                if discard {
+                    self.disk.discard(from, now)
+                } else {
+                    self.disk.write_zeroes(from, now, flags & SEGMENT_UNMAP != 0)
+                }
+            });
+            if matches!(done, Ok(false)) {
+                return Ok((PUT_BACK, 0));
+            }
+            let status = self.status(if discard { "discard" } else { "write zeroes" }, done.map(drop));
             if status != OK {
                 return Ok((status, 0));
             }
@@ -188,6 +198,10 @@ impl Block {
             request::WRITE_ZEROES => self.zero(queue, chain, false)?,
             _ => (UNSUPP, 0),
         };
+        if status == PUT_BACK {
+            queue.put_back();
+            return Ok(());
+        }
         queue.write(chain, chain.writable.length() - 1, &[status])?;
         queue.push(chain, filled + 1)
     }

@@ -1,7 +1,10 @@
 use std::sync::Mutex;
+use std::time::Duration;
+
+use lodge_bus::{PauseDevice, SaveDevice};
 
 use super::*;
-use crate::testing::{DATA, Driver};
+use crate::testing::{DATA, Driver, wait_for};
 
 /// A disk in memory that can run full.
 struct Memory {
@@ -188,4 +191,51 @@ fn the_name() {
     assert_eq!((status, used), (OK, 21));
     assert_eq!(&name[..9], b"serial-7\0");
     assert_eq!(rig.request(request::GET_ID, 0, &[], 3).1, b"ser");
+}
+
+#[test]
+fn neither_pause_nor_reset_waits_for_a_vast_range() {
+    for kind in [request::DISCARD, request::WRITE_ZEROES] {
+        let disk = Arc::new(lodge_backend::VastDisk { delay: Duration::from_millis(2), ..Default::default() });
+        let config = BlockConfig { name: "disk0".into(), serial: String::new(), queues: 1 };
+        let driver = Driver::new(Block::new(config, disk.clone()));
+        driver.start(feature::FLUSH);
+        let calls = || disk.discarded.lock().len();
+        let begin = || {
+            driver.put(DATA, &[&kind.to_le_bytes()[..], &[0; 12]].concat());
+            // 32 gigabytes.
+            for n in 0..u64::from(MOST_SEGMENTS) {
+                let first = 3 + n * u64::from(MOST_SECTORS);
+                let segment = [&first.to_le_bytes()[..], &MOST_SECTORS.to_le_bytes(), &[0; 4]].concat();
+                driver.put(DATA + 16 + n * SEGMENT as u64, &segment);
+            }
+            driver.put(DATA + 0x1000, &[0xee]);
+            driver.submit(0, 0, &[(DATA, 16 + MOST_SEGMENTS * SEGMENT as u32, false), (DATA + 0x1000, 1, true)]);
+        };
+        begin();
+        wait_for("the request", || calls() > 3);
+        driver.function.pause();
+        let (before, saved) = (calls(), driver.function.save());
+        assert_eq!((driver.used_index(0), driver.get(DATA + 0x1000, 1)), (0, vec![0xee]), "neither ended nor failed");
+        std::thread::sleep(Duration::from_millis(20));
+        assert_eq!(calls(), before, "nothing goes on");
+        driver.function.restore(&saved).unwrap();
+        driver.function.resume();
+        assert_eq!((driver.complete(0).1, driver.get(DATA + 0x1000, 1)), (1, vec![OK]));
+        let (mut at, end) = (3 * 512, (3 + u64::from(MOST_SEGMENTS * MOST_SECTORS)) * 512);
+        for (offset, length) in &disk.discarded.lock()[before..] {
+            assert_eq!(*offset, at, "all is done, from the beginning");
+            at += length;
+        }
+        assert_eq!(at, end);
+        // The guest's reset.
+        begin();
+        let before = calls();
+        wait_for("the request again", || calls() > before + 3);
+        driver.start(feature::FLUSH);
+        let before = calls();
+        assert!(before < 1500, "it was given up");
+        std::thread::sleep(Duration::from_millis(20));
+        assert_eq!(calls(), before);
+    }
 }

@@ -3,7 +3,11 @@
 //! [`Gpu::serve`] answers one request. Whatever a driver sends it gets an answer, where there is room for it; none of it
 //! breaks the queue. What resources may take is bounded by [`MOST_BYTES`].
 
+use std::sync::Arc;
+
 use lodge_display::edid;
+use lodge_engine_api::NOWHERE;
+use vm_memory::{GuestAddress, GuestMemory as _, Permissions};
 
 use super::registers::*;
 use super::resource::{Backing, Resource};
@@ -138,7 +142,7 @@ impl Volatile {
             return Err(Refusal::Memory);
         }
         pixels.resize(length as usize, 0);
-        self.resources.insert(id, Resource { format, size, pixels, backing: None });
+        self.resources.insert(id, Resource { format, size, pixels: Arc::new(pixels), backing: None });
         DONE
     }
 
@@ -247,10 +251,10 @@ impl Gpu {
     fn control(&self, request: &Request, queue: &VirtQueue, chain: &Chain) -> Result<Answer, Refusal> {
         let kind = request.head(0);
         match kind {
-            command::GET_DISPLAY_INFO => return Ok(display_info()),
+            command::GET_DISPLAY_INFO => return Ok(display_info(self.connector.lock().preferred())),
             command::GET_EDID => {
                 scanout(request.needs(8)?.word(0))?;
-                return Ok(description());
+                return Ok(description(self.connector.lock().preferred()));
             }
             command::RESOURCE_ATTACH_BACKING => {
                 let (id, entries) = (request.needs(8)?.word(0), request.word(1));
@@ -299,7 +303,17 @@ impl Gpu {
             let entry = u128::from_le_bytes(*entry);
             (entry as u64, (entry >> 64) as u32)
         };
-        Ok(Backing::new(&self.memory, list.iter().map(piece).collect()))
+        let pieces: Option<Vec<_>> = list.iter().map(piece).map(|piece| self.locate(piece)).collect();
+        Ok(pieces.and_then(|pieces| Backing::new(&self.memory, pieces)))
+    }
+
+    /// Where the bytes are that a driver names by their address: in RAM, or in the function's own video memory.
+    fn locate(&self, (address, length): (u64, u32)) -> Option<(u64, u32)> {
+        let ram = || self.memory.check_range(GuestAddress(address), length as usize, Permissions::Read);
+        if length == 0 || address < NOWHERE && ram() {
+            return Some((address, length));
+        }
+        Some((self.video.as_ref()?.locate(address, length.into())?, length))
     }
 
     fn cursor(&self, request: &Request) -> Result<Answer, Refusal> {
@@ -308,7 +322,7 @@ impl Gpu {
         if !update && kind != command::MOVE_CURSOR {
             return Err(Refusal::Unspecified);
         }
-        // A driver may send no more than the position with a move.
+        // A driver may send no more than the position with a move, and nothing else counts (5.7.6.10): it hides nothing.
         scanout(request.needs(if update { 32 } else { 16 })?.word(0))?;
         let mut volatile = self.volatile.lock();
         if update {
@@ -320,9 +334,9 @@ impl Gpu {
 }
 
 /// What is connected: the monitor, to the first scanout.
-fn display_info() -> Answer {
+fn display_info(preferred: [u16; 2]) -> Answer {
     let mut body = vec![0; MOST_SCANOUTS * DISPLAY_ONE];
-    let [width, height] = edid::PREFERRED.map(u32::from);
+    let [width, height] = preferred.map(u32::from);
     for (slot, value) in body.as_chunks_mut::<4>().0.iter_mut().zip([0, 0, width, height, 1]) {
         *slot = value.to_le_bytes();
     }
@@ -330,8 +344,8 @@ fn display_info() -> Answer {
 }
 
 /// What the monitor says of itself.
-fn description() -> Answer {
-    let block = edid::block();
+fn description(preferred: [u16; 2]) -> Answer {
+    let block = edid::block(preferred);
     let mut body = vec![0; 8 + EDID_ROOM];
     body[..4].copy_from_slice(&(block.len() as u32).to_le_bytes());
     body[8..][..block.len()].copy_from_slice(&block);

@@ -6,11 +6,13 @@
 //!
 //! ```text
 //!   guest memory --transfer--> resource --flush, cursor--> count of changes --> look: drawn when somebody looks
+//!   wish for a size --bell--> event, interrupt --> the driver asks what is connected, and shows that
 //! ```
 //!
 //! Neighbours: `lodge-display` has the monitor that looks, and what it says of itself.
 
 mod commands;
+mod connector;
 pub mod registers;
 mod resource;
 mod state;
@@ -20,8 +22,9 @@ mod tests;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use connector::Connector;
 use lodge_bus::StateError;
-use lodge_display::{Frame, Look, Mode, Screen};
+use lodge_display::{Frame, Look, Mode, Screen, VideoAperture};
 use lodge_engine_api::GuestMemory;
 use parking_lot::Mutex;
 use registers::*;
@@ -43,6 +46,8 @@ pub struct GpuWiring {
     pub memory: GuestMemory,
     /// What is seen until its driver shows something.
     pub before: Option<Arc<dyn Screen>>,
+    /// The function's own video memory, in which resources can lie, too.
+    pub video: Option<VideoAperture>,
 }
 
 #[derive(Default)]
@@ -66,16 +71,37 @@ impl Volatile {
         *self = Self { changes: self.changes + 1, ..Self::default() };
     }
 
-    /// The size of what is seen.
-    fn size(&self) -> [u32; 2] {
-        let shown = self.scanout.map(|Scanout { area, .. }| [area.width, area.height]);
-        shown.or(self.size).unwrap_or(NO_SIGNAL)
+    /// The size of what the driver shows.
+    fn scanned(&self) -> Option<[u32; 2]> {
+        self.scanout.map(|Scanout { area, .. }| [area.width, area.height])
     }
 
+    /// The size of what is seen.
+    fn size(&self) -> [u32; 2] {
+        self.scanned().or(self.size).unwrap_or(NO_SIGNAL)
+    }
+
+    /// What is seen now.
+    fn shown(&self) -> Shown {
+        let scanout = self.scanout.and_then(|Scanout { resource, area }| {
+            let resource = self.resources.get(&resource)?;
+            Some((resource.picture(), area))
+        });
+        Shown { size: self.size(), scanout, cursor: self.cursor.clone() }
+    }
+}
+
+/// What is seen at some moment, to be drawn without the lock: a reset does not wait for that.
+struct Shown {
+    size: [u32; 2],
+    scanout: Option<(Resource, Area)>,
+    cursor: CursorState,
+}
+
+impl Shown {
     fn draw(&self) -> Frame {
-        let [width, height] = self.size().map(|side| side as usize);
-        let shown = self.scanout.and_then(|Scanout { resource, area }| Some((self.resources.get(&resource)?, area)));
-        let Some((resource, area)) = shown else { return Frame::black(width, height) };
+        let [width, height] = self.size.map(|side| side as usize);
+        let Some((resource, area)) = &self.scanout else { return Frame::black(width, height) };
         let mut pixels = Vec::with_capacity(width * height);
         for y in area.y..area.y + area.height {
             let (row, _) = resource.row(area.x, y, area.width).as_chunks();
@@ -116,15 +142,42 @@ pub struct Gpu {
     // wiring
     memory: GuestMemory,
     before: Option<Arc<dyn Screen>>,
+    video: Option<VideoAperture>,
     // volatile
     volatile: Mutex<Volatile>,
+    /// Never held together with the other, which is held for as long as pixels are copied.
+    connector: Mutex<Connector>,
 }
 
 impl Gpu {
     /// A GPU.
     pub fn new(name: &str, wiring: GpuWiring) -> Arc<Self> {
-        let GpuWiring { memory, before } = wiring;
-        Arc::new(Self { name: name.to_owned(), memory, before, volatile: Mutex::default() })
+        let GpuWiring { memory, before, video } = wiring;
+        Arc::new(Self {
+            name: name.to_owned(),
+            memory,
+            before,
+            video,
+            volatile: Mutex::default(),
+            connector: Mutex::default(),
+        })
+    }
+
+    /// What is seen, if it is other than what was seen last.
+    fn shown(&self, last: &mut Look) -> Option<Shown> {
+        let volatile = self.volatile.lock();
+        let stamp = OWN_STAMP | volatile.changes;
+        // What the other has compared with.
+        last.memory = Vec::new();
+        (last.stamp.replace(stamp) != Some(stamp)).then(|| volatile.shown())
+    }
+
+    /// Tells the driver if the monitor prefers another size.
+    fn announce(&self, queue: &VirtQueue) {
+        let due = self.connector.lock().announce();
+        if due {
+            queue.config_changed();
+        }
     }
 
     /// The other screen, while it is what is seen.
@@ -146,11 +199,17 @@ impl Screen for Gpu {
         if let Some(other) = self.other() {
             return other.look(last);
         }
-        let volatile = self.volatile.lock();
-        let stamp = OWN_STAMP | volatile.changes;
-        // What the other has compared with.
-        last.memory = Vec::new();
-        (last.stamp.replace(stamp) != Some(stamp)).then(|| volatile.draw())
+        self.shown(last).map(|shown| shown.draw())
+    }
+
+    fn prefer(&self, size: [u16; 2]) -> bool {
+        let shown = self.volatile.lock().scanned();
+        let bell = self.connector.lock().prefer(size, shown);
+        // It is told where nothing happens during a pause.
+        if let Some(bell) = bell {
+            bell.ring(CONTROL);
+        }
+        true
     }
 
     fn text(&self) -> Option<String> {
@@ -180,8 +239,8 @@ impl VirtioDevice for Gpu {
     }
 
     fn read_config(&self, offset: u64, data: &mut [u8]) {
-        // There are no events to be read, and none to be cleared: the monitor stays as it is.
         let mut image = [0; CONFIG_SIZE];
+        image[CONFIG_EVENTS..][..4].copy_from_slice(&self.connector.lock().events.to_le_bytes());
         image[CONFIG_SCANOUTS..][..4].copy_from_slice(&SCANOUTS.to_le_bytes());
         for (index, byte) in data.iter_mut().enumerate() {
             let at = usize::try_from(offset).ok().and_then(|offset| offset.checked_add(index));
@@ -189,17 +248,39 @@ impl VirtioDevice for Gpu {
         }
     }
 
-    fn activate(&self, _features: u64, _bell: Bell) {}
+    fn write_config(&self, offset: u64, data: &[u8]) {
+        let bits = (offset..).zip(data).filter_map(|(at, byte)| {
+            let number = at.checked_sub(CONFIG_CLEAR as u64).filter(|number| *number < 4)?;
+            Some(u32::from(*byte) << (8 * number))
+        });
+        let cleared = bits.fold(0, |all, some| all | some);
+        let bell = self.connector.lock().clear(cleared);
+        if let Some(bell) = bell {
+            bell.ring(CONTROL);
+        }
+    }
+
+    fn activate(&self, _features: u64, bell: Bell) {
+        self.connector.lock().connect(bell);
+    }
 
     fn deactivate(&self) {
         self.volatile.lock().clear();
+        self.connector.lock().disconnect();
     }
 
     fn process(&self, index: u16, queue: &mut VirtQueue) -> Result<(), Broken> {
+        if index == CONTROL {
+            self.announce(queue);
+        }
         queue.drain(|queue, chain| self.serve(index, queue, chain))
     }
 
     fn save(&self) -> Vec<u8> {
+        let (preferred, announce, events) = {
+            let connector = self.connector.lock();
+            (connector.preferred, connector.announce, connector.events)
+        };
         let volatile = self.volatile.lock();
         let resources = volatile.resources.iter().map(|(id, resource)| ResourceState::of(*id, resource));
         lodge_savestate::to_record(&GpuState {
@@ -207,6 +288,9 @@ impl VirtioDevice for Gpu {
             scanout: volatile.scanout,
             size: volatile.size,
             cursor: volatile.cursor.clone(),
+            preferred,
+            announce,
+            events,
             resources: resources.collect(),
         })
     }
@@ -233,6 +317,8 @@ impl VirtioDevice for Gpu {
         let (taken_over, scanout, size, cursor) = (state.taken_over, state.scanout, state.size, state.cursor);
         let changes = volatile.changes + 1;
         *volatile = Volatile { resources, bytes, taken_over, scanout, size, cursor, changes };
+        drop(volatile);
+        self.connector.lock().restore(state.preferred, state.announce, state.events);
         Ok(())
     }
 }

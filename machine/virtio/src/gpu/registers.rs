@@ -14,6 +14,12 @@ pub const QUEUE_SIZES: [u16; 2] = [256, 16];
 
 /// Bytes of struct virtio_gpu_config (5.7.4).
 pub const CONFIG_SIZE: usize = 16;
+/// Where in it events are shown, and where they are cleared by ones.
+pub const CONFIG_EVENTS: usize = 0;
+/// See [`CONFIG_EVENTS`].
+pub const CONFIG_CLEAR: usize = 4;
+/// Event: what is connected has changed.
+pub const EVENT_DISPLAY: u32 = 1 << 0;
 /// Where in it the number of scanouts is.
 pub const CONFIG_SCANOUTS: usize = 8;
 /// Scanouts that there are.
@@ -46,7 +52,8 @@ pub const MOST_SHOWN: u64 = 8192 * 4320;
 pub const MOST_RESOURCES: usize = 16_384;
 /// Most pieces of guest memory behind a resource, as in QEMU.
 pub const MOST_ENTRIES: u32 = 16_384;
-/// Most bytes of the host that resources take, pixels and lists: QEMU's `max_hostmem`.
+/// Most bytes of the host that resources take, pixels and lists: QEMU's `max_hostmem`. What is shown may be there a second time
+/// while someone draws it.
 pub const MOST_BYTES: u64 = 256 << 20;
 
 /// Commands (5.7.6.7).

@@ -2,6 +2,8 @@
 //!
 //! [`Resource`] holds pixels in rows without gaps; [`Backing`] is a list of pieces of guest memory that count as one.
 
+use std::sync::Arc;
+
 use lodge_engine_api::GuestMemory;
 use vm_memory::{Bytes, GuestAddress, GuestMemory as _, Permissions};
 
@@ -74,8 +76,8 @@ pub(super) struct Resource {
     pub(super) format: Format,
     /// Pixels in a row, and rows.
     pub(super) size: [u32; 2],
-    /// `size[0] * size[1]` of them.
-    pub(super) pixels: Vec<u8>,
+    /// `size[0] * size[1]` of them, which someone who draws them may have, too.
+    pub(super) pixels: Arc<Vec<u8>>,
     pub(super) backing: Option<Backing>,
 }
 
@@ -102,8 +104,24 @@ impl Resource {
         self.pixels.get(start..start + count as usize * PIXEL).unwrap_or_default()
     }
 
+    /// It as it is now, without guest memory: to be drawn.
+    pub(super) fn picture(&self) -> Self {
+        Self { format: self.format, size: self.size, pixels: self.pixels.clone(), backing: None }
+    }
+
+    /// The pixels, to be changed: others than someone draws. `None`: the host has no memory for them.
+    fn changed(pixels: &mut Arc<Vec<u8>>) -> Option<&mut [u8]> {
+        if Arc::get_mut(pixels).is_none() {
+            let mut copy = Vec::new();
+            copy.try_reserve_exact(pixels.len()).ok()?;
+            copy.extend_from_slice(pixels);
+            *pixels = Arc::new(copy);
+        }
+        Arc::get_mut(pixels).map(Vec::as_mut_slice)
+    }
+
     /// Copies an area, which it has, from guest memory, where it begins at `offset` and rows are as long as here. False
-    /// without guest memory.
+    /// without guest memory, or if the host has none.
     pub(super) fn transfer(&mut self, memory: &GuestMemory, offset: u64, area: &Area) -> bool {
         let Some(backing) = &self.backing else { return false };
         let stride = self.size[0] as usize * PIXEL;
@@ -111,7 +129,8 @@ impl Resource {
         if length == 0 {
             return true;
         }
-        let rows = self.pixels.chunks_exact_mut(stride).skip(area.y as usize).take(area.height as usize);
+        let Some(pixels) = Self::changed(&mut self.pixels) else { return false };
+        let rows = pixels.chunks_exact_mut(stride).skip(area.y as usize).take(area.height as usize);
         for (number, row) in rows.enumerate() {
             let Some(from) = offset.checked_add((number * stride) as u64) else { break };
             backing.read(memory, from, &mut row[first..first + length]);

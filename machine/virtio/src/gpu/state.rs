@@ -1,12 +1,14 @@
 //! Saved state of the GPU, besides the transport's.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
+use lodge_display::edid;
 use lodge_engine_api::GuestMemory;
 use lodge_savestate::Saved;
 use serde::{Deserialize, Serialize};
 
-use super::registers::{CURSOR_SIDE, Format, MOST_BYTES, MOST_ENTRIES, MOST_RESOURCES, MOST_SHOWN, MOST_SIDE, PIXEL};
+use super::registers::*;
 use super::resource::{Backing, Resource};
 
 /// A part of a resource, in pixels (struct virtio_gpu_rect).
@@ -77,6 +79,12 @@ pub struct GpuState {
     pub size: Option<[u32; 2]>,
     /// Its cursor.
     pub cursor: CursorState,
+    /// The size that the monitor prefers, if someone has wished for one.
+    pub preferred: Option<[u16; 2]>,
+    /// The driver is still to be told of it.
+    pub announce: bool,
+    /// Events that the driver has not cleared.
+    pub events: u32,
     /// Its resources.
     pub resources: Vec<ResourceState>,
 }
@@ -85,7 +93,7 @@ impl ResourceState {
     pub(super) fn of(id: u32, resource: &Resource) -> Self {
         let [width, height] = resource.size;
         let backing = resource.backing.as_ref().map(|backing| backing.pieces().to_vec());
-        Self { id, format: resource.format.number, width, height, pixels: resource.pixels.clone(), backing }
+        Self { id, format: resource.format.number, width, height, pixels: resource.pixels.to_vec(), backing }
     }
 
     /// The resource, if there can be such a one.
@@ -100,7 +108,7 @@ impl ResourceState {
             Some(pieces) => Some(Backing::new(memory, pieces)?),
             None => None,
         };
-        Some((self.id, Resource { format: Format::of(self.format)?, size, pixels: self.pixels, backing }))
+        Some((self.id, Resource { format: Format::of(self.format)?, size, pixels: Arc::new(self.pixels), backing }))
     }
 }
 
@@ -112,7 +120,10 @@ impl GpuState {
         let cursor = self.cursor.image.len();
         let shown = |size: [u32; 2]| (1..=MOST_SHOWN).contains(&(u64::from(size[0]) * u64::from(size[1])));
         let size = self.size.is_none_or(|size| size.iter().all(|side| (1..=MOST_SIDE).contains(side)) && shown(size));
+        let preferred = self.preferred.is_none_or(|size| size.iter().all(|side| edid::SIDES.contains(side)));
         ids.len() == self.resources.len()
+            && preferred
+            && self.events & !EVENT_DISPLAY == 0
             && ids.len() <= MOST_RESOURCES
             && bytes <= MOST_BYTES
             && size

@@ -1,8 +1,11 @@
-use lodge_bus::{PauseDevice, ResetDevice, SaveDevice};
-use lodge_display::edid;
+use lodge_bus::{FixedMemory, MemoryMapping, PauseDevice, ResetDevice, SaveDevice};
+use lodge_display::{Monitor, Resizing, VideoMemory, edid};
+use lodge_engine_api::NOWHERE;
+use vm_memory::GuestAddress;
 
 use super::*;
-use crate::testing::{DATA, Driver};
+use crate::testing::{DATA, Driver, wait_for};
+use crate::transport::registers::{DEVICE_OFFSET, common};
 
 const ANSWER: u64 = DATA + 0x9_0000;
 const PIXELS: u64 = DATA + 0xa_0000;
@@ -31,8 +34,11 @@ struct Rig {
 }
 
 fn rig() -> Rig {
-    let memory = Driver::memory();
-    let gpu = Gpu::new("gpu", GpuWiring { memory: memory.clone(), before: Some(Arc::new(Text)) });
+    rig_with(Driver::memory(), None)
+}
+
+fn rig_with(memory: GuestMemory, video: Option<VideoAperture>) -> Rig {
+    let gpu = Gpu::new("gpu", GpuWiring { memory: memory.clone(), before: Some(Arc::new(Text)), video });
     let driver = Driver::over(memory, gpu.clone());
     driver.start(FEATURE_EDID);
     Rig { driver, gpu }
@@ -117,7 +123,7 @@ fn what_a_driver_finds() {
     assert!(info[24..].iter().all(|byte| *byte == 0), "the others are not there");
     let (kind, body) = rig.command(command::GET_EDID, &[0, 0]);
     assert_eq!((kind, body.len()), (response::OK_EDID, 8 + 1024));
-    assert_eq!((&body[..8], &body[8..136]), (&bytes(&[128, 0])[..], &edid::block()[..]));
+    assert_eq!((&body[..8], &body[8..136]), (&bytes(&[128, 0])[..], &edid::block(edid::PREFERRED)[..]));
     assert_eq!(rig.run(command::GET_EDID, &[1, 0]), response::ERR_INVALID_SCANOUT_ID);
     // Without a fence the answer tells of none.
     let answer = rig.send(CONTROL, &bytes(&[command::GET_DISPLAY_INFO, 0, 77, 1, 9, 0]), 4096);
@@ -347,11 +353,10 @@ fn what_resources_take_is_bounded() {
     assert_eq!(rig.gpu.volatile.lock().bytes, 0);
     // There are not more than so many, either.
     for id in 1..=MOST_RESOURCES as u32 {
-        rig.gpu
-            .volatile
-            .lock()
-            .resources
-            .insert(id, Resource { format: Format::of(1).unwrap(), size: [1, 1], pixels: vec![0; 4], backing: None });
+        rig.gpu.volatile.lock().resources.insert(
+            id,
+            Resource { format: Format::of(1).unwrap(), size: [1, 1], pixels: Arc::new(vec![0; 4]), backing: None },
+        );
     }
     assert_eq!(rig.create(1 << 20, 1, 1, 1), full);
 }
@@ -375,6 +380,137 @@ fn the_most_pieces_that_there_may_be() {
     rig.driver.put(PIXELS, &[9]);
     assert_eq!((rig.transfer(1, [0, 0, 64, 64], 0), rig.show(0, 1, [0, 0, 64, 64])), (OK, OK));
     assert_eq!(rig.gpu.frame().pixels, [0x09_0909; 4096]);
+}
+
+#[test]
+fn resources_may_lie_in_the_video_memory() {
+    const VIDEO: u64 = 1 << 20;
+    const PLACE: u64 = 0xd000_0000;
+    let ranges = [(GuestAddress(0), 4 << 20), (GuestAddress(NOWHERE), VIDEO as usize)];
+    let memory = GuestMemory::from_ranges(&ranges).unwrap();
+    let video = VideoMemory::new(memory.clone(), NOWHERE, VIDEO).unwrap();
+    let bar = MemoryMapping::new(Arc::new(FixedMemory), 1, VIDEO, Vec::new());
+    let rig = rig_with(memory, Some(video.aperture(bar.place())));
+    video.write(VIDEO - 16, &bytes(&[1, 2, 3, 4]));
+    rig.driver.put(PIXELS, &bytes(&[5, 6]));
+    assert_eq!(rig.create(1, 2, 3, 2), OK);
+    let pieces = [(PLACE + VIDEO - 16, 16), (PIXELS, 8)];
+    assert_eq!(rig.attach(1, &pieces), response::ERR_UNSPEC, "the BAR is nowhere");
+    bar.set(Some(PLACE));
+    for outside in [(PLACE + VIDEO - 4, 8), (PLACE - 4, 8), (PLACE + VIDEO, 1), (NOWHERE, 4), (u64::MAX, u32::MAX)] {
+        assert_eq!(rig.attach(1, &[outside]), response::ERR_UNSPEC, "{outside:x?}");
+    }
+    assert_eq!((rig.attach(1, &pieces), rig.show(0, 1, [0, 0, 3, 2])), (OK, OK));
+    assert_eq!(rig.transfer(1, [0, 0, 3, 2], 0), OK);
+    assert_eq!(rig.gpu.frame().pixels, [1, 2, 3, 4, 5, 6]);
+    // The bytes are those that it was given, wherever the BAR goes; and it can be saved.
+    bar.set(None);
+    let saved = VirtioDevice::save(&*rig.gpu);
+    rig.gpu.restore(&saved).unwrap();
+    assert!(VirtioDevice::save(&*rig.gpu) == saved);
+    video.write(VIDEO - 4, &bytes(&[9]));
+    assert_eq!((rig.transfer(1, [0, 0, 3, 2], 0), rig.flush(1, [0, 0, 3, 2])), (OK, OK));
+    assert_eq!(rig.gpu.frame().pixels, [1, 2, 3, 9, 5, 6]);
+    // A machine without that memory is another one.
+    assert!(self::rig().gpu.restore(&saved).is_err());
+}
+
+#[test]
+fn a_wish_for_another_size_is_told_to_the_driver() {
+    let monitor = Monitor::new();
+    let rig = rig();
+    let face: Arc<dyn Screen> = rig.gpu.clone();
+    monitor.connect(Arc::downgrade(&face));
+    let function = &rig.driver.function;
+    let size = || {
+        let (_, info) = rig.command(command::GET_DISPLAY_INFO, &[]);
+        let (_, body) = rig.command(command::GET_EDID, &[0, 0]);
+        let side = |at: usize| [info[at], info[at + 1]].map(u16::from);
+        let size = [side(8), side(12)].map(|[low, high]| low | high << 8);
+        assert_eq!(body[8..136], edid::block(size));
+        size
+    };
+    let told = || rig.driver.config(0, 4) as u32;
+    let generation = || rig.driver.read(common::GENERATION, 1);
+    // Whether the configuration's interrupt has come since this was last asked.
+    let interrupted = || rig.driver.isr() & 2 != 0;
+    let before = generation();
+    assert_eq!(monitor.resize([1000, 700]), Resizing::Told);
+    wait_for("the interrupt", interrupted);
+    assert_eq!((told(), rig.driver.config(4, 4)), (EVENT_DISPLAY, 0));
+    assert_ne!(generation(), before);
+    assert_eq!(size(), [1000, 700]);
+    // It is cleared by ones, by whatever access.
+    rig.driver.write(DEVICE_OFFSET + 4, 4, 0xffff_fffe);
+    rig.driver.write(DEVICE_OFFSET, 4, 1);
+    assert_eq!(told(), EVENT_DISPLAY);
+    rig.driver.write(DEVICE_OFFSET + 4, 1, 1);
+    assert_eq!(told(), 0);
+    // The guest shows something else: it is told again.
+    assert_eq!(monitor.resize([1000, 700]), Resizing::Told);
+    wait_for("the event", || told() == EVENT_DISPLAY);
+    wait_for("the interrupt", interrupted);
+    assert_eq!(size(), [1000, 700]);
+    // Someone wishes for something else before the event of the first wish is cleared: another one comes then.
+    assert_eq!(monitor.resize([320, 200]), Resizing::Told);
+    rig.run(command::GET_DISPLAY_INFO, &[]);
+    assert!(!interrupted());
+    rig.driver.write(DEVICE_OFFSET + 4, 4, 1);
+    wait_for("the event", || told() == EVENT_DISPLAY);
+    wait_for("the interrupt", interrupted);
+    assert_eq!(size(), [320, 200]);
+    rig.driver.write(DEVICE_OFFSET + 4, 4, 1);
+    // The same again, once it is shown, and what can't be, is no news.
+    rig.shown(1, 320, 200);
+    assert_eq!(monitor.resize([320, 200]), Resizing::Told);
+    assert_eq!(monitor.resize([10_000, 700]), Resizing::Impossible);
+    rig.run(command::GET_DISPLAY_INFO, &[]);
+    assert_eq!((told(), interrupted()), (0, false));
+    // During a pause it waits, and is saved.
+    function.pause();
+    assert_eq!(monitor.resize([640, 480]), Resizing::Told);
+    std::thread::sleep(std::time::Duration::from_millis(20));
+    assert_eq!((told(), interrupted()), (0, false));
+    let saved = function.save();
+    function.restore(&saved).unwrap();
+    assert!(function.save() == saved);
+    function.resume();
+    wait_for("the event", || told() == EVENT_DISPLAY);
+    wait_for("the interrupt", interrupted);
+    assert_eq!(size(), [640, 480]);
+    // A state that goes on where the monitor is another one by now.
+    rig.driver.write(DEVICE_OFFSET + 4, 4, 1);
+    function.pause();
+    let saved = function.save();
+    assert_eq!(monitor.resize([1111, 444]), Resizing::Told);
+    function.restore(&saved).unwrap();
+    function.resume();
+    wait_for("the event", || told() == EVENT_DISPLAY);
+    assert_eq!(size(), [1111, 444]);
+    // A reset forgets the event, not the monitor.
+    rig.driver.start(0);
+    assert_eq!((told(), size()), (0, [1111, 444]));
+    // Before there is a driver, nobody is told, and it will find it.
+    ResetDevice::reset(&**function);
+    assert_eq!(monitor.resize([800, 600]), Resizing::Told);
+    assert!(!rig.gpu.connector.lock().announce);
+}
+
+#[test]
+fn nobody_waits_for_a_picture_to_be_drawn() {
+    let rig = rig();
+    rig.shown(1, 20, 10);
+    let mut look = Look::default();
+    // Someone is about to draw.
+    let shown = rig.gpu.shown(&mut look).unwrap();
+    let before = rig.gpu.frame();
+    rig.driver.put(PIXELS, &bytes(&[0x77; 200]));
+    assert_eq!((rig.transfer(1, [0, 0, 20, 10], 0), rig.flush(1, [0, 0, 20, 10])), (OK, OK));
+    let after = rig.gpu.look(&mut look).unwrap();
+    assert_eq!(after.pixels, [0x77; 200]);
+    ResetDevice::reset(&*rig.driver.function);
+    assert_eq!(rig.gpu.volatile.lock().bytes, 0);
+    assert_eq!(shown.draw(), before, "what is drawn is what was seen then");
 }
 
 #[test]
@@ -423,6 +559,8 @@ fn a_state_that_makes_no_sense_is_refused() {
         |state| state.size = Some([0, 1]),
         |state| state.size = Some([u32::MAX; 2]),
         |state| state.cursor.image = vec![0; 7],
+        |state| state.preferred = Some([0, 600]),
+        |state| state.events = 2,
     ];
     for (number, change) in wrong.iter().enumerate() {
         let mut state = sound.clone();

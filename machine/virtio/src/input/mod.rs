@@ -1,7 +1,8 @@
 //! virtio-input: a tablet, which is a pointer that knows where it is (virtio 1.2 section 5.8).
 //!
 //! [`Tablet`] is a [`Pointer`] for a [`lodge_input::Desk`]. What happens becomes a [`Report`] that waits until the guest has
-//! given buffers; without a driver nothing is kept, and the desk turns to another pointer.
+//! given buffers; without a driver nothing is kept, and the desk turns to another pointer. Where a saved state goes on, the
+//! buttons that were held then are released: whoever sits there now may not hold them.
 //!
 //! ```text
 //!   desk --report--> reports --> events of one report --> buffers of queue 0
@@ -29,6 +30,18 @@ struct Volatile {
     state: TabletState,
     /// There while a driver is.
     bell: Option<Bell>,
+    /// The state was restored: nobody here holds the buttons that were down when it was saved.
+    restored: bool,
+}
+
+impl Volatile {
+    /// The state, of this machine's user.
+    fn present(&mut self) -> &mut TabletState {
+        if std::mem::take(&mut self.restored) {
+            self.state.release();
+        }
+        &mut self.state
+    }
 }
 
 /// A tablet with three buttons, two more, and a wheel.
@@ -77,7 +90,7 @@ impl Tablet {
     fn report(&self, report: Report) {
         let mut volatile = self.volatile.lock();
         let Some(bell) = volatile.bell.clone() else { return };
-        volatile.state.add(report);
+        volatile.present().add(report);
         drop(volatile);
         bell.ring(EVENTS);
     }
@@ -87,7 +100,7 @@ impl Tablet {
             queue.hush()?;
             loop {
                 let mut volatile = self.volatile.lock();
-                let Some((kind, code, value)) = volatile.state.next() else { break };
+                let Some((kind, code, value)) = volatile.present().next() else { break };
                 let Some(chain) = queue.pop()? else { break };
                 // A buffer without room for an event goes back as it came.
                 let room = chain.writable.length() >= EVENT as u64;
@@ -210,7 +223,8 @@ impl VirtioDevice for Tablet {
         if !state.is_sound() {
             return Err(StateError { device: self.name.clone(), cause: "too much waits for the guest".into() });
         }
-        self.volatile.lock().state = state;
+        let mut volatile = self.volatile.lock();
+        (volatile.state, volatile.restored) = (state, true);
         Ok(())
     }
 }

@@ -1,6 +1,6 @@
 //! Saved state of the tablet, besides the transport's.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 use lodge_savestate::Saved;
 use serde::{Deserialize, Serialize};
@@ -49,12 +49,19 @@ pub struct TabletState {
     pub events: VecDeque<Event>,
     /// Reports that wait.
     pub reports: VecDeque<Report>,
+    /// Buttons that are down once all of that is told.
+    pub held: BTreeSet<u16>,
 }
 
 impl TabletState {
     /// Puts a report behind those that wait. What adds to the last is put together with it; where there are too many, only
     /// what they come to is left.
     pub(super) fn add(&mut self, report: Report) {
+        match report {
+            Report::Button(code, true) => _ = self.held.insert(code),
+            Report::Button(code, false) => _ = self.held.remove(&code),
+            Report::Position(..) | Report::Wheel(_) => {}
+        }
         match (self.reports.back_mut(), report) {
             (Some(last @ Report::Position(..)), Report::Position(..)) => *last = report,
             (Some(Report::Wheel(sum)), Report::Wheel(more)) => *sum = sum.saturating_add(more),
@@ -74,6 +81,13 @@ impl TabletState {
         self.reports.extend(place);
         self.reports.extend((turned != 0).then_some(Report::Wheel(turned)));
         self.reports.extend(code::BUTTONS.into_iter().filter_map(button));
+    }
+
+    /// Nobody holds a button any more.
+    pub(super) fn release(&mut self) {
+        while let Some(code) = self.held.first().copied() {
+            self.add(Report::Button(code, false));
+        }
     }
 
     /// The event that comes next; it stays until [`TabletState::told`].
@@ -96,7 +110,8 @@ impl TabletState {
 
     /// Whether a tablet can be in it.
     pub(super) fn is_sound(&self) -> bool {
-        self.events.len() <= 3 && self.reports.len() <= MOST_REPORTS
+        let held = self.held.iter().all(|code| code::BUTTONS.contains(code));
+        held && self.events.len() <= 3 && self.reports.len() <= MOST_REPORTS
     }
 }
 

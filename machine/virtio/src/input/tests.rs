@@ -194,12 +194,50 @@ fn state_is_restored_in_mid_report() {
     function.resume();
     assert_eq!(rig.driver.config(0, 2), 0x0112);
     assert!(rig.tablet.is_absolute());
-    assert_eq!(rig.events(4), [(kind::ABS, code::ABS_Y, 3), SYN, (kind::KEY, code::BTN_RIGHT, 1), SYN]);
+    let expected = [(kind::ABS, code::ABS_Y, 3), SYN, (kind::KEY, code::BTN_RIGHT, 1), SYN];
+    assert_eq!(rig.events(4), expected);
+    assert_eq!(rig.events(2), [(kind::KEY, code::BTN_RIGHT, 0), SYN], "nobody holds it any more");
     wait_for("the end", || rig.tablet.volatile.lock().state.is_idle());
     for wrong in [
         TabletState { reports: vec![Report::Wheel(1); MOST_REPORTS + 1].into(), ..TabletState::default() },
         TabletState { events: vec![SYN; 4].into(), ..TabletState::default() },
+        TabletState { held: [0].into(), ..TabletState::default() },
     ] {
         assert!(rig.tablet.restore(&lodge_savestate::to_record(&wrong)).is_err());
     }
+}
+
+#[test]
+fn buttons_that_were_held_are_released_where_the_state_goes_on() {
+    let rig = rig();
+    rig.tablet.button(Button::Left, true);
+    rig.tablet.button(Button::Middle, true);
+    rig.tablet.button(Button::Middle, false);
+    rig.tablet.button(Button::Back, true);
+    assert_eq!(rig.events(8).len(), 8);
+    wait_for("the end", || rig.tablet.volatile.lock().state.is_idle());
+    let function = &rig.driver.function;
+    // A buffer waits.
+    rig.offer(8, 8);
+    function.pause();
+    let saved = function.save();
+    function.restore(&saved).unwrap();
+    assert_eq!(function.save(), saved, "it is what was saved, until it goes on");
+    function.resume();
+    assert_eq!(rig.told(), (kind::KEY, code::BTN_LEFT, 0));
+    assert_eq!(rig.events(3), [SYN, (kind::KEY, code::BTN_SIDE, 0), SYN]);
+    // What is pressed then is, behind the releases.
+    function.pause();
+    let saved = function.save();
+    function.restore(&saved).unwrap();
+    rig.tablet.button(Button::Left, true);
+    function.resume();
+    assert_eq!(rig.events(2), [(kind::KEY, code::BTN_LEFT, 1), SYN]);
+    function.pause();
+    let saved = function.save();
+    function.restore(&saved).unwrap();
+    rig.tablet.button(Button::Left, true);
+    function.resume();
+    let expected = [(kind::KEY, code::BTN_LEFT, 0), SYN, (kind::KEY, code::BTN_LEFT, 1), SYN];
+    assert_eq!(rig.events(4), expected);
 }

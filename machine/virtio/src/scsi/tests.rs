@@ -2,6 +2,7 @@ use std::io::{IoSliceMut, Write};
 
 use lodge_backend::{Disk, RawDisk, Tray};
 use lodge_bus::{PauseDevice, ResetDevice, SaveDevice};
+use lodge_trial::{Random, steps};
 
 use super::registers::control;
 use super::*;
@@ -245,20 +246,14 @@ fn state_is_restored() {
 /// Requests with random commands, parts and addresses, on both queues and the control queue.
 #[test]
 fn requests_at_random_do_no_harm() {
-    let all = std::env::var("LODGE_RANDOM_STEPS").is_ok_and(|value| value == "all");
     let rig = rig(2);
-    let mut seed = 0x9e37_79b9_7f4a_7c15u64;
-    let mut random = |most: u64| {
-        seed ^= seed << 13;
-        seed ^= seed >> 7;
-        seed ^= seed << 17;
-        (seed >> 16) % most
-    };
+    let mut numbers = Random(0x9e37_79b9_7f4a_7c15);
+    let mut random = |most: u64| numbers.below(most);
     let codes = [
         0, 3, 8, 0xa, 0x12, 0x15, 0x1a, 0x1b, 0x1e, 0x25, 0x28, 0x2a, 0x35, 0x41, 0x42, 0x55, 0x5a, 0x88, 0x8a, 0x93,
         0x9e, 0xa0,
     ];
-    for step in 0..if all { 60_000 } else { 6_000 } {
+    for step in 0..steps(60_000) {
         let queue = [0, 2, 2, 3, 3][random(5) as usize];
         let mut bytes: Vec<u8> =
             (0..REQUEST + 32).map(|_| if random(3) == 0 { random(256) as u8 } else { 0 }).collect();

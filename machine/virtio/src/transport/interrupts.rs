@@ -15,6 +15,8 @@ pub(super) struct InterruptState {
     pub(super) no_intx: bool,
     pub(super) config_vector: u16,
     pub(super) queue_vectors: Vec<u16>,
+    /// Counts changes of the device's configuration.
+    pub(super) generation: u8,
 }
 
 /// Where a device's interrupts go. Shared by the transport and the I/O threads.
@@ -31,6 +33,7 @@ impl Interrupts {
             no_intx: false,
             config_vector: NO_VECTOR,
             queue_vectors: vec![NO_VECTOR; queues],
+            generation: 0,
         };
         Self { state: Mutex::new(state), line: OnceLock::new() }
     }
@@ -62,6 +65,7 @@ impl Interrupts {
     /// The configuration or the status changed.
     pub(crate) fn config(&self) {
         let mut state = self.state.lock();
+        state.generation = state.generation.wrapping_add(1);
         let vector = state.config_vector;
         self.raise(&mut state, vector, ISR_CONFIG);
     }

@@ -172,6 +172,7 @@ impl VirtioPci {
         put(common::CONFIG_VECTOR, &state.config_vector.to_le_bytes());
         put(common::NUM_QUEUES, &(state.queues.len() as u16).to_le_bytes());
         put(common::STATUS, &[status]);
+        put(common::GENERATION, &[self.interrupts.state.lock().generation]);
         put(common::QUEUE_SELECT, &state.queue_select.to_le_bytes());
         if let Some(queue) = state.queues.get(usize::from(state.queue_select)) {
             put(common::QUEUE_SIZE, &queue.size.to_le_bytes());
@@ -422,7 +423,7 @@ fn config_space(
     config.add_bar(layout.msix_bar, BAR_MSIX_SIZE, BarTarget::Memory32(msix_bar));
     let main_bar = map(BAR_MAIN_SIZE, REGION_MAIN, MmioWidths::ANY);
     config.add_bar(layout.main_bar, BAR_MAIN_SIZE, BarTarget::Memory64(main_bar));
-    if let Some(VgaParts { video_memory, frame_buffer, rom }) = vga {
+    if let Some(VgaParts { video_memory, frame_buffer, rom, .. }) = vga {
         config.add_bar(0, video_memory, BarTarget::Prefetchable(frame_buffer));
         if let Some((length, mapping)) = rom {
             config.add_rom(length, mapping);
@@ -587,7 +588,7 @@ impl SaveDevice for VirtioPci {
             }
         }
         let interrupts = self.interrupts.state.lock();
-        state.isr = interrupts.isr;
+        (state.isr, state.generation) = (interrupts.isr, interrupts.generation);
         state.msix = interrupts.msix.state();
         state.config = volatile.config.state();
         drop(interrupts);
@@ -619,7 +620,7 @@ impl SaveDevice for VirtioPci {
         if !interrupts.msix.set_state(std::mem::take(&mut state.msix)) {
             return Err(fault("it has another number of interrupt vectors"));
         }
-        interrupts.isr = state.isr;
+        (interrupts.isr, interrupts.generation) = (state.isr, state.generation);
         interrupts.config_vector = state.config_vector;
         interrupts.queue_vectors = state.queues.iter().map(|queue| queue.vector).collect();
         drop(interrupts);

@@ -63,6 +63,8 @@ pub struct TransportState {
     pub queues: Vec<QueueState>,
     /// Interrupt status.
     pub isr: u8,
+    /// Counts changes of the device's configuration.
+    pub generation: u8,
     /// MSI-X.
     pub msix: MsixState,
     /// Configuration space.
@@ -83,6 +85,7 @@ impl Default for TransportState {
             config_vector: NO_VECTOR,
             queues: Vec::new(),
             isr: 0,
+            generation: 0,
             msix: MsixState::default(),
             config: ConfigState::default(),
             device: Vec::new(),
