@@ -1,8 +1,8 @@
 //! Boot disks of a few sectors: programs as people wrote them for the BIOS, assembled here.
 //!
 //! The boot sector loads up to [`SECTORS`] sectors behind it to [`START`] and jumps there in real mode: all segments zero,
-//! the stack below 0x7c00, interrupts on. [`Program`] adds what the programs share: text on COM1, checks, and an end with
-//! a status through the debug exit port.
+//! the stack below 0x7c00, interrupts on, just after one of the timer. [`Program`] adds what the programs share: text on
+//! COM1, checks, and an end with a status through the debug exit port.
 
 use iced_x86::code_asm::*;
 use iced_x86::{BlockEncoderOptions, IcedError};
@@ -19,6 +19,8 @@ pub const SECTORS: usize = 17;
 /// Bytes of a disk that is no floppy.
 const DISK: usize = 1 << 20;
 const SECTOR: usize = 512;
+/// Where the BIOS counts the timer's interrupts.
+const BIOS_TICKS: u32 = 0x46c;
 /// The first serial port.
 const COM1: u32 = 0x3f8;
 /// What a program writes to the debug exit port when all is well, and the exit status that it makes.
@@ -300,6 +302,13 @@ fn boot_sector() -> Made<Vec<u8>> {
     a.int(0x13)?;
     let mut failed = a.create_label();
     a.jc(failed)?;
+    // SeaBIOS keeps the last character of its own text back until the timer's next interrupt: it comes before the
+    // program's text, not within it.
+    let mut same_tick = a.create_label();
+    a.mov(ax, word_ptr(BIOS_TICKS))?;
+    a.set_label(&mut same_tick)?;
+    a.cmp(ax, word_ptr(BIOS_TICKS))?;
+    a.je(same_tick)?;
     a.push(0)?;
     a.push(START as i32)?;
     a.retf()?;
