@@ -45,6 +45,12 @@ fn is_masked(instruction: &Instruction) -> bool {
     matches!(instruction.mnemonic(), M::Vmaskmovps | M::Vmaskmovpd | M::Vpmaskmovd | M::Vpmaskmovq)
 }
 
+fn has_32_bit_address(instruction: &Instruction) -> bool {
+    let parts = [instruction.memory_base(), instruction.memory_index()];
+    let absolute = parts == [Register::None; 2] && instruction.memory_displ_size() == 4;
+    absolute || parts.iter().any(|register| register.is_gpr32() || *register == Register::EIP)
+}
+
 /// What differs between native and engine, one line each; empty if nothing that is specified.
 pub fn differences(instructions: &[Instruction], native: (&Record, &[u8]), engine: (&Record, &[u8])) -> Vec<String> {
     let (n, e) = (native.0, engine.0);
@@ -72,9 +78,14 @@ pub fn differences(instructions: &[Instruction], native: (&Record, &[u8]), engin
             compare("error code", error_code(n), error_code(e));
         }
         if vector == 14 {
-            // Of a masked load or store the address may be that of the element or that of the page.
-            let masked = faulting.is_some_and(|number| is_masked(&instructions[number]));
-            let mask = if masked { !0xfff } else { u64::MAX };
+            // Of a masked load or store the address may be that of the element or that of the page. With a 32-bit address
+            // some processors wrap that of each element, and AMD's of family 1Ah don't, as SDM 2C "VPMASKMOV" has it.
+            let masked = faulting.map(|number| &instructions[number]).filter(|instruction| is_masked(instruction));
+            let mask = match masked {
+                Some(instruction) if has_32_bit_address(instruction) => 0xffff_f000,
+                Some(_) => !0xfff,
+                None => u64::MAX,
+            };
             compare("CR2", n.get(Record::CR2) & mask, e.get(Record::CR2) & mask);
         }
     }

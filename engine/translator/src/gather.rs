@@ -99,8 +99,9 @@ fn masked_move(cpu: &mut Cpu, ins: &Instruction) -> Outcome {
     let register = if store { ins.op2_register() } else { ins.op0_register() };
     let mask = cpu.vectors.0[ins.op1_register().number()];
     let (base, segment) = cpu.effective(ins);
-    // With 32-bit addresses each element's wraps.
-    let wide = crate::emit::probe::Ea::of(ins).bits == 64;
+    // As of any other operand, the address of the first byte is cut to 32 bits and not that of what follows (SDM 2C
+    // "VPMASKMOV": the elements are those at mem + 4, mem + 8 and so on).
+    let wide = cpu.is_64();
     let mut value = if store { cpu.vectors.0[register.number()] } else { [0; 32] };
     let mut chosen = Vec::with_capacity(8);
     for n in 0..register.size() / bytes {

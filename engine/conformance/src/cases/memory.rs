@@ -155,6 +155,19 @@ fn exactness() -> Vec<Case> {
         .leaves(RAM + PAGE - 4, &[5, 6, 7, 8])
         .page_fault(2, PLAY + PAGE, 3),
         Case::long(
+            "memory/masked_move_by_a_32_bit_address_goes_on_behind_4_gib",
+            |a| emit!(a; vmovdqu(ymm1, ymmword_ptr(DATA)); vpmaskmovd(ymm2, ymm1, ymmword_ptr(ecx)); vmovq(rax, xmm2)),
+        )
+        .tweak(|state| {
+            state.cr4 |= cr4::OSXSAVE;
+            state.xcr0 = 7;
+        })
+        .with(Rcx, 0xffff_fffc)
+        .map(1 << 32, RAM, P | RW)
+        .poke(DATA + 4, &[0, 0, 0, 0x80])
+        .poke(RAM, &[1, 2, 3, 4])
+        .gives(Rax, 0x0403_0201_0000_0000),
+        Case::long(
             "memory/x87_error_comes_before_the_page",
             |a| emit!(a; fldcw(word_ptr(DATA)); fldz(); fldz(); fdivp(st1, st0); fld(dword_ptr(PLAY))),
         )
