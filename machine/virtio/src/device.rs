@@ -33,9 +33,14 @@ pub trait VirtioDevice: Send + Sync {
     /// The sizes of its queues, powers of two.
     fn queue_sizes(&self) -> Vec<u16>;
 
-    /// How many threads serve the queues; queue n is on thread `n % threads`.
+    /// How many threads serve the queues.
     fn threads(&self) -> usize {
         1
+    }
+
+    /// Which of them, modulo their number, serves a queue.
+    fn thread(&self, queue: u16) -> usize {
+        queue.into()
     }
 
     /// Reads device configuration; bytes beyond it read as zero.

@@ -252,6 +252,21 @@ impl VirtQueue {
         Ok(self.queue.enable_notification(&self.memory)? && !self.stop.load(Ordering::Acquire))
     }
 
+    /// Asks the driver to ring for requests beyond those that are there now, which are not enough. Whether more came
+    /// meanwhile.
+    ///
+    /// # Errors
+    /// The ring makes no sense.
+    pub fn listen_beyond(&mut self) -> Result<bool, Broken> {
+        let next = self.queue.next_avail();
+        let there = self.queue.avail_idx(&self.memory, Ordering::Acquire)?;
+        // The driver is told how far the device has come, which here is as if it had taken them all.
+        self.queue.set_next_avail(there.0);
+        let more = self.listen();
+        self.queue.set_next_avail(next);
+        more
+    }
+
     /// Where the device is in the rings: available, used.
     pub(crate) fn position(&self) -> (u16, u16) {
         (self.queue.next_avail(), self.queue.next_used())

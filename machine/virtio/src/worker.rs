@@ -48,6 +48,13 @@ impl Bell {
         }
     }
 
+    /// Tells the driver that the device's configuration has changed. Never blocks.
+    pub fn config_changed(&self) {
+        if let Some(shared) = self.0.upgrade() {
+            shared.interrupts.config();
+        }
+    }
+
     /// Whether the driver has set queue `index` up. Never blocks.
     pub fn is_live(&self, index: u16) -> bool {
         let Some(shared) = self.0.upgrade() else { return false };
@@ -83,11 +90,16 @@ impl Shared {
     pub(crate) fn ring(&self, index: u16) {
         let Some(slot) = self.slots.get(usize::from(index)) else { return };
         if !slot.rung.swap(true, Ordering::AcqRel) {
-            let thread = &self.threads[usize::from(index) % self.threads.len()];
+            let thread = &self.threads[self.thread_of(index)];
             if let Some(thread) = thread.get() {
                 thread.unpark();
             }
         }
+    }
+
+    /// The thread that serves queue `index`.
+    fn thread_of(&self, index: u16) -> usize {
+        self.device.thread(index) % self.threads.len()
     }
 
     /// Rings for every queue.
@@ -100,8 +112,8 @@ impl Shared {
     fn serve(&self, thread: usize) {
         while !self.ended.load(Ordering::Acquire) {
             let mut busy = false;
-            for (index, slot) in self.slots.iter().enumerate().skip(thread).step_by(self.threads.len()) {
-                if slot.rung.swap(false, Ordering::AcqRel) {
+            for (index, slot) in self.slots.iter().enumerate() {
+                if self.thread_of(index as u16) == thread && slot.rung.swap(false, Ordering::AcqRel) {
                     busy = true;
                     self.process(index as u16, slot);
                 }
