@@ -14,6 +14,7 @@ use lodge_display::Monitor;
 use lodge_engine_api::{Engine, GuestMemory, Partition, PartitionSpec, Statistics};
 use lodge_input::Desk;
 use lodge_irq::Controllers;
+use lodge_net::Cable;
 use lodge_pci::{Bridge, PciHost, PciWindow, Router};
 use lodge_sound::Sink;
 use lodge_x86::CpuState;
@@ -86,6 +87,25 @@ pub struct AttachedCd {
     pub tray: Arc<Tray>,
 }
 
+/// Which network card a machine has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NetworkCard {
+    /// A virtio card with so many pairs of queues.
+    Virtio {
+        /// Pairs of queues; 1 to 16.
+        pairs: u16,
+    },
+}
+
+/// A network card and what it is plugged into.
+#[derive(Clone)]
+pub struct AttachedNetwork {
+    /// The card.
+    pub card: NetworkCard,
+    /// The cable, which has its name and address.
+    pub cable: Arc<Cable>,
+}
+
 /// What stands behind the devices on the host. It stays when the machine is reset.
 #[derive(Clone, Default)]
 pub struct Backends {
@@ -93,6 +113,7 @@ pub struct Backends {
     disks: Vec<Attached>,
     cds: Vec<AttachedCd>,
     floppies: Vec<Arc<Tray>>,
+    networks: Vec<AttachedNetwork>,
     parallel: Option<Arc<dyn CharStream>>,
     console: Option<Arc<dyn CharStream>>,
     firmware_log: Option<Arc<dyn CharStream>>,
@@ -188,6 +209,18 @@ impl Backends {
     /// Where sound goes, if anywhere.
     pub(crate) fn sound(&self) -> Option<&Arc<dyn Sink>> {
         self.sound.as_ref()
+    }
+
+    /// With network cards.
+    #[must_use]
+    pub fn with_networks(mut self, networks: Vec<AttachedNetwork>) -> Self {
+        self.networks = networks;
+        self
+    }
+
+    /// The network cards.
+    pub(crate) fn networks(&self) -> &[AttachedNetwork] {
+        &self.networks
     }
 
     /// With floppy drives, at most two.

@@ -20,11 +20,11 @@ use lodge_sound::{Ac97, Ac97Wiring, Mixer, NullSink, Sb16, Sb16Wiring, Sink, Spe
 use lodge_storage::scsi::Medium;
 use lodge_storage::{Ahci, Drive, Floppy, Geometry, Ide, IdeWiring, Nvme, NvmeConfig, PciWiring, floppy};
 use lodge_virtio::{
-    Block, BlockConfig, Console, Gpu, GpuWiring, Rng, Scsi, ScsiConfig, Tablet, Target, VirtioDevice, VirtioPci,
-    VirtioWiring,
+    Block, BlockConfig, Console, Gpu, GpuWiring, Net, NetConfig, Rng, Scsi, ScsiConfig, Tablet, Target, VirtioDevice,
+    VirtioPci, VirtioWiring,
 };
 
-use crate::assembly::{Board, Bus, CdBus};
+use crate::assembly::{Board, Bus, CdBus, NetworkCard};
 use crate::boot_order::{self, BootDevice, Bootable};
 use crate::firmware;
 use crate::{GraphicsCard, SoundCard, VmError, slots};
@@ -49,6 +49,7 @@ pub(crate) const DEVICES: &[Maker] = &[
     tablet,
     serial_ports,
     parallel_port,
+    networks,
     ide,
     sata,
     nvme,
@@ -397,6 +398,21 @@ fn disks(board: &mut Board<'_>) -> Result<(), VmError> {
         let config = BlockConfig { serial: name.clone(), name, queues: 1 };
         let place = board.attach_virtio(Block::new(config, disk.clone()), slots::DISKS)?;
         board.bootable.extend(place.map(|at| Bootable::behind(BootDevice::Disk, index, at, "scsi", "/disk@0,0")));
+    }
+    Ok(())
+}
+
+fn networks(board: &mut Board<'_>) -> Result<(), VmError> {
+    for (index, attached) in board.backends.networks().iter().enumerate() {
+        let place = match attached.card {
+            NetworkCard::Virtio { pairs } => {
+                let card = Net::new(NetConfig { pairs }, attached.cable.clone());
+                board.attach_virtio(card, slots::NETWORK)?
+            }
+        };
+        board
+            .bootable
+            .extend(place.map(|at| Bootable::behind(BootDevice::Network, index, at, "ethernet", "/ethernet-phy@0")));
     }
     Ok(())
 }

@@ -30,7 +30,7 @@ mod tsc;
 #[cfg(test)]
 mod tests;
 
-pub use assembly::{Attached, AttachedCd, Backends, Bus, CdBus, host_profile};
+pub use assembly::{Attached, AttachedCd, AttachedNetwork, Backends, Bus, CdBus, NetworkCard, host_profile};
 pub use boot_order::{BootDevice, BootOrder};
 pub use config::{Boot, Config, Firmware, GraphicsCard, Kernel, MachineType, OnReboot, SoundCard};
 pub use driver::{Handle, Phase, Status, Vm};

@@ -1,13 +1,14 @@
 //! Where on PCI bus 0 each kind of device is: the plan of machine type `pc-1`, which never changes.
 //!
 //! What a guest has installed drivers for, or named in its configuration, is found at the same place with whatever else
-//! is added. Device 0 is the host bridge, 1 the PIIX; 3 to 6 are for network cards, of which
-//! there are none yet. Where a range is full, devices go to the highest free number.
+//! is added. Device 0 is the host bridge, 1 the PIIX. Where a range is full, devices go to the highest free number.
 
 use std::ops::RangeInclusive;
 
 /// The display.
 pub const DISPLAY: RangeInclusive<u8> = 2..=2;
+/// Network cards.
+pub const NETWORK: RangeInclusive<u8> = 3..=6;
 /// Controllers of many disks.
 pub const STORAGE: RangeInclusive<u8> = 7..=8;
 /// NVMe disks.

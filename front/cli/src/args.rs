@@ -15,6 +15,7 @@ use lodge_vnc::Address;
 
 use crate::ctl::CtlArgs;
 use crate::disk::DiskCommand;
+use crate::net::{self, NetPlan};
 use crate::values;
 
 /// Runs guest operating systems, with or without hardware virtualization.
@@ -73,7 +74,8 @@ pub struct RunArgs {
     /// auto is lodge/translations in the user's folder for caches
     #[arg(long, value_name = "auto|off|DIR", default_value = "off")]
     pub translations: String,
-    /// Network: none
+    /// Network card, repeatable: none, or user[,forward=tcp|udp:HOST:GUEST][,loopback=on|tcp:PORT|udp:PORT], either with
+    /// [,model=virtio][,queues=N][,mac=ADDRESS][,rate=BITS][,capture=F.pcapng]  [default: none]
     #[arg(long, value_name = "SPEC")]
     pub net: Vec<String>,
     /// Serial port, repeatable: stdio, none, file=F or unix=F  [default: stdio]
@@ -253,6 +255,8 @@ pub struct Plan {
     pub graphics: Option<GraphicsCard>,
     /// Which PC it is.
     pub machine: MachineType,
+    /// The network cards, in order.
+    pub networks: Vec<NetPlan>,
     /// There is a tablet.
     pub tablet: bool,
     /// The sound card, and where sound goes.
@@ -307,7 +311,6 @@ impl RunArgs {
     ///
     /// Something is wrong, or not available yet.
     pub fn plan(&self) -> Result<Plan, UsageError> {
-        self.refuse_what_is_not_there()?;
         let engine = match self.engine.as_str() {
             "auto" => Choice::Auto,
             name @ ("translator" | "kvm") => Choice::Named(name.to_owned()),
@@ -363,6 +366,7 @@ impl RunArgs {
             other => return Err(value("--pointer", format!("'{other}' is not one of ps2, tablet"))),
         };
         let sound = sound(&self.sound)?;
+        let networks = net::plans(&self.net)?;
         let translations = match self.translations.as_str() {
             "auto" => TranslationsPlan::Auto,
             "off" => TranslationsPlan::Off,
@@ -382,17 +386,11 @@ impl RunArgs {
             console,
             graphics,
             machine: machine(&self.machine)?,
+            networks,
             tablet,
             sound,
             translations,
         })
-    }
-
-    fn refuse_what_is_not_there(&self) -> Result<(), UsageError> {
-        if let Some(net) = self.net.iter().find(|net| *net != "none") {
-            return Err(UsageError::NotYet { what: format!("--net {net}"), instead: "use --net none" });
-        }
-        Ok(())
     }
 }
 
@@ -698,7 +696,8 @@ mod tests {
                 "--disk: 'qed' is not one of the formats raw, qcow2, vmdk, vdi, vhd, vhdx",
             ),
             (&["--disk", ",readonly"], "--disk: the file's name is missing"),
-            (&["--net", "user"], "--net user is not available yet; use --net none"),
+            (&["--net", "switch=lab"], "--net switch=lab is not available yet; use --net user"),
+            (&["--net", "usr"], "--net: 'usr' is not one of none, user"),
             (&["--floppy", "x.img,size=1"], "--floppy: 'size' is not readonly; a comma in a file's name is doubled"),
             (&["--floppy", ""], "--floppy: the file's name is missing"),
             (&["--floppy", "a", "--floppy", "b", "--floppy", "c"], "--floppy: a PC has at most 2 floppy drives"),

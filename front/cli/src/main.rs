@@ -12,6 +12,7 @@ mod disk;
 mod doctor;
 mod firmware;
 mod media;
+mod net;
 mod report;
 mod run;
 mod terminal;

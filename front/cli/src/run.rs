@@ -16,6 +16,7 @@ use lodge_disk::{DiskError, Options};
 use lodge_display::Monitor;
 use lodge_engine_api::Mirroring;
 use lodge_input::Desk;
+use lodge_usernet::UserNetError;
 use lodge_vm::engines::{self, Choice, Chosen, NoEngine};
 use lodge_vm::{
     Attached, AttachedCd, Backends, Boot, Config, Firmware, FloppyError, Handle, Kernel, OnReboot, Outcome, Phase,
@@ -29,7 +30,7 @@ use crate::args::{BootPlan, DiskPlan, DisplayPlan, Plan, RunArgs, SerialPlan, Us
 use crate::console::{Action, Escapes, PromptCommand};
 use crate::terminal::{self, Raw};
 use crate::translations;
-use crate::{firmware, media, report};
+use crate::{firmware, media, net, report};
 
 /// Most bytes of generated code that an engine may keep: an eighth of the guest's memory, or a quarter of what it has beyond
 /// [`SMALL`], within these bounds. Compiling a kernel fills 190 MiB, and takes 1.6 times as long with 128 MiB.
@@ -112,6 +113,12 @@ pub enum RunError {
         /// What is wrong.
         problem: String,
     },
+    /// A network in user mode.
+    #[error("--net user: {0}; {}", .0.remedy())]
+    UserNet(#[from] UserNetError),
+    /// A network card's cable.
+    #[error("a network card can't be plugged in: {0}; end other programs, or raise their limits (ulimit -a)")]
+    Network(std::io::Error),
     /// The viewers' server.
     #[error(transparent)]
     Vnc(#[from] VncError),
@@ -190,6 +197,7 @@ pub fn run(args: &RunArgs) -> Result<u8, RunError> {
     let Chosen { engine, why } = engines::choose(&engines::all(), &plan.engine)?;
     let folder = args.firmware_dir.as_deref();
     let serial_console = plan.display == DisplayPlan::None && plan.serials.first() == Some(&SerialPlan::Stdio);
+    let networks = net::attach(&plan.networks, &plan.disks)?;
     let (boot, variables) = booted(args, plan.boot, serial_console)?;
     let (Boot::Kernel(Kernel { path: image, .. }) | Boot::Firmware(Firmware { image, .. })) = &boot;
     let kept_code = translations::kept_code(&plan.translations, image);
@@ -225,7 +233,7 @@ pub fn run(args: &RunArgs) -> Result<u8, RunError> {
         .iter()
         .map(|plan| open_stream(["serial file", "serial socket"], plan, raw.is_some(), &handle))
         .collect::<Result<_, _>>()?;
-    let mut backends = Backends::new(serials, disks).with_cds(cds).with_floppies(floppies);
+    let mut backends = Backends::new(serials, disks).with_cds(cds).with_floppies(floppies).with_networks(networks);
     if plan.console != SerialPlan::None {
         backends = backends.with_console(open_stream(
             ["console's file", "console's socket"],
@@ -315,7 +323,8 @@ fn remedy(source: &std::io::Error) -> &'static str {
     }
 }
 
-fn output(what: &'static str, path: &Path, source: std::io::Error) -> RunError {
+/// A file that cannot be made.
+pub fn output(what: &'static str, path: &Path, source: std::io::Error) -> RunError {
     RunError::Output { what, path: path.display().to_string(), source }
 }
 

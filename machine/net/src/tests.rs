@@ -102,7 +102,7 @@ fn a_large_segment_is_cut_into_whole_ones() {
 fn what_somebody_does_himself_is_left_to_him() {
     let frame = large(tcp(4, &[7; 5000], 0x10, false), 1460);
     let whole = prepared(frame.clone(), Accepts::ALL);
-    assert_eq!(whole, [frame.clone()]);
+    assert_eq!(whole, std::slice::from_ref(&frame));
     // With IPv6 alone an IPv4 packet is cut.
     let only_6 = Accepts { tcp4: false, ..Accepts::ALL };
     assert_eq!(prepared(frame.clone(), only_6).len(), 4);

@@ -1,0 +1,478 @@
+//! TCP: each of the guest's connections ends here and goes on as one of the host's.
+//!
+//! ```text
+//!   guest ──SYN──► Flow: socket in SYN-RECEIVED, silent ── connect ──► host
+//!         ◄─SYN,ACK── once the host's end is connected; RST, if it can't be
+//!   guest ◄══ socket's buffers ══► host's stream            each end's close is passed on by itself
+//! ```
+//!
+//! Each connection has a socket of smoltcp's, in a set of its own, so that a packet costs the same however many there are.
+//! What the host sends waits in the host's kernel while the guest is slow, and the other way round: nothing is lost here and
+//! nothing piles up.
+
+use std::collections::HashMap;
+use std::io::{ErrorKind, Read, Result, Write};
+use std::net::{IpAddr, Shutdown, SocketAddr};
+use std::num::NonZeroUsize;
+use std::time::Instant as HostInstant;
+
+use mio::net::TcpStream;
+use mio::{Interest, Token};
+use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet};
+use smoltcp::phy::{
+    Checksum, ChecksumCapabilities, Device, DeviceCapabilities, Medium, PacketMeta, RxToken, SegmentationCapabilities,
+    TxToken,
+};
+use smoltcp::socket::tcp::{self, Socket, SocketBuffer, State};
+use smoltcp::time::Instant;
+use smoltcp::wire::{HardwareAddress, IpCidr, IpListenEndpoint};
+
+use lodge_net::HEADER;
+
+use crate::config::{GATEWAY, GATEWAY_6, PREFIX_LENGTH};
+use crate::outbox::{MTU, Outbox};
+use crate::sockets::{Owner, Sockets};
+
+/// Bytes of a connection that wait in either direction.
+const BUFFER: usize = 256 << 10;
+/// Connections at a time; the guest's further ones are refused.
+const MOST: usize = 4096;
+/// The largest IP packet that is cut into segments elsewhere.
+const LARGEST_PACKET: usize = 65_535;
+/// TCP's flags SYN and ACK (RFC 9293, section 3.1).
+const SYN: u8 = 2;
+const ACK: u8 = 16;
+
+/// Both ends of a connection as the guest knows them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Key {
+    /// The guest's.
+    pub(crate) guest: SocketAddr,
+    /// The one that it thinks it talks to.
+    pub(crate) peer: SocketAddr,
+}
+
+/// A connection.
+struct Flow {
+    sockets: SocketSet<'static>,
+    handle: SocketHandle,
+    host: TcpStream,
+    token: Token,
+    /// The host's end is not connected yet.
+    connecting: bool,
+    /// The host may have something to read, room to write.
+    readable: bool,
+    writable: bool,
+    /// The host has said its last.
+    host_ended: bool,
+    /// The guest has, and the host was told.
+    guest_ended: bool,
+    /// When there is something to do though nothing happens.
+    deadline: Option<Instant>,
+    /// There was no room for what it has to send.
+    held_up: bool,
+}
+
+/// All connections.
+pub(crate) struct Tcp {
+    interface: Interface,
+    flows: HashMap<Key, Flow>,
+    begin: HostInstant,
+    /// Ports of the router's that forwarded connections come from.
+    next_port: u16,
+}
+
+/// The link to the guest as smoltcp knows it.
+struct Wire<'a> {
+    packet: Option<&'a [u8]>,
+    outbox: &'a mut Outbox,
+    /// A packet had no room.
+    held_up: bool,
+}
+
+struct Received<'a>(&'a [u8]);
+
+impl RxToken for Received<'_> {
+    fn consume<R, F: FnOnce(&[u8]) -> R>(self, f: F) -> R {
+        f(self.0)
+    }
+}
+
+struct Sending<'a> {
+    outbox: &'a mut Outbox,
+    size: Option<u16>,
+}
+
+impl TxToken for Sending<'_> {
+    fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, length: usize, f: F) -> R {
+        let mut bytes = vec![0; HEADER + length];
+        let result = f(&mut bytes[HEADER..]);
+        self.outbox.tcp(bytes, self.size);
+        result
+    }
+
+    fn set_meta(&mut self, meta: PacketMeta) {
+        self.size = meta.segmentation_offload_size.map(std::num::NonZero::get);
+    }
+}
+
+impl Device for Wire<'_> {
+    type RxToken<'t>
+        = Received<'t>
+    where
+        Self: 't;
+    type TxToken<'t>
+        = Sending<'t>
+    where
+        Self: 't;
+
+    fn receive(&mut self, _: Instant) -> Option<(Received<'_>, Sending<'_>)> {
+        // An answer to a packet always has room, or is lost.
+        Some((Received(self.packet.take()?), Sending { outbox: self.outbox, size: None }))
+    }
+
+    fn transmit(&mut self, _: Instant) -> Option<Sending<'_>> {
+        self.held_up |= !self.outbox.has_room();
+        self.outbox.has_room().then_some(Sending { outbox: self.outbox, size: None })
+    }
+
+    fn capabilities(&self) -> DeviceCapabilities {
+        let mut checksum = ChecksumCapabilities::default();
+        // They are looked at before, and made on the other side of the cable where need be.
+        checksum.tcp = Checksum::None;
+        let mut segmentation = SegmentationCapabilities::default();
+        segmentation.tcpv4 = NonZeroUsize::new(LARGEST_PACKET);
+        segmentation.tcpv6 = NonZeroUsize::new(LARGEST_PACKET);
+        let mut capabilities = DeviceCapabilities::default();
+        capabilities.medium = Medium::Ip;
+        capabilities.max_transmission_unit = MTU;
+        capabilities.checksum = checksum;
+        capabilities.segmentation = segmentation;
+        capabilities
+    }
+}
+
+impl Tcp {
+    pub(crate) fn new(seed: u64) -> Self {
+        let mut config = Config::new(HardwareAddress::Ip);
+        config.random_seed = seed;
+        let mut outbox = Outbox::default();
+        let mut wire = Wire { packet: None, outbox: &mut outbox, held_up: false };
+        let mut interface = Interface::new(config, &mut wire, Instant::ZERO);
+        // It takes packets to every address for its own, because all routes lead to itself.
+        interface.set_any_ip(true);
+        interface.update_ip_addrs(|addresses| {
+            // There is room for two.
+            let _ = addresses.push(IpCidr::new(GATEWAY.into(), 24));
+            let _ = addresses.push(IpCidr::new(GATEWAY_6.into(), PREFIX_LENGTH));
+        });
+        // And for these.
+        let _ = interface.routes_mut().add_default_ipv4_route(GATEWAY);
+        let _ = interface.routes_mut().add_default_ipv6_route(GATEWAY_6);
+        Self { interface, flows: HashMap::new(), begin: HostInstant::now(), next_port: 0 }
+    }
+
+    fn now(&self) -> Instant {
+        Instant::from_micros(i64::try_from(self.begin.elapsed().as_micros()).unwrap_or(i64::MAX))
+    }
+
+    /// How many connections there are.
+    pub(crate) fn len(&self) -> usize {
+        self.flows.len()
+    }
+
+    pub(crate) fn has(&self, key: &Key) -> bool {
+        self.flows.contains_key(key)
+    }
+
+    /// Whether a packet asks for a new connection; what it says behind its IP header.
+    pub(crate) fn is_opening(segment: &[u8]) -> bool {
+        segment.get(13).is_some_and(|flags| flags & (SYN | ACK) == SYN)
+    }
+
+    /// Whether there is room for another connection.
+    pub(crate) fn has_room(&self) -> bool {
+        self.flows.len() < MOST
+    }
+
+    /// Begins a connection of the guest's to where the host is to connect. Its packet comes next.
+    ///
+    /// # Errors
+    /// The host can't even begin to.
+    pub(crate) fn open(&mut self, key: Key, to: SocketAddr, sockets: &mut Sockets) -> Result<()> {
+        let mut host = TcpStream::connect(to)?;
+        let token = watch(&mut host, Owner::Tcp(key), sockets)?;
+        let mut socket = new_socket();
+        // The guest hears of it when the host is connected.
+        socket.pause_synack(true);
+        let endpoint = IpListenEndpoint { addr: Some(key.peer.ip().into()), port: key.peer.port() };
+        if socket.listen(endpoint).is_err() {
+            sockets.forget(token);
+            return Err(ErrorKind::InvalidInput.into());
+        }
+        self.add(key, socket, host, token, true);
+        Ok(())
+    }
+
+    /// Begins a connection to the guest for one of the host's. It comes from the router's address, if a port of that is free.
+    pub(crate) fn forward(
+        &mut self,
+        guest: SocketAddr,
+        mut host: TcpStream,
+        sockets: &mut Sockets,
+        outbox: &mut Outbox,
+    ) {
+        const FIRST: u16 = 49_152;
+        let router = if guest.is_ipv4() { IpAddr::from(GATEWAY) } else { GATEWAY_6.into() };
+        let ports = u16::MAX - FIRST;
+        let key = (0..ports).find_map(|_| {
+            self.next_port = (self.next_port + 1) % ports;
+            let key = Key { guest, peer: SocketAddr::new(router, FIRST + self.next_port) };
+            (!self.flows.contains_key(&key)).then_some(key)
+        });
+        let Some(key) = key.filter(|_| self.has_room()) else { return };
+        let mut socket = new_socket();
+        if socket.connect(self.interface.context(), key.guest, key.peer).is_err() {
+            return;
+        }
+        let Ok(token) = watch(&mut host, Owner::Tcp(key), sockets) else { return };
+        self.add(key, socket, host, token, false);
+        self.serve(&key, None, sockets, outbox);
+    }
+
+    fn add(&mut self, key: Key, socket: Socket<'static>, host: TcpStream, token: Token, connecting: bool) {
+        let mut sockets = SocketSet::new(Vec::with_capacity(1));
+        let handle = sockets.add(socket);
+        let flow = Flow {
+            sockets,
+            handle,
+            host,
+            token,
+            connecting,
+            readable: !connecting,
+            writable: !connecting,
+            host_ended: false,
+            guest_ended: false,
+            deadline: None,
+            held_up: false,
+        };
+        self.flows.insert(key, flow);
+    }
+
+    /// A packet of a connection.
+    pub(crate) fn packet(&mut self, key: &Key, packet: &[u8], sockets: &mut Sockets, outbox: &mut Outbox) {
+        self.serve(key, Some(packet), sockets, outbox);
+    }
+
+    /// A packet that belongs to no connection.
+    pub(crate) fn stray(&mut self, packet: &[u8], outbox: &mut Outbox) {
+        let now = self.now();
+        let mut wire = Wire { packet: Some(packet), outbox, held_up: false };
+        self.interface.poll(now, &mut wire, &mut SocketSet::new([]));
+    }
+
+    /// Something happened at the host's end: there may be something to read, or room to write.
+    pub(crate) fn host_event(
+        &mut self,
+        key: &Key,
+        (readable, writable): (bool, bool),
+        sockets: &mut Sockets,
+        outbox: &mut Outbox,
+    ) {
+        if let Some(flow) = self.flows.get_mut(key) {
+            flow.readable |= readable;
+            flow.writable |= writable;
+            self.serve(key, None, sockets, outbox);
+        }
+    }
+
+    /// Goes on with those whose time has come.
+    pub(crate) fn time_passed(&mut self, sockets: &mut Sockets, outbox: &mut Outbox) {
+        let now = self.now();
+        self.serve_those(|flow| flow.deadline.is_some_and(|deadline| deadline <= now), sockets, outbox);
+    }
+
+    /// Goes on with those that were held up, now that there is room.
+    pub(crate) fn go_on(&mut self, sockets: &mut Sockets, outbox: &mut Outbox) {
+        self.serve_those(|flow| flow.held_up, sockets, outbox);
+    }
+
+    fn serve_those(&mut self, which: impl Fn(&Flow) -> bool, sockets: &mut Sockets, outbox: &mut Outbox) {
+        let keys: Vec<Key> = self.flows.iter().filter(|(_, flow)| which(flow)).map(|(key, _)| *key).collect();
+        for key in keys {
+            self.serve(&key, None, sockets, outbox);
+        }
+    }
+
+    /// Ends the connections of a guest that has started anew.
+    pub(crate) fn end_those_of(&mut self, guest: IpAddr, sockets: &mut Sockets) {
+        let keys: Vec<Key> = self.flows.keys().filter(|key| key.guest.ip() == guest).copied().collect();
+        for key in keys {
+            self.remove(&key, sockets);
+        }
+    }
+
+    /// When something is to be done though nothing happens.
+    pub(crate) fn deadline(&self) -> Option<HostInstant> {
+        let next = self.flows.values().filter_map(|flow| flow.deadline).min()?;
+        let micros = u64::try_from(next.total_micros()).unwrap_or(0);
+        Some(self.begin + std::time::Duration::from_micros(micros))
+    }
+
+    /// Moves what can be moved of a connection.
+    fn serve(&mut self, key: &Key, packet: Option<&[u8]>, sockets: &mut Sockets, outbox: &mut Outbox) {
+        let now = self.now();
+        let Some(flow) = self.flows.get_mut(key) else { return };
+        let mut wire = Wire { packet, outbox, held_up: false };
+        if wire.packet.is_some() {
+            self.interface.poll_ingress_single(now, &mut wire, &mut flow.sockets);
+        }
+        let gone = loop {
+            if flow.connecting && !flow.finish_connecting() {
+                break !flow.socket().is_open();
+            }
+            let moved = flow.move_data();
+            self.interface.poll(now, &mut wire, &mut flow.sockets);
+            if !moved {
+                break !flow.socket().is_open();
+            }
+        };
+        flow.held_up = wire.held_up;
+        // While the host is being connected nothing is sent, though there is something to send.
+        let waits = wire.held_up || flow.connecting;
+        flow.deadline = if waits { None } else { self.interface.poll_at(now, &flow.sockets) };
+        // What made no sense has opened nothing.
+        if gone || flow.socket().state() == State::Listen {
+            self.remove(key, sockets);
+        }
+    }
+
+    fn remove(&mut self, key: &Key, sockets: &mut Sockets) {
+        let Some(flow) = self.flows.remove(key) else { return };
+        if !flow.guest_ended || !flow.host_ended {
+            // The host's peer shall not take it for an orderly end; where that can't be said it has to.
+            let _ = socket2::SockRef::from(&flow.host).set_linger(Some(std::time::Duration::ZERO));
+        }
+        sockets.forget(flow.token);
+    }
+}
+
+fn new_socket() -> Socket<'static> {
+    let buffer = || SocketBuffer::new(vec![0; BUFFER]);
+    let mut socket = Socket::new(buffer(), buffer());
+    socket.set_ack_delay(None);
+    socket.set_nagle_enabled(false);
+    socket
+}
+
+impl Flow {
+    fn socket(&mut self) -> &mut Socket<'static> {
+        self.sockets.get_mut(self.handle)
+    }
+
+    /// Whether the host's end is connected. If it can't be, the guest's is ended.
+    fn finish_connecting(&mut self) -> bool {
+        if !self.writable {
+            return false;
+        }
+        match self.host.take_error() {
+            Ok(None) if self.host.peer_addr().is_ok() => {
+                self.socket().pause_synack(false);
+                self.readable = true;
+            }
+            // Not yet: it was a false alarm.
+            Ok(None) => {
+                self.writable = false;
+                return false;
+            }
+            Ok(Some(error)) | Err(error) => {
+                tracing::debug!(%error, "a connection can't be made");
+                self.socket().pause_synack(false);
+                self.socket().abort();
+            }
+        }
+        self.connecting = false;
+        true
+    }
+
+    /// Moves data between the ends. Whether any was.
+    fn move_data(&mut self) -> bool {
+        let out = self.move_out();
+        let back = self.move_back();
+        out | back
+    }
+
+    /// From the guest to the host.
+    fn move_out(&mut self) -> bool {
+        let socket = self.sockets.get_mut::<tcp::Socket<'_>>(self.handle);
+        let mut moved = false;
+        while self.writable && socket.can_recv() {
+            let host = &mut self.host;
+            let written = socket.recv(|bytes| match host.write(bytes) {
+                Ok(count) => (count, Ok(count)),
+                Err(error) => (0, Err(error)),
+            });
+            match written {
+                Ok(Ok(0)) => self.writable = false,
+                Ok(Ok(_)) => moved = true,
+                Ok(Err(error)) if error.kind() == ErrorKind::Interrupted => {}
+                Ok(Err(error)) if error.kind() == ErrorKind::WouldBlock => self.writable = false,
+                // Nobody is there any more; what was read before comes first.
+                Ok(Err(_)) => {
+                    self.writable = false;
+                    if self.host_ended {
+                        socket.abort();
+                        return true;
+                    }
+                    self.readable = true;
+                    break;
+                }
+                Err(_) => break,
+            }
+        }
+        let closed = matches!(socket.state(), State::CloseWait | State::LastAck | State::Closing | State::TimeWait);
+        if closed && !socket.can_recv() && !self.guest_ended {
+            self.guest_ended = true;
+            // It may be gone.
+            let _ = self.host.shutdown(Shutdown::Write);
+        }
+        moved
+    }
+
+    /// From the host to the guest.
+    fn move_back(&mut self) -> bool {
+        let socket = self.sockets.get_mut::<tcp::Socket<'_>>(self.handle);
+        let mut moved = false;
+        while self.readable && !self.host_ended && socket.can_send() {
+            let host = &mut self.host;
+            let read = socket.send(|room| match host.read(room) {
+                Ok(count) => (count, Ok(count)),
+                Err(error) => (0, Err(error)),
+            });
+            match read {
+                Ok(Ok(0)) => {
+                    self.host_ended = true;
+                    socket.close();
+                    moved = true;
+                }
+                Ok(Ok(_)) => moved = true,
+                Ok(Err(error)) if error.kind() == ErrorKind::Interrupted => {}
+                Ok(Err(error)) if error.kind() == ErrorKind::WouldBlock => self.readable = false,
+                Ok(Err(_)) => {
+                    self.readable = false;
+                    socket.abort();
+                    moved = true;
+                }
+                Err(_) => break,
+            }
+        }
+        moved
+    }
+}
+
+/// Has the events of a connection told.
+fn watch(stream: &mut TcpStream, owner: Owner, sockets: &mut Sockets) -> Result<Token> {
+    // What waits is sent on in whole: there is no need to wait for more. A socket that does not take it is none.
+    let _ = stream.set_nodelay(true);
+    sockets.add(stream, Interest::READABLE | Interest::WRITABLE, owner)
+}
