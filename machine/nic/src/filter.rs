@@ -1,6 +1,6 @@
 //! Which addresses a card listens to, as the smaller cards decide it, and the check sequence of frames.
 
-use lodge_net::{MacAddress, SMALLEST};
+use lodge_net::SMALLEST;
 
 /// The check sequence of a frame, in the order of the wire (IEEE 802.3, clause 3.2.9).
 pub(crate) fn check_sequence(bytes: &[u8]) -> [u8; 4] {
@@ -8,14 +8,9 @@ pub(crate) fn check_sequence(bytes: &[u8]) -> [u8; 4] {
 }
 
 /// Where a group's address is in a table of 64 bits: the upper six bits of its CRC before that is inverted, the first bit
-/// that went through being the uppermost (DP8390D, section 7.0, "multicast address registers"; RTL8139C+, section 6.3).
+/// that went through being the uppermost (DP8390D, "multicast address registers"; RTL8139C+, MAR).
 pub(crate) fn multicast_bit(address: &[u8; 6]) -> u32 {
     (!crc32fast::hash(address)).reverse_bits() >> 26
-}
-
-/// The frame's destination, if there is so much of it.
-pub(crate) fn destination(bytes: &[u8]) -> Option<MacAddress> {
-    bytes.first_chunk().map(|address| MacAddress(*address))
 }
 
 /// Fills a frame up to what is on a wire at least.

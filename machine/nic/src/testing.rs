@@ -8,7 +8,7 @@ use lodge_engine_api::GuestMemory;
 use lodge_net::segment::{TCP, UDP};
 use lodge_net::{Accepts, Cable, CableConfig, Frame, Listener, MacAddress, Network, checksum};
 use lodge_pci::Router;
-pub(crate) use lodge_trial::{Random, steps, wait_for};
+pub(crate) use lodge_trial::{steps, wait_for};
 use parking_lot::Mutex;
 use vm_memory::{Bytes, GuestAddress};
 

@@ -256,7 +256,7 @@ impl E1000State {
             at if MTA.contains(&at) => self.receive.groups[table(&MTA, at)] = value,
             at if RA.contains(&at) => {
                 let index = table(&RA, at);
-                self.receive.addresses[index] = if index % 2 == 0 { value } else { value & RAH_WRITABLE };
+                self.receive.addresses[index] = if index.is_multiple_of(2) { value } else { value & RAH_WRITABLE };
             }
             at if VFTA.contains(&at) => self.receive.vlans[table(&VFTA, at)] = value,
             at => {
