@@ -20,6 +20,7 @@ pub mod e1000;
 pub mod eeprom;
 mod filter;
 mod frame;
+pub mod ne2000;
 pub mod rtl8139;
 #[cfg(test)]
 mod testing;
@@ -28,5 +29,6 @@ mod worker;
 
 pub use e1000::E1000;
 pub use frame::FrameState;
+pub use ne2000::{IsaConfig, Ne2000};
 pub use rtl8139::Rtl8139;
 pub use wiring::{CardConfig, PciWiring};
