@@ -279,18 +279,24 @@ pub const STORED: [(u32, u32, u32); 36] = [
     (0x5838, 0x0001_000f, 0),           // IPAV
 ];
 
-/// Words of the EEPROM that are not the card's alone (5.6): place and value.
-pub const EEPROM: [(usize, u16); 10] = [
-    (0x03, 0x0000), // compatibility
-    (0x08, 0x3000), // part number
-    (0x09, 0x1000),
-    (0x0a, 0x6403), // initialization control 1
-    (0x0d, DEVICE),
-    (0x0e, VENDOR),
-    (0x0f, 0x3040), // initialization control 2
-    (0x1f, 0x0706), // LEDs
-    (0x20, 0x1008), // pins
-    (0x22, 0x0f04), // initialization control 3, where waking up is off
+/// Words of the EEPROM that are not the card's alone, from word 3 on (5.6, tables 5-2 and 5-3); the others read as erased.
+pub const EEPROM: [(usize, &[u16]); 5] = [
+    // Compatibility, LEDs by default, version, and two for manufacturers.
+    (0x03, &[0x0000, 0xffff, 0x0000, 0x0000, 0x0000]),
+    // Part number, initialization control 1.
+    (0x08, &[0x3000, 0x1000, 0x6403]),
+    // Device, vendor, initialization control 2.
+    (0x0d, &[DEVICE, VENDOR, 0x3040]),
+    // Reserved, and what is on the LEDs.
+    (
+        0x10,
+        &[
+            0x0008, 0x2000, 0x7e14, 0x0048, 0x1000, 0x00d8, 0x0000, 0x2700, 0x6cc9, 0x3150, 0x0722, 0x040b, 0x0984,
+            0x0000, 0xc000, 0x0706,
+        ],
+    ),
+    // Pins, circuits, initialization control 3, what wakes the machine up, size of the flash.
+    (0x20, &[0x1008, 0x0000, 0x0f04, 0x7fff, 0x4d01]),
 ];
 /// Where the subsystem is in the EEPROM: device, then vendor.
 pub const EEPROM_SUBSYSTEM: usize = 0x0b;

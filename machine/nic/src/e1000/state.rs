@@ -299,8 +299,8 @@ fn eeprom(address: MacAddress) -> [u16; WORDS] {
     let mut words = [0xffff; WORDS];
     let MacAddress([a, b, c, d, e, f]) = address;
     words[..3].copy_from_slice(&[[a, b], [c, d], [e, f]].map(u16::from_le_bytes));
-    for (at, value) in EEPROM {
-        words[at] = value;
+    for (at, values) in EEPROM {
+        words[at..at + values.len()].copy_from_slice(values);
     }
     let [vendor, device] = PCI_SUBSYSTEM;
     words[EEPROM_SUBSYSTEM..][..2].copy_from_slice(&[device, vendor]);

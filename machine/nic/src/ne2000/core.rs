@@ -138,16 +138,19 @@ impl Ne2000State {
         }
     }
 
-    /// Writes a register.
-    pub(super) fn write(&mut self, offset: u16, value: u8, realtek: bool) {
+    /// Writes a register; whether the thread has to know.
+    pub(super) fn write(&mut self, offset: u16, value: u8, realtek: bool) -> bool {
+        let page = self.command >> CR_PAGE;
         if offset == CR {
-            return self.write_command(value);
+            let before = self.command;
+            self.write_command(value);
+            return (before ^ self.command) & (CR_STP | CR_TXP) != 0;
         }
         let with = |word: u16, high: bool| {
             let [a, b] = word.to_le_bytes();
             u16::from_le_bytes(if high { [a, value] } else { [value, b] })
         };
-        match (self.command >> CR_PAGE, offset) {
+        match (page, offset) {
             (0, 0x1) => self.start = value,
             (0, 0x2) => self.stop = value,
             (0, 0x3) => self.boundary = value,
@@ -169,6 +172,8 @@ impl Ne2000State {
             (3, 0x6) if realtek && self.eeprom_command == EE_MODE => self.config3 = value,
             _ => {}
         }
+        // The ring, and what is listened to.
+        matches!((page, offset), (0, 0x1 | 0x2 | 0x3 | 0xc | 0xd) | (1, 0x7))
     }
 
     fn write_command(&mut self, value: u8) {

@@ -273,15 +273,22 @@ impl PortDevice for Ne2000 {
 
     fn port_write(&self, _region: u8, offset: u16, width: Width, value: u32) -> Result<(), AccessError> {
         let bytes = width.bytes();
-        self.with(|volatile| match offset {
+        let rings = self.with(|volatile| match offset {
             // Only reading resets.
-            RESET.. => {}
-            DATA.. => Self::write_data(&mut volatile.state, bytes, value),
-            _ => (0..bytes as u16).filter(|n| offset + n < DATA).for_each(|n| {
-                volatile.state.write(offset + n, (value >> (8 * n)) as u8, self.is_realtek());
-            }),
+            RESET.. => false,
+            DATA.. => {
+                Self::write_data(&mut volatile.state, bytes, value);
+                false
+            }
+            _ => {
+                let mut rings = false;
+                for n in (0..bytes as u16).filter(|n| offset + n < DATA) {
+                    rings |= volatile.state.write(offset + n, (value >> (8 * n)) as u8, self.is_realtek());
+                }
+                rings
+            }
         });
-        if offset < DATA {
+        if rings {
             self.bell.ring();
         }
         Ok(())

@@ -186,7 +186,9 @@ impl Rtl8139 {
                 let (mask, value) = ((mask >> (32 * half)) as u32, (value >> (32 * half)) as u32);
                 let register = (offset & !3) + 4 * half;
                 if mask != 0 && register < SPACE {
-                    rings |= volatile.state.write(register, mask, value, now);
+                    let concerns = volatile.state.write(register, mask, value, now);
+                    // A guest that has looked at causes may have given descriptors back.
+                    rings |= concerns || register == IMR && volatile.look_again.is_some();
                     if register == TSD && master {
                         self.dump(&mut volatile.state);
                     }
@@ -405,8 +407,7 @@ impl Rtl8139State {
             ETTHR if has(0) => self.threshold = byte(0) & 0x3f,
             _ => {}
         }
-        // A guest that has looked at causes may have given descriptors back.
-        matches!(register, TSD..TSAD | CR | CAPR | IMR | TCR | RCR | CONFIG5 | CPCR | RDSAR | 0xe8)
+        matches!(register, TSD..TSAD | CR | CAPR | TCR | RCR | CONFIG5 | CPCR | RDSAR | 0xe8)
     }
 
     fn write_status(&mut self, number: usize, mask: u32, value: u32) {
