@@ -174,7 +174,7 @@ pub const RCTL_WRITABLE: u32 = 0x06df_b3fe;
 
 /// Most bytes of a frame that is not long, with tag and check sequence.
 pub const LONGEST: usize = 1522;
-/// Most bytes of one that is (3.2.1).
+/// Most bytes of one that is (3.2).
 pub const LONGEST_OF_ALL: usize = 16384;
 
 /// TCTL: the transmitter is on (13.4.33).
@@ -217,7 +217,7 @@ pub mod received {
     pub const IPE: u8 = 1 << 6;
 }
 
-/// Commands of a transmit descriptor (3.3.3.1, 3.3.7.1), and what only some kinds have.
+/// Commands of a transmit descriptor (3.3), and what only some kinds have.
 pub mod command {
     #![expect(missing_docs, reason = "the names are the manual's")]
     pub const EOP: u8 = 1 << 0;
@@ -228,11 +228,11 @@ pub mod command {
     pub const RS: u8 = 1 << 3;
     pub const DEXT: u8 = 1 << 5;
     pub const VLE: u8 = 1 << 6;
-    /// Context (3.3.6.1): the packet is TCP.
+    /// Context (3.3.6): the packet is TCP.
     pub const TCP: u8 = 1 << 0;
     /// Context: the packet is IPv4.
     pub const IP: u8 = 1 << 1;
-    /// Options of a data descriptor (3.3.7.2): IP checksum.
+    /// Options of a data descriptor (3.3.7): IP checksum.
     pub const IXSM: u8 = 1 << 0;
     /// Options: TCP or UDP checksum.
     pub const TXSM: u8 = 1 << 1;

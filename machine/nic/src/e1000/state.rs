@@ -256,7 +256,7 @@ impl E1000State {
         state
     }
 
-    /// After CTRL.RST (14.7): what is not the controller's stays.
+    /// After CTRL.RST: what is not the controller's stays.
     pub(super) fn reset(&mut self) {
         let old = std::mem::take(self);
         let Self { config, eeprom, phy, port_address, link, .. } = old;

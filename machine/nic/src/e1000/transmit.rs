@@ -15,7 +15,7 @@ use crate::filter::pad;
 
 /// Most descriptors that are read in one piece of work.
 const AT_ONCE: u32 = 64;
-/// Kinds of descriptors that are not legacy (3.3.5).
+/// Kinds of descriptors that are not legacy (3.3).
 const CONTEXT: u8 = 0;
 const DATA: u8 = 1;
 /// Status of a descriptor: done.
@@ -135,7 +135,7 @@ impl TransmitState {
     }
 }
 
-/// Makes the length in an IP header at `at` that of the frame: drivers leave it to the card (3.5.7).
+/// Makes the length in an IP header at `at` that of the frame: drivers leave it to the card (3.5).
 fn set_length(bytes: &mut [u8], at: usize, ipv4: bool) {
     let Some(packet) = bytes.len().checked_sub(at) else { return };
     let (place, length) = if ipv4 { (at + 2, packet) } else { (at + 4, packet.saturating_sub(40)) };

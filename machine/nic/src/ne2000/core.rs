@@ -237,7 +237,7 @@ impl Ne2000State {
     fn sent(&mut self, status: u8) {
         self.command &= !CR_TXP;
         self.transmit_status = status;
-        self.causes |= cause::PTX;
+        self.causes |= if status & TSR_ABT != 0 { cause::TXE } else { cause::PTX };
     }
 
     /// What a packet in loopback comes to: nothing is written to memory, all is in registers (12.0, "loopback

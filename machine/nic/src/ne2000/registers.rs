@@ -53,6 +53,7 @@ pub mod cause {
     pub const PRX: u8 = 1 << 0;
     pub const PTX: u8 = 1 << 1;
     pub const RXE: u8 = 1 << 2;
+    pub const TXE: u8 = 1 << 3;
     pub const CNT: u8 = 1 << 5;
     pub const RDC: u8 = 1 << 6;
     pub const RST: u8 = 1 << 7;

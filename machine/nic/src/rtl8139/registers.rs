@@ -1,5 +1,5 @@
-//! Registers and descriptors of the RTL8139C+ (Realtek's data sheet of the RTL8139C(L)+, version 1.6; registers are in its
-//! section 5, their bits in section 6, descriptors in its section on C+ mode).
+//! Registers and descriptors of the RTL8139C+ (Realtek's data sheet of the RTL8139C(L)+, version 1.6, section 6 and that
+//! on C+ mode).
 
 /// Vendor.
 pub const VENDOR: u16 = 0x10ec;
