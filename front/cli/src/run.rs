@@ -114,8 +114,12 @@ pub enum RunError {
         problem: String,
     },
     /// A network in user mode.
-    #[error("--net user: {0}; {}", .0.remedy())]
-    UserNet(#[from] UserNetError),
+    #[error("--net user: {source}; {}", .source.remedy())]
+    UserNet {
+        /// Why there is none.
+        #[from]
+        source: UserNetError,
+    },
     /// A network card's cable.
     #[error("a network card can't be plugged in: {0}; end other programs, or raise their limits (ulimit -a)")]
     Network(std::io::Error),
