@@ -95,6 +95,14 @@ pub enum NetworkCard {
         /// Pairs of queues; 1 to 16.
         pairs: u16,
     },
+    /// Intel's 82540EM.
+    E1000,
+    /// Realtek's RTL8139C+.
+    Rtl8139,
+    /// Realtek's RTL8029AS, an NE2000 behind PCI.
+    Ne2000,
+    /// An NE2000 for ISA, at port 300h with interrupt 9. There is room for one.
+    Ne2000Isa,
 }
 
 /// A network card and what it is plugged into.

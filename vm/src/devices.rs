@@ -15,6 +15,7 @@ use lodge_chipset::{
 use lodge_display::{Screen, Vga, VgaConfig, VgaWiring, VideoMemory};
 use lodge_engine_api::NOWHERE;
 use lodge_input::{Keyboard, Pointer};
+use lodge_nic::{CardConfig, E1000, IsaConfig, Ne2000, Rtl8139};
 use lodge_pci::{Bridge, Router};
 use lodge_sound::{Ac97, Ac97Wiring, Mixer, NullSink, Sb16, Sb16Wiring, Sink, Speaker, sb16};
 use lodge_storage::scsi::Medium;
@@ -312,6 +313,17 @@ impl Board<'_> {
         }
     }
 
+    /// What a network card is wired to.
+    fn card_wiring(&self) -> lodge_nic::PciWiring {
+        lodge_nic::PciWiring {
+            memory: self.memory.clone(),
+            mmio: self.mmio.clone(),
+            ports: self.ports.clone(),
+            router: self.router.clone(),
+            timers: self.timers.clone(),
+        }
+    }
+
     /// The disks on a bus, with their numbers among all and their names.
     fn named_disks(&self, bus: Bus) -> Vec<(usize, String, Arc<dyn Disk>)> {
         self.backends.disks(bus).map(|(index, disk)| (index, format!("disk{index}"), disk.clone())).collect()
@@ -404,15 +416,23 @@ fn disks(board: &mut Board<'_>) -> Result<(), VmError> {
 
 fn networks(board: &mut Board<'_>) -> Result<(), VmError> {
     for (index, attached) in board.backends.networks().iter().enumerate() {
-        let place = match attached.card {
+        let cable = attached.cable.clone();
+        let config = CardConfig { name: cable.name().to_owned(), rom: Vec::new() };
+        let card: Arc<dyn Device> = match attached.card {
             NetworkCard::Virtio { pairs } => {
-                let card = Net::new(NetConfig { pairs }, attached.cable.clone());
-                board.attach_virtio(card, slots::NETWORK)?
+                VirtioPci::new(Net::new(NetConfig { pairs }, cable), board.virtio_wiring()).map_err(no_thread)?
+            }
+            NetworkCard::E1000 => E1000::new(config, cable, board.card_wiring()).map_err(no_thread)?,
+            NetworkCard::Rtl8139 => Rtl8139::new(config, cable, board.card_wiring()).map_err(no_thread)?,
+            NetworkCard::Ne2000 => Ne2000::pci(config, cable, board.card_wiring()).map_err(no_thread)?,
+            NetworkCard::Ne2000Isa => {
+                let config = IsaConfig { name: config.name, base: IsaConfig::BASE };
+                Ne2000::isa(config, cable, board.irq(IsaConfig::INTERRUPT.into())).map_err(no_thread)?
             }
         };
-        board
-            .bootable
-            .extend(place.map(|at| Bootable::behind(BootDevice::Network, index, at, "ethernet", "/ethernet-phy@0")));
+        let place = board.attach_among(card, slots::NETWORK)?;
+        let boots = |at| Bootable::behind(BootDevice::Network, index, at, "ethernet", "/ethernet-phy@0");
+        board.bootable.extend(place.map(boots));
     }
     Ok(())
 }

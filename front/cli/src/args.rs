@@ -75,7 +75,7 @@ pub struct RunArgs {
     #[arg(long, value_name = "auto|off|DIR", default_value = "off")]
     pub translations: String,
     /// Network card, repeatable: none, or user[,forward=tcp|udp:HOST:GUEST][,loopback=on|tcp:PORT|udp:PORT], either with
-    /// [,model=virtio][,queues=N][,mac=ADDRESS][,rate=BITS][,capture=F.pcapng]  [default: none]
+    /// [,model=virtio|e1000|rtl8139|ne2k|ne2k-isa][,queues=N][,mac=ADDRESS][,rate=BITS][,capture=F.pcapng]  [default: none]
     #[arg(long, value_name = "SPEC")]
     pub net: Vec<String>,
     /// Serial port, repeatable: stdio, none, file=F or unix=F  [default: stdio]

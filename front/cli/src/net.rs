@@ -58,6 +58,9 @@ pub fn plans(texts: &[String]) -> Result<Vec<NetPlan>, UsageError> {
     if plans.len() > MOST {
         return Err(wrong(format!("a PC has at most {MOST} network cards")));
     }
+    if plans.iter().filter(|plan| plan.card == NetworkCard::Ne2000Isa).count() > 1 {
+        return Err(wrong("there is room for one ne2k-isa".into()));
+    }
     Ok(plans)
 }
 
@@ -72,17 +75,15 @@ fn plan(text: &str) -> Result<Option<NetPlan>, UsageError> {
         }
         _ => return Err(wrong(format!("'{text}' is not one of none, user"))),
     };
-    let card = NetworkCard::Virtio { pairs: 1 };
-    let mut plan = NetPlan { network, card, mac: None, rate: None, capture: None };
+    let mut queues = None;
+    let mut plan = NetPlan { network, card: NetworkCard::Virtio { pairs: 1 }, mac: None, rate: None, capture: None };
     for (name, given) in properties {
         let given = given.as_deref();
         match (name.as_str(), given) {
-            ("model", Some("virtio")) => plan.card = NetworkCard::Virtio { pairs: 1 },
-            ("model", Some(other)) => return Err(wrong(format!("model={other} is not one of model=virtio"))),
+            ("model", Some(model)) => plan.card = card(model)?,
             ("queues", Some(number)) => {
-                let NetworkCard::Virtio { pairs } = &mut plan.card;
                 let number = number.parse().ok().filter(|number| (1..=MOST_QUEUES).contains(number));
-                *pairs = number.ok_or_else(|| wrong(format!("queues= takes a number from 1 to {MOST_QUEUES}")))?;
+                queues = Some(number.ok_or_else(|| wrong(format!("queues= takes a number from 1 to {MOST_QUEUES}")))?);
             }
             ("mac", Some(mac)) => plan.mac = Some(mac.parse().map_err(|error| wrong(format!("mac={error}")))?),
             ("rate", Some(rate)) => plan.rate = Some(rate_of(rate)?),
@@ -90,7 +91,24 @@ fn plan(text: &str) -> Result<Option<NetPlan>, UsageError> {
             _ => own_property(&mut plan.network, &name, given)?,
         }
     }
+    match (&mut plan.card, queues) {
+        (NetworkCard::Virtio { pairs }, Some(number)) => *pairs = number,
+        (_, Some(_)) => return Err(wrong("only model=virtio has queues=".into())),
+        (_, None) => {}
+    }
     Ok(Some(plan))
+}
+
+/// A card by its name.
+fn card(model: &str) -> Result<NetworkCard, UsageError> {
+    Ok(match model {
+        "virtio" => NetworkCard::Virtio { pairs: 1 },
+        "e1000" => NetworkCard::E1000,
+        "rtl8139" => NetworkCard::Rtl8139,
+        "ne2k" => NetworkCard::Ne2000,
+        "ne2k-isa" => NetworkCard::Ne2000Isa,
+        other => return Err(wrong(format!("model={other} is not one of virtio, e1000, rtl8139, ne2k, ne2k-isa"))),
+    })
 }
 
 /// A property of the network itself.
@@ -103,7 +121,7 @@ fn own_property(network: &mut NetworkPlan, name: &str, given: Option<&str>) -> R
             port_of_protocol(text).ok_or_else(|| wrong(format!("loopback={text} is not on, tcp:PORT or udp:PORT")))?,
         ),
         _ => {
-            let known = "model=virtio, mac=ADDRESS, queues=N, rate=BITS, capture=F, forward=tcp|udp:HOST:GUEST, \
+            let known = "model=virtio|e1000|rtl8139|ne2k|ne2k-isa, mac=ADDRESS, queues=N, rate=BITS, capture=F, forward=tcp|udp:HOST:GUEST, \
                          loopback=on|tcp:PORT|udp:PORT; a comma in a file's name is doubled";
             let given = given.map_or_else(|| name.to_owned(), |given| format!("{name}={given}"));
             return Err(wrong(format!("'{given}' is not one of {known}")));

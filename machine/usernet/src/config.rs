@@ -136,12 +136,14 @@ pub struct UserConfig {
     pub loopback: Loopback,
     /// The file that says who the host's name servers are (resolv.conf(5)); what it says is looked at as it changes.
     pub resolver: PathBuf,
+    /// Their port, which is 53 anywhere but in tests.
+    pub resolver_port: u16,
 }
 
 impl Default for UserConfig {
     fn default() -> Self {
         let resolver = PathBuf::from("/etc/resolv.conf");
-        Self { name: "net0".into(), forwards: Vec::new(), loopback: Loopback::default(), resolver }
+        Self { name: "net0".into(), forwards: Vec::new(), loopback: Loopback::default(), resolver, resolver_port: 53 }
     }
 }
 

@@ -30,13 +30,14 @@ type Stamp = (u64, u64, u64, i64, i64);
 /// The host's name servers.
 pub(crate) struct Resolver {
     path: PathBuf,
+    port: u16,
     stamp: Option<Stamp>,
     servers: Vec<SocketAddr>,
 }
 
 impl Resolver {
-    pub(crate) fn new(path: &Path) -> Self {
-        Self { path: path.to_owned(), stamp: None, servers: Vec::new() }
+    pub(crate) fn new(path: &Path, port: u16) -> Self {
+        Self { path: path.to_owned(), port, stamp: None, servers: Vec::new() }
     }
 
     /// Who they are now.
@@ -44,7 +45,7 @@ impl Resolver {
         let stamp = std::fs::metadata(&self.path).ok().map(|metadata| stamp(&metadata));
         if self.servers.is_empty() || stamp != self.stamp {
             self.stamp = stamp;
-            self.servers = read(&self.path);
+            self.servers = read(&self.path, self.port);
             tracing::debug!(servers = ?self.servers, "name servers");
         }
         &self.servers
@@ -56,20 +57,20 @@ fn stamp(metadata: &Metadata) -> Stamp {
 }
 
 /// The name servers that a file says (resolv.conf(5)).
-fn read(path: &Path) -> Vec<SocketAddr> {
+fn read(path: &Path, port: u16) -> Vec<SocketAddr> {
     let text = std::fs::File::open(path).and_then(|file| {
         let mut text = Vec::new();
         std::io::Read::read_to_end(&mut std::io::Read::take(file, LONGEST_FILE), &mut text)?;
         Ok(String::from_utf8_lossy(&text).into_owned())
     });
-    let mut servers = parse(&text.unwrap_or_default());
+    let mut servers = parse(&text.unwrap_or_default(), port);
     if servers.is_empty() {
-        servers.push((Ipv4Addr::LOCALHOST, PORT).into());
+        servers.push((Ipv4Addr::LOCALHOST, port).into());
     }
     servers
 }
 
-fn parse(text: &str) -> Vec<SocketAddr> {
+fn parse(text: &str, port: u16) -> Vec<SocketAddr> {
     let server = |line: &str| {
         let mut words = line.split_whitespace();
         let address = words.next().filter(|word| *word == "nameserver").and_then(|_| words.next())?;
@@ -77,8 +78,8 @@ fn parse(text: &str) -> Vec<SocketAddr> {
         let (address, scope) = address.split_once('%').unwrap_or((address, ""));
         let address: IpAddr = address.parse().ok()?;
         Some(match (address, interface(scope)) {
-            (IpAddr::V6(address), Some(scope)) => std::net::SocketAddrV6::new(address, PORT, 0, scope).into(),
-            _ => SocketAddr::new(address, PORT),
+            (IpAddr::V6(address), Some(scope)) => std::net::SocketAddrV6::new(address, port, 0, scope).into(),
+            _ => SocketAddr::new(address, port),
         })
     };
     text.lines().filter_map(server).take(MOST_SERVERS).collect()
@@ -189,4 +190,18 @@ fn records<'a>(question: &Question<'a>, address: Option<Ipv4Addr>, host: bool) -
         records.push(record(RData::AAAA(AAAA { address: GATEWAY_6.into() })));
     }
     records
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_that_name_servers() {
+        let text = "# comment\nnameserver 192.0.2.1\nsearch example.org\nnameserver\t2001:db8::1\nnameserver nonsense\n\
+                    nameserver fe80::1%7\noptions edns0\nnameserver 192.0.2.4\n";
+        let servers: Vec<_> = parse(text, 53).iter().map(ToString::to_string).collect();
+        assert_eq!(servers, ["192.0.2.1:53", "[2001:db8::1]:53", "[fe80::1%7]:53"], "three are asked at most");
+        assert_eq!(read(Path::new("/no/such/file"), 53), ["127.0.0.1:53".parse().unwrap()]);
+    }
 }

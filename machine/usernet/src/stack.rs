@@ -78,7 +78,7 @@ impl Stack {
         let guests = |protocol| config.forwards.iter().filter(move |one| one.protocol == protocol).map(|one| one.guest);
         let mut stack = Self {
             loopback: config.loopback.clone(),
-            resolver: Resolver::new(&config.resolver),
+            resolver: Resolver::new(&config.resolver, config.resolver_port),
             sockets: Sockets::new(registry),
             tcp: Tcp::new(seed),
             datagrams: Datagrams::default(),

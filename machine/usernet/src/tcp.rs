@@ -142,7 +142,7 @@ impl Device for Wire<'_> {
         checksum.tcp = Checksum::None;
         let mut segmentation = SegmentationCapabilities::default();
         segmentation.tcpv4 = NonZeroUsize::new(LARGEST_PACKET);
-        segmentation.tcpv6 = NonZeroUsize::new(LARGEST_PACKET);
+        // Of IPv6 it has none of its own: smoltcp 0.14 drops large packets in `dispatch_ip` whatever is said here.
         let mut capabilities = DeviceCapabilities::default();
         capabilities.medium = Medium::Ip;
         capabilities.max_transmission_unit = MTU;
