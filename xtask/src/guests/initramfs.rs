@@ -6,6 +6,7 @@
 //! * `lodge.run="SCRIPT"` runs a script, which must hold no quotation marks itself, says its status as
 //!   "lodge: status N", and powers off; with `lodge.exit` it ends the VM through the debug exit port instead.
 //! * Without either there is a shell on the console.
+//! * `udhcpc -s /bin/lodge-dhcp` asks for an address and takes what it gets.
 //! * `lodge.modules=NAME,...` loads more modules before, of those in [`DEVICES`], with options of the form
 //!   `NAME.OPTION=VALUE`. They are in an archive of their own ([`devices`]), which goes behind this one.
 
@@ -25,7 +26,8 @@ const MODULES: &[&str] =
 /// Modules for devices that few guests want.
 const DEVICES: &[&str] = &[
     "virtio_gpu", "virtio_input", "evdev", "snd_intel8x0", "snd_sb16", "snd_pcm_oss", "snd_mixer_oss", "ata_piix",
-    "ahci", "virtio_scsi", "sd_mod", "sr_mod", "isofs", "parport_pc", "lp",
+    "ahci", "virtio_scsi", "sd_mod", "sr_mod", "isofs", "parport_pc", "lp", "e1000", "8139cp", "8139too", "ne2k-pci",
+    "ne",
 ];
 
 const INIT: &str = r##"#!/bin/sh
@@ -99,6 +101,14 @@ const EXIT: &str = r#"#!/bin/sh
 printf "\\$(printf %03o "$1")" | dd of=/dev/port bs=1 seek=244 conv=notrunc 2>/dev/null
 "#;
 
+/// What udhcpc does with an address that it has got.
+const DHCP: &str = r#"#!/bin/sh
+[ "$1" = bound ] || exit 0
+ip addr add $ip/$mask dev $interface
+ip route add default via $router
+echo "nameserver $dns" > /etc/resolv.conf
+"#;
+
 /// Builds the archive from an unpacked kernel package and an unpacked busybox.
 pub fn build(image: &Path, busybox: &Path) -> Result<Vec<u8>> {
     let mut archive = Archive::default();
@@ -114,6 +124,7 @@ pub fn build(image: &Path, busybox: &Path) -> Result<Vec<u8>> {
         archive.link(&format!("bin/{applet}"), "busybox");
     }
     archive.file("bin/lodge-exit", 0o755, EXIT.as_bytes());
+    archive.file("bin/lodge-dhcp", 0o755, DHCP.as_bytes());
     archive.file("init", 0o755, INIT.as_bytes());
 
     let order = modules(&find_modules(image)?, MODULES, &mut BTreeSet::new())?;

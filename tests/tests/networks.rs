@@ -1,0 +1,150 @@
+//! Guests on networks: each card with the driver that Linux has for it, the network in user mode in both directions.
+
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::process::Command;
+use std::thread::JoinHandle;
+
+use lodge_tests::{TestVm, linux, linux_with};
+
+/// What the server serves.
+const LENGTH: usize = 3 << 20;
+
+fn content() -> Vec<u8> {
+    (0..LENGTH as u32).map(|at| (at.wrapping_mul(2_654_435_761) >> 11) as u8).collect()
+}
+
+/// A web server on the loopback interface for so many requests, and its port. What was asked for.
+fn web_server(requests: usize) -> (u16, JoinHandle<Vec<String>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = listener.local_addr().expect("an address").port();
+    let serve = move || {
+        let serve_one = |_| {
+            let (mut stream, _) = listener.accept().expect("a client");
+            let mut request = Vec::new();
+            let mut byte = [0];
+            while !request.ends_with(b"\r\n\r\n") && stream.read(&mut byte).is_ok_and(|count| count > 0) {
+                request.extend(byte);
+            }
+            let head = format!("HTTP/1.0 200 OK\r\nContent-Length: {LENGTH}\r\n\r\n");
+            stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(&content())).expect("it is sent");
+            String::from_utf8_lossy(&request).lines().next().unwrap_or_default().to_owned()
+        };
+        (0..requests).map(serve_one).collect()
+    };
+    (port, std::thread::spawn(serve))
+}
+
+/// A port that nobody has.
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port").port()
+}
+
+/// The MD5 sum that the guest has to find.
+fn sum_of_content() -> String {
+    let file = lodge_tests::write_file(&content());
+    let output = Command::new("md5sum").arg(file.path()).output().expect("coreutils are there");
+    String::from_utf8_lossy(&output.stdout).split(' ').next().unwrap_or_default().to_owned()
+}
+
+/// Has the guest ask for an address.
+fn with_address(vm: &mut TestVm) {
+    vm.expect("lodge: init");
+    vm.send("ip link set lo up; ip link set eth0 up; udhcpc -i eth0 -n -q -f -s /bin/lodge-dhcp\n");
+    vm.expect("lease of 10.0.2.15 obtained from 10.0.2.2");
+}
+
+/// All ways through a card: pings, the host's files, a connection from outside.
+fn works(command: &mut Command, card: &str) {
+    let ((port, server), forwarded) = (web_server(1), free_port());
+    let net = format!("user,model={card},loopback=tcp:{port},forward=tcp:{forwarded}:7");
+    let mut vm = TestVm::start(command.args(["--net", &net, "--memory", "256", "--timeout", "280"]));
+    with_address(&mut vm);
+    vm.send("ping -c 2 -s 1400 10.0.2.2\n");
+    vm.expect("2 packets received, 0% packet loss");
+    // A router is advertised; an address is one when nobody else has it, which takes a moment.
+    vm.send("sleep 2; ping -6 -c 1 fd6c:6f64:6765::2\n");
+    vm.expect("1 packets received, 0% packet loss");
+    vm.send(&format!("wget -q -O - http://host.lodge.internal:{port}/file | md5sum\n"));
+    vm.expect(&sum_of_content());
+    assert_eq!(server.join().expect("the server ended"), ["GET /file HTTP/1.1"]);
+    // The guest sends back what comes.
+    vm.send("nc -l -p 7 -e cat & sleep 1; echo listens\n");
+    vm.expect("listens\r\n");
+    let mut stream = TcpStream::connect(("127.0.0.1", forwarded)).expect("the port is forwarded");
+    let data = &content()[..1 << 20];
+    let mut writer = stream.try_clone().expect("it can be had twice");
+    let sent = data.to_vec();
+    let writing = std::thread::spawn(move || {
+        writer.write_all(&sent).expect("it is sent");
+        writer.shutdown(std::net::Shutdown::Write).expect("it ends");
+    });
+    let mut back = Vec::new();
+    stream.read_to_end(&mut back).expect("it comes back");
+    writing.join().expect("all was sent");
+    assert!(back == data, "{} bytes came back", back.len());
+    vm.send("dmesg | grep -i -E 'WARNING|BUG|timed out|transmit|checksum'; poweroff -f\n");
+    let (status, output) = vm.wait();
+    assert_eq!(status, 0, "{output}");
+    let complaints = output.split("poweroff -f\r\n").last().unwrap_or_default();
+    assert!(!complaints.contains("WARNING") && !complaints.contains("timed out"), "{output}");
+}
+
+#[test]
+#[ignore = "boots a VM: run by `cargo xtask test`"]
+fn the_virtio_card() {
+    works(&mut linux("cloud-amd64", ""), "virtio");
+}
+
+#[test]
+#[ignore = "boots a VM: run by `cargo xtask test`"]
+fn the_virtio_card_with_a_queue_for_each_processor() {
+    works(linux("cloud-amd64", "").args(["--cpus", "2"]), "virtio,queues=2");
+}
+
+/// A card whose driver is a module of the stock kernel.
+fn with_driver(module: &str, card: &str, options: &str) {
+    let (mut command, _initrd) = linux_with(module, "amd64", options);
+    works(&mut command, card);
+}
+
+#[test]
+#[ignore = "boots a VM: run by `cargo xtask test`"]
+fn the_e1000() {
+    with_driver("e1000", "e1000", "");
+}
+
+#[test]
+#[ignore = "boots a VM: run by `cargo xtask test`"]
+fn the_rtl8139_in_its_newer_mode() {
+    with_driver("8139cp", "rtl8139", "");
+}
+
+#[test]
+#[ignore = "boots a VM: run by `cargo xtask test`"]
+fn the_ne2000_behind_pci() {
+    with_driver("ne2k-pci", "ne2k", "");
+}
+
+#[test]
+#[ignore = "boots a VM: run by `cargo xtask test`"]
+fn the_ne2000_for_isa() {
+    with_driver("ne", "ne2k-isa", "ne.io=0x300 ne.irq=9");
+}
+
+#[test]
+#[ignore = "boots a VM: run by `cargo xtask test`"]
+fn nothing_of_the_host_is_reached_unasked() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = listener.local_addr().expect("an address").port();
+    listener.set_nonblocking(true).expect("it need not wait");
+    let mut vm = TestVm::start(linux("cloud-amd64", "").args(["--net", "user", "--timeout", "280"]));
+    with_address(&mut vm);
+    for host in ["10.0.2.2", "10.0.2.3", "127.0.0.1"] {
+        vm.send(&format!("nc -w 5 {host} {port} < /dev/null; echo ended $?\n"));
+        vm.expect("ended 1\r\n");
+    }
+    vm.send("poweroff -f\n");
+    assert_eq!(vm.wait().0, 0);
+    assert!(listener.accept().is_err(), "somebody came");
+}
