@@ -101,6 +101,9 @@ pub struct MediaRule {
     /// Files and folders that are there, without regard to case.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub files: Vec<String>,
+    /// Files and folders that are not there.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub absent: Vec<String>,
     /// The first line of `.disk/info`, which Debian and its kin have.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub disk_info: Option<Pattern>,
@@ -259,8 +262,9 @@ named! {
 }
 
 impl MediaRule {
-    /// How many things it asks for; the rule that asks for more knows better.
-    pub fn conditions(&self) -> usize {
+    /// How sure one can be of a rule that holds: what a medium says of itself counts first, then the files on it. The
+    /// greater of two knows better; a rule that asks for nothing has zero.
+    pub fn certainty(&self) -> (usize, usize) {
         let patterns = [
             &self.label,
             &self.system,
@@ -273,8 +277,7 @@ impl MediaRule {
             &self.windows_product,
             &self.oem,
         ];
-        patterns.iter().filter(|pattern| pattern.is_some()).count()
-            + self.files.len()
-            + usize::from(self.boot_text.is_some())
+        let said = patterns.iter().filter(|pattern| pattern.is_some()).count() + usize::from(self.boot_text.is_some());
+        (said, self.files.len())
     }
 }

@@ -16,7 +16,7 @@ pub struct Detection<'a> {
     pub reasons: Vec<String>,
 }
 
-/// Tries all rules. Of those that hold, the ones that ask for most count.
+/// Tries all rules. Of those that hold, the ones of most certainty count.
 ///
 /// # Errors
 ///
@@ -27,12 +27,13 @@ pub fn apply<'a>(
     volume: &mut Volume<'_>,
     catalogue: &'a Catalogue,
 ) -> Result<Detection<'a>, MediaError> {
-    let mut best = 0;
+    let mut best = (0, 0);
     let (mut profiles, mut reasons) = (Vec::new(), Vec::new());
     let mut trouble = None;
     for profile in catalogue.profiles() {
         for rule in &profile.media {
-            if rule.conditions() < best {
+            let certainty = rule.certainty();
+            if certainty < best {
                 continue;
             }
             let found = match holds(rule, &medium, volume) {
@@ -44,9 +45,9 @@ pub fn apply<'a>(
                     continue;
                 }
             };
-            if found.len() > best {
+            if certainty > best {
                 profiles.clear();
-                best = found.len();
+                best = certainty;
                 reasons = found;
             }
             if !profiles.iter().any(|known: &&Profile| std::ptr::eq(*known, profile)) {
@@ -95,6 +96,11 @@ fn holds(rule: &MediaRule, medium: &Medium, volume: &mut Volume<'_>) -> Result<O
             return Ok(None);
         }
         found.push(format!("there is {path}"));
+    }
+    for path in &rule.absent {
+        if volume.has(path)? {
+            return Ok(None);
+        }
     }
     Ok((!found.is_empty()).then_some(found))
 }

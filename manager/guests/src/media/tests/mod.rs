@@ -88,6 +88,28 @@ fn files_speak_where_labels_do_not() {
 }
 
 #[test]
+fn what_a_disc_says_of_itself_counts_before_its_files() {
+    let mut image = labelled("Ubuntu-Server 22.04.3 LTS amd64");
+    image.add("boot/grub/grub.cfg", b"");
+    image.add("WIN98/SETUP.EXE", b"");
+    image.add("CDROM_W.40", b"");
+    assert_eq!(ids(&image.build()), ["ubuntu-22.04"]);
+}
+
+#[test]
+fn a_rule_may_ask_that_files_are_not_there() {
+    let text = include_str!("../../../data/tools.toml").split("[[guest]]").next().unwrap();
+    let entry = "[[guest]]\nid = \"x\"\nname = \"X\"\nmedia = [{ files = [\"grub.cfg\"], absent = [\"live\"] }]";
+    let catalogue = Catalogue::from_files(&[("x.toml", &format!("{text}{entry}"))]).unwrap();
+    let found = |image: &IsoImage| detect(&image.build(), &catalogue).unwrap().profiles.len();
+    let mut image = labelled("X");
+    image.add("grub.cfg", b"");
+    assert_eq!(found(&image), 1);
+    image.add("live", b"");
+    assert_eq!(found(&image), 0);
+}
+
+#[test]
 fn windows_is_told_by_the_build_in_its_image() {
     for (build, product, id) in [
         ("20348", "ServerNT", "windows-server-2022"),
