@@ -279,7 +279,7 @@ fn matches(text: &str, pattern: &str) -> bool {
 }
 
 /// The beginning of a text, without what a terminal would take for orders.
-fn printable(text: &str) -> String {
+pub(crate) fn printable(text: &str) -> String {
     let shown: String = text.chars().take(60).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
     if text.chars().nth(60).is_some() { shown + ".." } else { shown }
 }

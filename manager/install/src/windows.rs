@@ -1,5 +1,5 @@
-//! Answers for Windows' installer from Vista on: `autounattend.xml` ("Unattended Windows Setup Reference", Microsoft), which
-//! it looks for in the root of removable drives, a floppy's among them.
+//! Answers for Windows' installer from Vista on: `autounattend.xml` ("Unattended Windows Setup Reference", Microsoft).
+//! It looks for that file in the root of removable drives, a floppy's among them.
 
 use std::io::{self, Cursor};
 
@@ -7,7 +7,7 @@ use lodge_guests::{Architecture, Firmware};
 use quick_xml::Writer;
 use quick_xml::events::{BytesDecl, BytesText, Event};
 
-use crate::answers::{AnswerError, Answers, Finish};
+use crate::answers::{AnswerError, Answers, Finish, printable};
 
 /// The file's name.
 pub const FILE: &str = "autounattend.xml";
@@ -80,11 +80,7 @@ pub fn problems(answers: &Answers) -> Vec<AnswerError> {
     // Fifteen characters are what NetBIOS leaves of a name.
     if answers.hostname.len() > 15 || answers.hostname.bytes().all(|byte| byte.is_ascii_digit()) {
         let wanted = "a name for Windows: up to 15 characters, not digits alone";
-        found.push(AnswerError::Value {
-            what: "the host name",
-            value: answers.hostname.chars().take(64).collect(),
-            wanted,
-        });
+        found.push(AnswerError::Value { what: "the host name", value: printable(&answers.hostname), wanted });
     }
     let refused = [
         (answers.user.password_hash.is_some(), "hash of a password", "give the password itself"),
@@ -102,7 +98,7 @@ pub fn problems(answers: &Answers) -> Vec<AnswerError> {
         [("time zone", &answers.timezone, TIMEZONES, "UTC"), ("keyboard", &answers.keyboard, KEYBOARDS, "us")]
     {
         if named(known, value).is_none() {
-            found.push(AnswerError::NoWindowsName { what, value: value.chars().take(64).collect(), instead });
+            found.push(AnswerError::NoWindowsName { what, value: printable(value), instead });
         }
     }
     found

@@ -1,7 +1,8 @@
 //! ISO 9660 (ECMA-119, 4th edition) with Rock Ridge's names (IEEE P1282), Joliet and El Torito, as far as looking for
 //! files by path takes.
 //!
-//! Ours rather than a crate's, because those there are walk whole trees, trust sizes, or have no end at a hostile image.
+//! Ours rather than a crate's, because reading has to stay within bounds that are known beforehand, whatever an image
+//! says: only paths that are asked for are walked, and nothing is followed twice.
 
 use super::disc::Node;
 use super::source::{Source, bytes, field, le16, le32, utf16be};

@@ -27,6 +27,7 @@ fn labels_of_published_discs_are_recognised() {
         ("Debian 12.5.0 amd64 n", "debian-12"),
         ("Debian 13.1.0 amd64 1", "debian-13"),
         ("Debian 9.13.0 i386 n", "debian-9"),
+        ("d-live 12.5.0 gn amd64", "debian-12"),
         ("Ubuntu-Server 22.04.3 LTS amd64", "ubuntu-22.04"),
         ("Ubuntu 24.04.1 LTS amd64", "ubuntu-24.04"),
         ("Fedora-S-dvd-x86_64-40", "fedora-40"),
