@@ -13,7 +13,7 @@ fn detect(file: &str) -> (i32, String) {
 fn published_media_are_recognised() {
     for (file, id, reason) in [
         ("media/memtest86+.iso", "memtest86plus", "the volume is labelled 'MT86PLUS"),
-        ("media/grub-rescue.iso", "grub-rescue", "there is boot/grub/grub.cfg"),
+        ("media/grub-rescue.iso", "grub-rescue", "there is boot/grub"),
         ("media/grub-rescue.img", "grub-rescue", "there is boot/grub"),
         ("media/ipxe.iso", "ipxe", "its application identifier is 'IPXE"),
     ] {

@@ -82,6 +82,10 @@ pub fn problems(answers: &Answers) -> Vec<AnswerError> {
         let wanted = "a name for Windows: up to 15 characters, not digits alone";
         found.push(AnswerError::Value { what: "the host name", value: printable(&answers.hostname), wanted });
     }
+    if answers.windows.image == 0 {
+        let wanted = "a number from 1: the first Windows on the disc is 1";
+        found.push(AnswerError::Value { what: "the number of the Windows", value: "0".into(), wanted });
+    }
     let refused = [
         (answers.user.password_hash.is_some(), "hash of a password", "give the password itself"),
         (!answers.user.ssh_keys.is_empty(), "public keys for SSH", "give a password"),

@@ -58,6 +58,9 @@ fn what_windows_does_not_take_is_named() {
         ]
     );
     assert_eq!(problems(&for_windows()), []);
+    let mut first = for_windows();
+    first.windows.image = 0;
+    assert_eq!(problems(&first).len(), 1);
     answers.timezone = "A\nB".into();
     answers.hostname = "\u{1b}[2J".into();
     assert!(problems(&answers).iter().all(|problem| !problem.to_string().contains(char::is_control)));
