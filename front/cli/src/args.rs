@@ -15,6 +15,7 @@ use lodge_vnc::Address;
 
 use crate::ctl::CtlArgs;
 use crate::disk::DiskCommand;
+use crate::guests::GuestsArgs;
 use crate::net::{self, NetPlan};
 use crate::values;
 
@@ -41,6 +42,8 @@ pub enum Command {
     /// Make, look at, copy and mend disk images
     #[command(subcommand)]
     Disk(DiskCommand),
+    /// List guest operating systems and what each needs, and recognise their media
+    Guests(GuestsArgs),
 }
 
 /// Options of `run`.

@@ -2,7 +2,7 @@
 //!
 //! [`args`] and [`values`] parse, without looking at the world; [`run`] resolves and runs; [`ctl`] talks to what runs;
 //! [`console`] and [`terminal`] are the interactive serial console; [`translations`] says where those are kept;
-//! [`report`] and [`doctor`] print; [`disk`] is `lodge disk`.
+//! [`report`] and [`doctor`] print; [`disk`] is `lodge disk`, [`guests`] is `lodge guests`.
 #![forbid(unsafe_code)]
 
 mod args;
@@ -11,6 +11,7 @@ mod ctl;
 mod disk;
 mod doctor;
 mod firmware;
+mod guests;
 mod media;
 mod net;
 mod report;
@@ -37,8 +38,9 @@ fn main() -> ExitCode {
         // Help and version are no errors, and without arguments there is help.
         Err(error) if !error.use_stderr() || std::env::args_os().len() == 1 => error.exit(),
         Err(error) => {
-            let is_disk = std::env::args_os().nth(1).is_some_and(|word| word == "disk");
-            eprintln!("lodge: {}", usage(&error.to_string(), if is_disk { "disk" } else { "run" }));
+            let word = std::env::args_os().nth(1);
+            let command = ["disk", "guests"].into_iter().find(|name| word.as_ref().is_some_and(|word| word == name));
+            eprintln!("lodge: {}", usage(&error.to_string(), command.unwrap_or("run")));
             return ExitCode::from(WRONG_USAGE);
         }
     };
@@ -73,6 +75,13 @@ fn main() -> ExitCode {
             eprintln!("lodge: {}", without_numbers(&error.to_string()));
             WRONG_USAGE
         }),
+        Command::Guests(args) => match guests::run(&args) {
+            Ok(()) => 0,
+            Err(error) => {
+                eprintln!("lodge: {}", without_numbers(&error.to_string()));
+                WRONG_USAGE
+            }
+        },
     };
     ExitCode::from(status)
 }
