@@ -83,7 +83,7 @@ impl Tftp {
         self.transfers.iter().map(Transfer::deadline).min()
     }
 
-    /// Takes a datagram that a client sent to one of the server's ports, and sends what is to be answered: from which port, to
+    /// Takes a datagram that a client sent to one of the server's ports (others' are left alone), and sends what is to be answered: from which port, to
     /// whom, what.
     pub fn packet(
         &mut self,
@@ -95,6 +95,9 @@ impl Tftp {
     ) {
         let Some((kind, rest)) = data.split_first_chunk() else { return };
         let kind = u16::from_be_bytes(*kind);
+        if !Self::takes(port) {
+            return;
+        }
         if port == PORT {
             match kind {
                 opcode::READ => self.read(client, rest, now, send),

@@ -3,10 +3,10 @@
 //! Blocks are numbered from 1 without an end here; on the wire the number rolls over to 0, so that a file may have more than
 //! 65,535 of them.
 //!
-//! An acknowledgement that comes a second time is no reason to send a second time: with a window of one block each of the two
-//! answers would be answered twice, until the end (the Sorcerer's Apprentice bug, RFC 1123, section 4.2.3.1). With a larger
-//! one it is how a client says that a window's first block is lost (RFC 7440, section 4). So a window is sent again for that
-//! once, and as many of the client's next acknowledgements as it was sent too often may come a second time for nothing.
+//! An acknowledgement that comes a second time is not answered a second time: each of the two answers would be answered in
+//! turn, until the end (the Sorcerer's Apprentice bug, RFC 1123, section 4.2.3.1). With a window of more than one block it may
+//! be how a client says that the window's first block is lost (RFC 7440, section 4). If nothing new comes soon, the
+//! window is sent again.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -19,6 +19,9 @@ use crate::folder::ServedFile;
 const PATIENCE: Duration = Duration::from_secs(1);
 /// It doubles so often while nothing comes.
 const DOUBLINGS: u32 = 3;
+/// How long something new is waited for when a client with a window acknowledges the same again: long enough for what is on
+/// its way in a guest that is slow.
+const HURRY: Duration = Duration::from_millis(20);
 /// How often the same is sent before the client is given up: two minutes, for boot loaders that read on when their user wants.
 const TRIES: u32 = 18;
 
@@ -54,14 +57,12 @@ pub(super) struct Transfer {
     acknowledged: u64,
     /// Blocks that were sent.
     sent: u64,
-    /// How often the window was sent because the client's clock or the server's said so.
-    repeats: u32,
-    /// How often the last acknowledgement may come again without a meaning.
-    echoes: u32,
     /// How often nothing came in time.
     late: u32,
     /// When the client was heard of last.
     heard: Instant,
+    /// When something was sent last.
+    sent_at: Instant,
     deadline: Instant,
 }
 
@@ -78,10 +79,9 @@ impl Transfer {
             begun,
             acknowledged: 0,
             sent: 0,
-            repeats: 0,
-            echoes: 0,
             late: 0,
             heard: now,
+            sent_at: now,
             deadline: now,
         }
     }
@@ -110,7 +110,6 @@ impl Transfer {
             return false;
         }
         if self.acknowledged == 0 && (!self.begun || self.request.options.is_empty()) {
-            self.repeats = self.repeats.saturating_add(1);
             return matches!(self.send_window(now, send), Progress::Goes);
         }
         // It was on its way for long. One that comes when nothing else did is of a client that has started over.
@@ -140,11 +139,9 @@ impl Transfer {
         }
         if ahead == 0 {
             self.heard = now;
-            if self.echoes > 0 {
-                self.echoes -= 1;
-            } else if self.request.window > 1 && self.repeats == 0 {
-                self.repeats = 1;
-                return self.send_window(now, send);
+            if self.request.window > 1 {
+                self.late = 0;
+                self.deadline = self.deadline.min(self.sent_at + HURRY);
             }
             return Progress::Goes;
         }
@@ -163,20 +160,18 @@ impl Transfer {
             send(self.port, self.client, &error(code::OTHER, "the client does not answer"));
             return Progress::Given;
         }
-        self.repeats = self.repeats.saturating_add(1);
         self.send_window(now, send)
     }
 
     /// The client has something new.
     fn moved(&mut self, now: Instant) {
-        self.echoes = self.repeats;
-        self.repeats = 0;
         self.late = 0;
         self.heard = now;
     }
 
     /// Sends the answer to the options, or the blocks behind the last that was acknowledged.
     fn send_window(&mut self, now: Instant, send: &mut impl FnMut(u16, SocketAddr, &[u8])) -> Progress {
+        self.sent_at = now;
         self.deadline = now + self.request.timeout.unwrap_or(PATIENCE * (1 << self.late.min(DOUBLINGS)));
         if !self.begun {
             let mut packet = opcode::ACKNOWLEDGE_OPTIONS.to_be_bytes().to_vec();
