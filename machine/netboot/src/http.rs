@@ -341,7 +341,7 @@ fn path(target: &str) -> Vec<u8> {
     percent_decode(&target.as_bytes()[..end]).take(LONGEST_PATH + 1).collect()
 }
 
-/// A file's media type. UEFI's clients tell by it what they were given (UEFI specification 2.10, section 24.7.3.3).
+/// A file's media type. UEFI's clients tell by it what they were given (UEFI specification 2.10, section 24.7).
 fn kind(path: &[u8]) -> &'static str {
     let ends = |with: &[u8]| path.len() > with.len() && path[path.len() - with.len()..].eq_ignore_ascii_case(with);
     if ends(b".efi") { "application/efi" } else { "application/octet-stream" }

@@ -31,10 +31,10 @@ const FILE_FIELD: usize = 127;
 const LONGEST_OPTION: usize = 255;
 /// iPXE's own options, encapsulated.
 const IPXE: u8 = 175;
-/// Among these: other servers' offers are not waited for. iPXE 1.0 and later.
+/// Among these: other servers' offers are not waited for.
 const NO_PROXY_DHCP: [u8; 3] = [176, 1, 1];
 /// PXE's options, encapsulated: discovery control (6), of which bit 3 says that the file is to be loaded without a menu and
-/// without looking for boot servers (PXE 2.1, section 2.4); 255 ends them.
+/// without looking for boot servers (PXE 2.1, the table of its DHCP options); 255 ends them.
 const PXE_JUST_LOAD: [u8; 4] = [6, 1, 8, 255];
 /// What of a path is not written as it is in a URL (RFC 3986, section 3.3).
 const NOT_IN_PATH: &AsciiSet = &CONTROLS
@@ -186,10 +186,14 @@ pub fn offer(request: &Message, config: &OfferConfig) -> Option<Offer> {
 
     let file = if is_http { url(config.server, &name) } else { name };
     // One that fits no option is told to nobody, for half of it would be another's name.
-    if file.len() > LONGEST_OPTION {
+    if file.len() >= LONGEST_OPTION {
         return None;
     }
-    if is_pxe || is_http || is_asked(OptionCode::BootfileName) {
+    if is_pxe || is_http {
+        // Firmware takes it for a text with a NUL behind it; some has none and reads on, and UEFI's writes one over the option
+        // that follows (PxeBcDhcp4.c and HttpBootDhcp4.c of EDK II). Others have to expect one (RFC 2132, section 2).
+        add(DhcpOption::BootfileName([file.as_bytes(), b"\0"].concat()));
+    } else if is_asked(OptionCode::BootfileName) {
         add(DhcpOption::BootfileName(file.clone().into_bytes()));
     }
     if is_pxe || (!is_http && is_asked(OptionCode::TFTPServerName)) {

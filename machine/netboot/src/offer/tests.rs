@@ -74,7 +74,7 @@ fn uefi_is_told_of_its_file() {
             (43, vec![6, 1, 8, 255]),
             (60, b"PXEClient".to_vec()),
             (66, b"10.0.2.2".to_vec()),
-            (67, name.as_bytes().to_vec()),
+            (67, [name.as_bytes(), b"\0"].concat()),
             (97, GUID.to_vec()),
         ];
         assert_eq!(options(&offer), expected);
@@ -96,7 +96,7 @@ fn uefi_is_told_of_its_url() {
         ]);
         let offer = offer(&request, &by_architecture()).unwrap();
         assert_eq!(offer.fname, None);
-        let expected = [(60, b"HTTPClient".to_vec()), (67, url.as_bytes().to_vec()), (97, GUID.to_vec())];
+        let expected = [(60, b"HTTPClient".to_vec()), (67, [url.as_bytes(), b"\0"].concat()), (97, GUID.to_vec())];
         assert_eq!(options(&offer), expected);
     }
 }
@@ -122,7 +122,7 @@ fn ipxe_waits_for_nobody_else() {
         (43, vec![6, 1, 8, 255]),
         (60, b"PXEClient".to_vec()),
         (66, b"10.0.2.2".to_vec()),
-        (67, b"boot/bios.bin".to_vec()),
+        (67, b"boot/bios.bin\0".to_vec()),
         (97, GUID.to_vec()),
         (175, vec![176, 1, 1]),
     ];
@@ -164,10 +164,10 @@ fn long_names_and_odd_ones_are_told_whole() {
     let long = "a".repeat(128);
     let told = offer(&pxe, &config(BootFile::Same(long.clone()))).unwrap();
     assert_eq!(told.fname, None);
-    assert!(options(&told).contains(&(67, long.into_bytes())));
-    assert_eq!(offer(&pxe, &config(BootFile::Same("a".repeat(256)))), None);
+    assert!(options(&told).contains(&(67, (long + "\0").into_bytes())));
+    assert_eq!(offer(&pxe, &config(BootFile::Same("a".repeat(255)))), None);
     let told = offer(&http, &config(BootFile::Same("\\a b/\u{e4}#%.efi".into()))).unwrap();
-    assert!(options(&told).contains(&(67, b"http://10.0.2.2/a%20b/%C3%A4%23%25.efi".to_vec())));
+    assert!(options(&told).contains(&(67, b"http://10.0.2.2/a%20b/%C3%A4%23%25.efi\0".to_vec())));
 }
 
 #[test]
