@@ -67,6 +67,8 @@ struct Flow {
     host_ended: bool,
     /// The guest has, and the host was told.
     guest_ended: bool,
+    /// The host takes nothing any more.
+    refused: bool,
     /// When there is something to do though nothing happens.
     deadline: Option<Instant>,
     /// There was no room for what it has to send.
@@ -253,6 +255,7 @@ impl Tcp {
             writable: !connecting,
             host_ended: false,
             guest_ended: false,
+            refused: false,
             deadline: None,
             held_up: false,
         };
@@ -334,7 +337,9 @@ impl Tcp {
             let moved = flow.move_data();
             self.interface.poll(now, &mut wire, &mut flow.sockets);
             if !moved {
-                break !flow.socket().is_open();
+                // What the guest said last may be waiting for the host still.
+                let waits = flow.socket().can_recv() && !flow.refused;
+                break !waits && !flow.socket().is_open();
             }
         };
         flow.held_up = wire.held_up;
@@ -419,7 +424,7 @@ impl Flow {
                 Ok(Err(error)) if error.kind() == ErrorKind::WouldBlock => self.writable = false,
                 // Nobody is there any more; what was read before comes first.
                 Ok(Err(_)) => {
-                    self.writable = false;
+                    (self.writable, self.refused) = (false, true);
                     if self.host_ended {
                         socket.abort();
                         return true;

@@ -269,6 +269,40 @@ fn data_goes_both_ways_and_each_ends_by_itself() {
 }
 
 #[test]
+fn what_a_guest_says_last_arrives() {
+    let (listener, port) = listener("127.0.0.1:0");
+    for host_ends_first in [true, false] {
+        let mut guest = local();
+        let socket = guest.connect(at(GATEWAY, port));
+        guest.until("the connection", |guest| guest.state(socket) == State::Established);
+        let (mut stream, _) = listener.accept().unwrap();
+        if host_ends_first {
+            stream.shutdown(Shutdown::Write).unwrap();
+            guest.until("the host's end", |guest| guest.state(socket) == State::CloseWait);
+        }
+        // More than the host's kernel takes for one who does not read: it waits on the way.
+        let data = pattern(16 << 20);
+        let (mut sent, mut last) = (0, std::time::Instant::now());
+        guest.until("the way to be full", |guest| {
+            let socket = guest.with(socket);
+            if socket.can_send() {
+                sent += socket.send_slice(&data[sent..]).unwrap();
+                last = std::time::Instant::now();
+            }
+            last.elapsed() > Duration::from_millis(300)
+        });
+        assert!(sent < data.len());
+        let reader = std::thread::spawn(move || {
+            let mut all = Vec::new();
+            stream.read_to_end(&mut all).map(|_| all)
+        });
+        guest.with(socket).close();
+        guest.until("the end", |_| reader.is_finished());
+        assert!(reader.join().unwrap().unwrap() == data[..sent], "all of it, and an orderly end");
+    }
+}
+
+#[test]
 fn who_is_not_there_refuses() {
     let (listener, port) = listener("127.0.0.1:0");
     drop(listener);
