@@ -74,8 +74,8 @@ pub struct RunArgs {
     /// auto is lodge/translations in the user's folder for caches
     #[arg(long, value_name = "auto|off|DIR", default_value = "off")]
     pub translations: String,
-    /// Network card, repeatable: none, or user[,forward=tcp|udp:HOST:GUEST][,loopback=on|tcp:PORT|udp:PORT], either with
-    /// [,model=virtio][,queues=N][,mac=ADDRESS][,rate=BITS][,capture=F.pcapng]  [default: none]
+    /// Network card, repeatable: none, user[,forward=tcp|udp:HOST:GUEST][,loopback=on|tcp:PORT|udp:PORT], or tap=INTERFACE,
+    /// with [,model=virtio][,queues=N][,mac=ADDRESS][,rate=BITS][,capture=F.pcapng]  [default: none]
     #[arg(long, value_name = "SPEC")]
     pub net: Vec<String>,
     /// Serial port, repeatable: stdio, none, file=F or unix=F  [default: stdio]
@@ -697,7 +697,13 @@ mod tests {
             ),
             (&["--disk", ",readonly"], "--disk: the file's name is missing"),
             (&["--net", "switch=lab"], "--net switch=lab is not available yet; use --net user"),
-            (&["--net", "usr"], "--net: 'usr' is not one of none, user"),
+            (&["--net", "tap="], "--net: tap= takes the name of an interface, as in tap=tap0"),
+            (
+                &["--net", "tap=tap0,forward=tcp:1:2"],
+                "--net: 'forward=tcp:1:2' is not one of model=virtio, mac=ADDRESS, queues=N, rate=BITS, capture=F; a comma in \
+                 a file's name is doubled",
+            ),
+            (&["--net", "usr"], "--net: 'usr' is not one of none, user, tap=INTERFACE"),
             (&["--floppy", "x.img,size=1"], "--floppy: 'size' is not readonly; a comma in a file's name is doubled"),
             (&["--floppy", ""], "--floppy: the file's name is missing"),
             (&["--floppy", "a", "--floppy", "b", "--floppy", "c"], "--floppy: a PC has at most 2 floppy drives"),

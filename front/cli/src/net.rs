@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use lodge_net::{Cable, CableConfig, Capture, MacAddress, Network, Rate};
+use lodge_net::{Cable, CableConfig, Capture, MacAddress, Network, Rate, Tap};
 use lodge_usernet::{Forward, Loopback, Protocol, UserConfig, UserNet};
 use lodge_vm::{AttachedNetwork, NetworkCard};
 
@@ -42,6 +42,11 @@ pub enum NetworkPlan {
         /// What is reached of the host's loopback interface.
         loopback: Loopback,
     },
+    /// A tap of the host's.
+    Tap {
+        /// Its interface.
+        interface: String,
+    },
 }
 
 fn wrong(problem: String) -> UsageError {
@@ -67,10 +72,12 @@ fn plan(text: &str) -> Result<Option<NetPlan>, UsageError> {
     let network = match main.split_once('=') {
         None if main == "none" && properties.is_empty() => return Ok(None),
         None if main == "user" => NetworkPlan::User { forwards: Vec::new(), loopback: Loopback::default() },
-        Some(("tap" | "switch", _)) => {
+        Some(("tap", "")) => return Err(wrong("tap= takes the name of an interface, as in tap=tap0".into())),
+        Some(("tap", interface)) => NetworkPlan::Tap { interface: interface.to_owned() },
+        Some(("switch", _)) => {
             return Err(UsageError::NotYet { what: format!("--net {main}"), instead: "use --net user" });
         }
-        _ => return Err(wrong(format!("'{text}' is not one of none, user"))),
+        _ => return Err(wrong(format!("'{text}' is not one of none, user, tap=INTERFACE"))),
     };
     let card = NetworkCard::Virtio { pairs: 1 };
     let mut plan = NetPlan { network, card, mac: None, rate: None, capture: None };
@@ -95,18 +102,20 @@ fn plan(text: &str) -> Result<Option<NetPlan>, UsageError> {
 
 /// A property of the network itself.
 fn own_property(network: &mut NetworkPlan, name: &str, given: Option<&str>) -> Result<(), UsageError> {
-    let NetworkPlan::User { forwards, loopback } = network;
-    match (name, given) {
-        ("forward", Some(text)) => forwards.push(forward(text)?),
-        ("loopback", Some("on")) => loopback.all = true,
-        ("loopback", Some(text)) => loopback.ports.push(
+    match (network, name, given) {
+        (NetworkPlan::User { forwards, .. }, "forward", Some(text)) => forwards.push(forward(text)?),
+        (NetworkPlan::User { loopback, .. }, "loopback", Some("on")) => loopback.all = true,
+        (NetworkPlan::User { loopback, .. }, "loopback", Some(text)) => loopback.ports.push(
             port_of_protocol(text).ok_or_else(|| wrong(format!("loopback={text} is not on, tcp:PORT or udp:PORT")))?,
         ),
-        _ => {
-            let known = "model=virtio, mac=ADDRESS, queues=N, rate=BITS, capture=F, forward=tcp|udp:HOST:GUEST, \
-                         loopback=on|tcp:PORT|udp:PORT; a comma in a file's name is doubled";
+        (network, ..) => {
+            let own = match network {
+                NetworkPlan::User { .. } => ", forward=tcp|udp:HOST:GUEST, loopback=on|tcp:PORT|udp:PORT",
+                NetworkPlan::Tap { .. } => "",
+            };
+            let known = "model=virtio, mac=ADDRESS, queues=N, rate=BITS, capture=F";
             let given = given.map_or_else(|| name.to_owned(), |given| format!("{name}={given}"));
-            return Err(wrong(format!("'{given}' is not one of {known}")));
+            return Err(wrong(format!("'{given}' is not one of {known}{own}; a comma in a file's name is doubled")));
         }
     }
     Ok(())
@@ -190,6 +199,9 @@ pub fn attach(plans: &[NetPlan], disks: &[DiskPlan]) -> Result<Vec<AttachedNetwo
                     ..UserConfig::default()
                 };
                 UserNet::new(&config)?
+            }
+            NetworkPlan::Tap { interface } => {
+                Tap::open(interface).map_err(|source| RunError::Tap { interface: interface.clone(), source })?
             }
         };
         let capture = plan
