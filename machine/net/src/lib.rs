@@ -11,7 +11,7 @@
 //!   taken, so that a slow guest slows its peers and loses nothing.
 //! * [`Cable`] is between the two: it can be pulled, is as fast as it is said to be, can be listened to, and does for either
 //!   side what that does not do itself.
-//! * [`Tap`] is a network of the host's kernel
+//! * [`Tap`] is a network of the host's kernel, [`switch`] the way to one among machines.
 //!   [`vnet`] is how frames are handed on with what is left to do to them.
 //! * [`MacAddress`] is a card's address.
 //!
@@ -25,6 +25,7 @@ mod mac;
 mod packets;
 mod rate;
 pub mod segment;
+pub mod switch;
 mod tap;
 #[cfg(test)]
 mod tests;

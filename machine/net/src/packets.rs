@@ -20,7 +20,7 @@ use rustix::event::{EventfdFlags, epoll, eventfd};
 use rustix::io::Errno;
 
 use crate::Listener;
-use crate::frame::{Frame, HEADER as ETHERNET, LARGEST};
+use crate::frame::{Frame, LARGEST};
 use crate::vnet;
 
 /// What the file is in the epoll set, and what wakes the thread for its end.
@@ -114,7 +114,7 @@ impl Packets {
             match rustix::io::retry_on_intr(|| rustix::io::read(&inner.file, &mut packet[..])) {
                 Ok(0) => inner.failed(Errno::PIPE),
                 Ok(length) => {
-                    if let Some(frame) = frame_of(&packet[..length]) {
+                    if let Some(frame) = vnet::unpack(&packet[..length]) {
                         return Some(frame);
                     }
                 }
@@ -165,14 +165,6 @@ impl Inner {
             tracing::warn!("the network {name} loses frames: {cause}; `ip link show {name}` says whether a tap is up");
         }
     }
-}
-
-/// The frame of a packet. `None` if it makes no sense.
-pub(crate) fn frame_of(packet: &[u8]) -> Option<Frame> {
-    let (header, bytes) = packet.split_first_chunk()?;
-    let whole = (ETHERNET..=LARGEST).contains(&bytes.len());
-    let offload = vnet::decode(header).filter(|_| whole)?;
-    Some(Frame { bytes: bytes.to_vec(), offload })
 }
 
 /// The thread: tells those who found no frame or no room.

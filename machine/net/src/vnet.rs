@@ -1,7 +1,7 @@
 //! Frames with what is left to do to them, as Linux's taps, virtio cards and switches hand them on: behind a header of twelve
 //! bytes (virtio 1.2, section 5.1.6, `struct virtio_net_hdr`).
 
-use crate::frame::{Checksum, Frame, Offload, Segmentation};
+use crate::frame::{Checksum, Frame, HEADER as ETHERNET, LARGEST, Offload, Segmentation};
 use crate::segment::{Layout, ethertype};
 
 /// Bytes of the header.
@@ -62,4 +62,17 @@ pub fn encode(frame: &Frame) -> [u8; HEADER] {
         header[4..6].copy_from_slice(&segmentation.size.to_le_bytes());
     }
     header
+}
+
+/// A frame behind its header.
+pub fn pack(frame: &Frame) -> Vec<u8> {
+    [&encode(frame)[..], &frame.bytes].concat()
+}
+
+/// The frame of a packet. `None` if it makes no sense.
+pub fn unpack(packet: &[u8]) -> Option<Frame> {
+    let (header, bytes) = packet.split_first_chunk()?;
+    let whole = (ETHERNET..=LARGEST).contains(&bytes.len());
+    let offload = decode(header).filter(|_| whole)?;
+    Some(Frame { bytes: bytes.to_vec(), offload })
 }
