@@ -159,14 +159,6 @@ pub enum UsageError {
         "there is nothing to boot; name a kernel with --kernel, a disk with --disk, a CD with --cdrom or a floppy with --floppy"
     )]
     NothingToBoot,
-    /// Known to be wanted and not there yet.
-    #[error("{what} is not available yet; {instead}")]
-    NotYet {
-        /// The option and value.
-        what: String,
-        /// What works.
-        instead: &'static str,
-    },
     /// A value that means nothing.
     #[error("{option}: {problem}")]
     Value {

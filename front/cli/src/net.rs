@@ -226,6 +226,10 @@ pub fn attach(plans: &[NetPlan], disks: &[DiskPlan]) -> Result<Vec<AttachedNetwo
             NetworkPlan::Tap { interface } => {
                 Tap::open(interface).map_err(|source| RunError::Tap { interface: interface.clone(), source })?
             }
+            NetworkPlan::Switch { name, nat, spoof } => {
+                let hello = Hello { mac, spoof: *spoof, nat: *nat };
+                join(name, hello).map_err(|source| RunError::Switch { name: name.clone(), source })?
+            }
         };
         let capture = plan
             .capture
