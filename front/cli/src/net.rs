@@ -249,7 +249,13 @@ fn join(name: &str, hello: Hello) -> Result<Arc<SwitchLink>, SwitchError> {
         // A switch outlives the machine that starts it, and the terminal.
         let log = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(place.log())?;
         let mut command = Command::new(std::env::current_exe()?);
-        command.args(["switch", name]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).process_group(0);
+        command
+            .args(["switch", name])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .current_dir("/")
+            .process_group(0);
         let mut child = command.spawn()?;
         // It may end before this machine does.
         std::thread::Builder::new().name(format!("switch-{name}")).spawn(move || child.wait())?;
