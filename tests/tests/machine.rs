@@ -277,7 +277,7 @@ fn errors_say_what_failed_and_end_with_two() {
         (&["run", "--kernel", "/no/such/kernel"][..], "the kernel '/no/such/kernel' does not exist"),
         (&["run", "--kernel", path], "it looks like a gzip file"),
         (&["run"], "there is nothing to boot; name a kernel with --kernel"),
-        (&["run", "--kernel", path, "--net", "user"], "--net user is not available yet"),
+        (&["run", "--kernel", path, "--net", "tap="], "--net: tap= takes the name of an interface"),
         (&["run", "--kernel", path, "--memory", "1K"], "a machine can have 2 MiB to"),
         (&["run", "--kernel", path, "--disk", "/no/such/disk"], "/no/such/disk"),
         (&["run", "--kernel", path, "--report", "/no/such/folder/r.json"], "/no/such/folder/r.json"),

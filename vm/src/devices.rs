@@ -427,7 +427,7 @@ fn networks(board: &mut Board<'_>) -> Result<(), VmError> {
             NetworkCard::Ne2000 => Ne2000::pci(config, cable, board.card_wiring()).map_err(no_thread)?,
             NetworkCard::Ne2000Isa => {
                 let config = IsaConfig { name: config.name, base: IsaConfig::BASE };
-                Ne2000::isa(config, cable, board.irq(IsaConfig::INTERRUPT.into())).map_err(no_thread)?
+                Ne2000::isa(config, cable, board.irq(IsaConfig::INTERRUPT)).map_err(no_thread)?
             }
         };
         let place = board.attach_among(card, slots::NETWORK)?;

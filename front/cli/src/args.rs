@@ -39,6 +39,12 @@ pub enum Command {
     Doctor,
     /// Talk to a running VM
     Ctl(CtlArgs),
+    /// Be the switch NAME among this user's machines; `run --net switch=NAME` starts it
+    Switch {
+        /// Its name
+        #[arg(value_name = "NAME")]
+        name: String,
+    },
     /// Make, look at, copy and mend disk images
     #[command(subcommand)]
     Disk(DiskCommand),
@@ -77,8 +83,8 @@ pub struct RunArgs {
     /// auto is lodge/translations in the user's folder for caches
     #[arg(long, value_name = "auto|off|DIR", default_value = "off")]
     pub translations: String,
-    /// Network card, repeatable: none, or user[,forward=tcp|udp:HOST:GUEST][,loopback=on|tcp:PORT|udp:PORT], either with
-    /// [,model=virtio|e1000|rtl8139|ne2k|ne2k-isa][,queues=N][,mac=ADDRESS][,rate=BITS][,capture=F.pcapng]  [default: none]
+    /// Network card, repeatable: none, user[,forward=tcp|udp:HOST:GUEST][,loopback=on|tcp:PORT|udp:PORT],
+    /// tap=INTERFACE or switch=NAME[,nat][,spoof=allow], with [,model=virtio|e1000|rtl8139|ne2k|ne2k-isa][,queues=N][,mac=ADDRESS][,rate=BITS][,capture=F.pcapng]  [default: none]
     #[arg(long, value_name = "SPEC")]
     pub net: Vec<String>,
     /// Serial port, repeatable: stdio, none, file=F or unix=F  [default: stdio]
@@ -156,14 +162,6 @@ pub enum UsageError {
         "there is nothing to boot; name a kernel with --kernel, a disk with --disk, a CD with --cdrom or a floppy with --floppy"
     )]
     NothingToBoot,
-    /// Known to be wanted and not there yet.
-    #[error("{what} is not available yet; {instead}")]
-    NotYet {
-        /// The option and value.
-        what: String,
-        /// What works.
-        instead: &'static str,
-    },
     /// A value that means nothing.
     #[error("{option}: {problem}")]
     Value {
@@ -699,8 +697,19 @@ mod tests {
                 "--disk: 'qed' is not one of the formats raw, qcow2, vmdk, vdi, vhd, vhdx",
             ),
             (&["--disk", ",readonly"], "--disk: the file's name is missing"),
-            (&["--net", "switch=lab"], "--net switch=lab is not available yet; use --net user"),
-            (&["--net", "usr"], "--net: 'usr' is not one of none, user"),
+            (&["--net", "switch="], "--net: switch= takes a name, as in switch=lab"),
+            (
+                &["--net", "switch=lab,nat=on"],
+                "--net: 'nat=on' is not one of model=virtio|e1000|rtl8139|ne2k|ne2k-isa, mac=ADDRESS, queues=N, rate=BITS, \
+                 capture=F, nat, spoof=allow; a comma in a file's name is doubled",
+            ),
+            (&["--net", "tap="], "--net: tap= takes the name of an interface, as in tap=tap0"),
+            (
+                &["--net", "tap=tap0,forward=tcp:1:2"],
+                "--net: 'forward=tcp:1:2' is not one of model=virtio|e1000|rtl8139|ne2k|ne2k-isa, mac=ADDRESS, queues=N, rate=BITS, \
+                 capture=F; a comma in a file's name is doubled",
+            ),
+            (&["--net", "usr"], "--net: 'usr' is not one of none, user, tap=INTERFACE, switch=NAME"),
             (&["--floppy", "x.img,size=1"], "--floppy: 'size' is not readonly; a comma in a file's name is doubled"),
             (&["--floppy", ""], "--floppy: the file's name is missing"),
             (&["--floppy", "a", "--floppy", "b", "--floppy", "c"], "--floppy: a PC has at most 2 floppy drives"),

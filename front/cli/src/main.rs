@@ -71,6 +71,13 @@ fn main() -> ExitCode {
             }
         },
         Command::Doctor => show(doctor::examine()),
+        Command::Switch { name } => match net::serve(&name) {
+            Ok(()) => 0,
+            Err(error) => {
+                eprintln!("lodge: {}", without_numbers(&error));
+                WRONG_USAGE
+            }
+        },
         Command::Disk(command) => disk::run(&command).unwrap_or_else(|error| {
             eprintln!("lodge: {}", without_numbers(&error.to_string()));
             WRONG_USAGE

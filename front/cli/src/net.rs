@@ -1,10 +1,18 @@
 //! `--net`: network cards and what they are plugged into.
 
+use std::fs::OpenOptions;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
+use std::time::Duration;
 
-use lodge_net::{Cable, CableConfig, Capture, MacAddress, Network, Rate};
+use lodge_net::switch::protocol::Hello;
+use lodge_net::switch::{Place, SwitchError, SwitchLink};
+use lodge_net::{Cable, CableConfig, Capture, MacAddress, Network, Rate, Tap};
+use lodge_switch::{Ended, ServeError};
 use lodge_usernet::{Forward, Loopback, Protocol, UserConfig, UserNet};
 use lodge_vm::{AttachedNetwork, NetworkCard};
 
@@ -16,6 +24,9 @@ use crate::values;
 const MOST: usize = 4;
 /// Most pairs of queues.
 const MOST_QUEUES: u16 = 16;
+
+/// How long a switch stays when its last machine has gone.
+const LINGER: Duration = Duration::from_secs(5);
 
 /// A network card and what it is plugged into.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,6 +52,20 @@ pub enum NetworkPlan {
         forwards: Vec<Forward>,
         /// What is reached of the host's loopback interface.
         loopback: Loopback,
+    },
+    /// A tap of the host's.
+    Tap {
+        /// Its interface.
+        interface: String,
+    },
+    /// A switch among this user's machines.
+    Switch {
+        /// Its name.
+        name: String,
+        /// It leads out.
+        nat: bool,
+        /// The guest may use other cards' addresses than its own.
+        spoof: bool,
     },
 }
 
@@ -70,10 +95,11 @@ fn plan(text: &str) -> Result<Option<NetPlan>, UsageError> {
     let network = match main.split_once('=') {
         None if main == "none" && properties.is_empty() => return Ok(None),
         None if main == "user" => NetworkPlan::User { forwards: Vec::new(), loopback: Loopback::default() },
-        Some(("tap" | "switch", _)) => {
-            return Err(UsageError::NotYet { what: format!("--net {main}"), instead: "use --net user" });
-        }
-        _ => return Err(wrong(format!("'{text}' is not one of none, user"))),
+        Some(("tap", "")) => return Err(wrong("tap= takes the name of an interface, as in tap=tap0".into())),
+        Some(("tap", interface)) => NetworkPlan::Tap { interface: interface.to_owned() },
+        Some(("switch", "")) => return Err(wrong("switch= takes a name, as in switch=lab".into())),
+        Some(("switch", name)) => NetworkPlan::Switch { name: name.to_owned(), nat: false, spoof: false },
+        _ => return Err(wrong(format!("'{text}' is not one of none, user, tap=INTERFACE, switch=NAME"))),
     };
     let mut queues = None;
     let mut plan = NetPlan { network, card: NetworkCard::Virtio { pairs: 1 }, mac: None, rate: None, capture: None };
@@ -113,18 +139,23 @@ fn card(model: &str) -> Result<NetworkCard, UsageError> {
 
 /// A property of the network itself.
 fn own_property(network: &mut NetworkPlan, name: &str, given: Option<&str>) -> Result<(), UsageError> {
-    let NetworkPlan::User { forwards, loopback } = network;
-    match (name, given) {
-        ("forward", Some(text)) => forwards.push(forward(text)?),
-        ("loopback", Some("on")) => loopback.all = true,
-        ("loopback", Some(text)) => loopback.ports.push(
+    match (network, name, given) {
+        (NetworkPlan::User { forwards, .. }, "forward", Some(text)) => forwards.push(forward(text)?),
+        (NetworkPlan::User { loopback, .. }, "loopback", Some("on")) => loopback.all = true,
+        (NetworkPlan::User { loopback, .. }, "loopback", Some(text)) => loopback.ports.push(
             port_of_protocol(text).ok_or_else(|| wrong(format!("loopback={text} is not on, tcp:PORT or udp:PORT")))?,
         ),
-        _ => {
-            let known = "model=virtio|e1000|rtl8139|ne2k|ne2k-isa, mac=ADDRESS, queues=N, rate=BITS, capture=F, forward=tcp|udp:HOST:GUEST, \
-                         loopback=on|tcp:PORT|udp:PORT; a comma in a file's name is doubled";
+        (NetworkPlan::Switch { nat, .. }, "nat", None) => *nat = true,
+        (NetworkPlan::Switch { spoof, .. }, "spoof", Some("allow")) => *spoof = true,
+        (network, ..) => {
+            let own = match network {
+                NetworkPlan::User { .. } => ", forward=tcp|udp:HOST:GUEST, loopback=on|tcp:PORT|udp:PORT",
+                NetworkPlan::Tap { .. } => "",
+                NetworkPlan::Switch { .. } => ", nat, spoof=allow",
+            };
+            let known = "model=virtio|e1000|rtl8139|ne2k|ne2k-isa, mac=ADDRESS, queues=N, rate=BITS, capture=F";
             let given = given.map_or_else(|| name.to_owned(), |given| format!("{name}={given}"));
-            return Err(wrong(format!("'{given}' is not one of {known}")));
+            return Err(wrong(format!("'{given}' is not one of {known}{own}; a comma in a file's name is doubled")));
         }
     }
     Ok(())
@@ -199,6 +230,7 @@ pub fn attach(plans: &[NetPlan], disks: &[DiskPlan]) -> Result<Vec<AttachedNetwo
     };
     let attach = |(number, plan): (usize, &NetPlan)| {
         let name = format!("net{number}");
+        let mac = plan.mac.unwrap_or_else(|| MacAddress::derived(&identity, number as u32));
         let network: Arc<dyn Network> = match &plan.network {
             NetworkPlan::User { forwards, loopback } => {
                 let config = UserConfig {
@@ -209,19 +241,59 @@ pub fn attach(plans: &[NetPlan], disks: &[DiskPlan]) -> Result<Vec<AttachedNetwo
                 };
                 UserNet::new(&config)?
             }
+            NetworkPlan::Tap { interface } => {
+                Tap::open(interface).map_err(|source| RunError::Tap { interface: interface.clone(), source })?
+            }
+            NetworkPlan::Switch { name, nat, spoof } => {
+                let hello = Hello { mac, spoof: *spoof, nat: *nat };
+                join(name, hello).map_err(|source| RunError::Switch { name: name.clone(), source })?
+            }
         };
         let capture = plan
             .capture
             .as_deref()
             .map(|path| Capture::create(path, &name).map_err(|source| crate::run::output("capture", path, source)));
-        let config = CableConfig {
-            mac: Some(plan.mac.unwrap_or_else(|| MacAddress::derived(&identity, number as u32))),
-            name,
-            rate: plan.rate,
-            capture: capture.transpose()?,
-        };
+        let config = CableConfig { mac: Some(mac), name, rate: plan.rate, capture: capture.transpose()? };
         let cable = Cable::new(config, network).map_err(RunError::Network)?;
         Ok(AttachedNetwork { card: plan.card, cable })
     };
     plans.iter().enumerate().map(attach).collect()
+}
+
+/// Plugs into a switch of this user's, which is started if it is not there.
+fn join(name: &str, hello: Hello) -> Result<Arc<SwitchLink>, SwitchError> {
+    let place = Place::of(name)?;
+    SwitchLink::join(&place, hello, || {
+        // A switch outlives the machine that starts it, and the terminal.
+        let log = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(place.log())?;
+        let mut command = Command::new(std::env::current_exe()?);
+        command
+            .args(["switch", name])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .current_dir("/")
+            .process_group(0);
+        let mut child = command.spawn()?;
+        // It may end before this machine does.
+        std::thread::Builder::new().name(format!("switch-{name}")).spawn(move || child.wait())?;
+        Ok(())
+    })
+}
+
+fn remedied(error: &SwitchError) -> String {
+    format!("{error}; {}", error.remedy())
+}
+
+/// `lodge switch`: is the switch, until its machines have gone.
+///
+/// # Errors
+/// It can't be.
+pub fn serve(name: &str) -> Result<(), String> {
+    let place = Place::of(name).map_err(|error| remedied(&SwitchError::from(error)))?;
+    let told = |error: ServeError| format!("{error}; end other programs, or raise their limits (ulimit -a)");
+    if lodge_switch::serve(&place, LINGER).map_err(told)? == Ended::Elsewhere {
+        eprintln!("lodge: the switch '{name}' is there already");
+    }
+    Ok(())
 }

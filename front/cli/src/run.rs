@@ -16,6 +16,8 @@ use lodge_disk::{DiskError, Options};
 use lodge_display::Monitor;
 use lodge_engine_api::Mirroring;
 use lodge_input::Desk;
+use lodge_net::TapError;
+use lodge_net::switch::SwitchError;
 use lodge_usernet::UserNetError;
 use lodge_vm::engines::{self, Choice, Chosen, NoEngine};
 use lodge_vm::{
@@ -119,6 +121,22 @@ pub enum RunError {
         /// Why there is none.
         #[from]
         source: UserNetError,
+    },
+    /// A tap.
+    #[error("--net tap={interface}: {source}; {}", .source.remedy())]
+    Tap {
+        /// Its name.
+        interface: String,
+        /// Why there is none.
+        source: TapError,
+    },
+    /// A switch.
+    #[error("--net switch={name}: {source}; {}", .source.remedy())]
+    Switch {
+        /// Its name.
+        name: String,
+        /// Why this machine is not on it.
+        source: SwitchError,
     },
     /// A network card's cable.
     #[error("a network card can't be plugged in: {0}; end other programs, or raise their limits (ulimit -a)")]

@@ -11,20 +11,25 @@
 //!   taken, so that a slow guest slows its peers and loses nothing.
 //! * [`Cable`] is between the two: it can be pulled, is as fast as it is said to be, can be listened to, and does for either
 //!   side what that does not do itself.
+//! * [`Tap`] is a network of the host's kernel, [`switch`] the way to one among machines.
+//!   [`vnet`] is how frames are handed on with what is left to do to them.
 //! * [`MacAddress`] is a card's address.
 //!
 //! Neighbours: the cards are in `lodge-virtio` and `lodge-nic`, the network in user mode is `lodge-usernet`.
-#![forbid(unsafe_code)]
 
 mod cable;
 mod capture;
 pub mod checksum;
 mod frame;
 mod mac;
+mod packets;
 mod rate;
 pub mod segment;
+pub mod switch;
+mod tap;
 #[cfg(test)]
 mod tests;
+pub mod vnet;
 
 use std::sync::Weak;
 
@@ -33,6 +38,7 @@ pub use capture::Capture;
 pub use frame::{Accepts, Checksum, Frame, HEADER, LARGEST, Offload, SMALLEST, Segmentation};
 pub use mac::{BadMac, MacAddress};
 pub use rate::Rate;
+pub use tap::{Tap, TapError};
 
 /// The near end of a network or cable. Called on any thread, with no lock of the caller's held; must not block.
 pub trait Listener: Send + Sync {

@@ -28,9 +28,9 @@ pub const GATEWAY_6: Ipv6Addr = host6(2);
 /// The name server's IPv6 address.
 pub const NAME_SERVER_6: Ipv6Addr = host6(3);
 /// The router's address on the link, which it says what it has to say from.
-pub(crate) const LINK_LOCAL: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 2);
+pub const LINK_LOCAL: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 2);
 /// What the router and the name server have for a network card.
-pub(crate) const MAC: MacAddress = MacAddress([0x02, 0x6c, 0x64, 0, 0, 2]);
+pub const MAC: MacAddress = MacAddress([0x02, 0x6c, 0x64, 0, 0, 2]);
 pub(crate) const NETMASK: Ipv4Addr = Ipv4Addr::new(255, 255, 255, 0);
 pub(crate) const BROADCAST: Ipv4Addr = host4(255);
 

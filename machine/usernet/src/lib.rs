@@ -36,7 +36,8 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 pub use config::{
-    DOMAIN, Forward, GATEWAY, GATEWAY_6, GUEST, HOST_NAME, Loopback, NAME_SERVER, NAME_SERVER_6, Protocol, UserConfig,
+    DOMAIN, Forward, GATEWAY, GATEWAY_6, GUEST, HOST_NAME, LINK_LOCAL, Loopback, MAC, NAME_SERVER, NAME_SERVER_6,
+    Protocol, UserConfig,
 };
 use lodge_net::{Accepts, Frame, Listener, Network};
 use mio::net::{TcpListener, UdpSocket};

@@ -25,7 +25,8 @@ use filter::Addresses;
 pub use filter::Filter;
 use lodge_bus::StateError;
 use lodge_net::segment::{Layout, TCP, UDP, ethertype};
-use lodge_net::{Accepts, Cable, Checksum, Frame, LARGEST, Listener, Offload, Segmentation};
+use lodge_net::vnet::{self, HEADER};
+use lodge_net::{Accepts, Cable, Checksum, Frame, LARGEST, Listener};
 use parking_lot::Mutex;
 use registers::*;
 pub use state::NetState;
@@ -272,45 +273,12 @@ fn read_frame(queue: &VirtQueue, chain: &Chain) -> Result<Option<Frame>, Broken>
     }
     let mut bytes = vec![0; length as usize];
     queue.read(chain, HEADER as u64, &mut bytes)?;
-    let [flags, kind, _, _, size0, size1, start0, start1, offset0, offset1, _, _] = header;
-    let checksum = if flags & NEEDS_CSUM != 0 {
-        let (start, offset) = (u16::from_le_bytes([start0, start1]), u16::from_le_bytes([offset0, offset1]));
-        Checksum::Missing { start, offset }
-    } else {
-        Checksum::There
-    };
-    let segmentation = match kind & !GSO_ECN {
-        GSO_NONE => None,
-        GSO_TCPV4 | GSO_TCPV6 => {
-            let size = u16::from_le_bytes([size0, size1]);
-            Some(Segmentation { size, congestion: kind & GSO_ECN != 0 })
-        }
-        _ => return Ok(None),
-    };
-    Ok(Some(Frame { bytes, offload: Offload { checksum, segmentation } }))
-}
-
-/// The header of a frame for the driver, without how many buffers it has.
-fn header_of(frame: &Frame) -> [u8; HEADER] {
-    let mut header = [0; HEADER];
-    match frame.offload.checksum {
-        Checksum::There => {}
-        Checksum::Good => header[0] = DATA_VALID,
-        Checksum::Missing { start, offset } => {
-            header[0] = NEEDS_CSUM;
-            header[6..8].copy_from_slice(&start.to_le_bytes());
-            header[8..10].copy_from_slice(&offset.to_le_bytes());
-        }
+    let Some(mut offload) = vnet::decode(&header) else { return Ok(None) };
+    if offload.checksum == Checksum::Good {
+        // It is not the driver's to say so (5.1.6.2).
+        offload.checksum = Checksum::There;
     }
-    if let Some((segmentation, layout)) = frame.offload.segmentation.zip(Layout::of(&frame.bytes)) {
-        let kind = if layout.ethertype == ethertype::IPV4 { GSO_TCPV4 } else { GSO_TCPV6 };
-        header[1] = kind | if segmentation.congestion { GSO_ECN } else { 0 };
-        let at = layout.transport.map_or(layout.end, |(_, at)| at);
-        let length = frame.bytes.get(at + 12).map_or(at, |byte| at + usize::from(byte >> 4) * 4);
-        header[2..4].copy_from_slice(&(length as u16).to_le_bytes());
-        header[4..6].copy_from_slice(&segmentation.size.to_le_bytes());
-    }
-    header
+    Ok(Some(Frame { bytes, offload }))
 }
 
 /// Gives the driver a frame, in one or several buffers. False if there are not enough of them now. A frame for which the one
@@ -338,7 +306,7 @@ fn give_frame(queue: &mut VirtQueue, frame: &Frame, several: bool) -> Result<boo
         queue.put_back();
         return Ok(true);
     }
-    let mut header = header_of(frame);
+    let mut header = vnet::encode(frame);
     header[10..12].copy_from_slice(&(chains.len() as u16).to_le_bytes());
     let mut done = 0;
     for (index, chain) in chains.iter().enumerate() {

@@ -1,4 +1,4 @@
-//! Features, configuration, headers and commands of the network device (virtio 1.2 section 5.1).
+//! Features, configuration and commands of the network device (virtio 1.2 section 5.1).
 
 /// Device ID.
 pub const DEVICE_ID: u16 = 1;
@@ -47,21 +47,6 @@ pub mod feature {
 pub const LINK_UP: u16 = 1;
 /// The largest IP packet (5.1.4).
 pub const MTU: u16 = 1500;
-
-/// Bytes of the header of a frame (5.1.6).
-pub const HEADER: usize = 12;
-/// In its flags: a checksum is missing; it is known to be right.
-pub const NEEDS_CSUM: u8 = 1;
-/// See [`NEEDS_CSUM`].
-pub const DATA_VALID: u8 = 2;
-/// Kinds of large segments: none, TCP over IPv4, TCP over IPv6; and a flag for congestion.
-pub const GSO_NONE: u8 = 0;
-/// See [`GSO_NONE`].
-pub const GSO_TCPV4: u8 = 1;
-/// See [`GSO_NONE`].
-pub const GSO_TCPV6: u8 = 4;
-/// See [`GSO_NONE`].
-pub const GSO_ECN: u8 = 0x80;
 
 /// Commands of the control queue (5.1.6.5): class and command.
 pub mod command {

@@ -2,6 +2,7 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 
+use lodge_net::vnet::*;
 use lodge_net::{
     Accepts, Cable, CableConfig, Checksum, Frame, Listener, MacAddress, Network, Offload, Segmentation, checksum,
 };
