@@ -172,8 +172,8 @@ impl Ne2000State {
             (3, 0x6) if realtek && self.eeprom_command == EE_MODE => self.config3 = value,
             _ => {}
         }
-        // The ring, and what is listened to.
-        matches!((page, offset), (0, 0x1 | 0x2 | 0x3 | 0xc | 0xd) | (1, 0x7))
+        // The ring, what is listened to, and what was seen of it.
+        matches!((page, offset), (0, 0x1 | 0x2 | 0x3 | 0x7 | 0xc | 0xd) | (1, 0x7))
     }
 
     fn write_command(&mut self, value: u8) {
@@ -292,6 +292,12 @@ impl Ne2000State {
         (size, free.min(size))
     }
 
+    /// Whether there are frames in the ring. Some drivers have BNRY where the next frame is, most a page before.
+    fn has_unread(&self) -> bool {
+        let next = if self.boundary.wrapping_add(1) == self.stop { self.start } else { self.boundary.wrapping_add(1) };
+        self.current != self.boundary && self.current != next
+    }
+
     /// Does a piece of work of the receiver; whether there may be more at once.
     pub(super) fn receive(&mut self, cable: &Cable) -> bool {
         if self.command & CR_STP != 0 || self.transmit_config & TCR_LB != 0 {
@@ -299,6 +305,11 @@ impl Ne2000State {
             self.waiting = None;
             let lost = (0..AT_ONCE).take_while(|_| cable.receive(Accepts::default()).is_some()).count();
             return lost == AT_ONCE;
+        }
+        if self.has_unread() {
+            // Drivers leave frames in the ring and say that they have seen all (Linux's does after ten): on a wire the next
+            // frame tells them, or that there was no room for it. Here it may be waiting for that room.
+            self.causes |= cause::PRX;
         }
         let waiting = self.waiting.take().map(Frame::from);
         // A frame stays at the cable while there is no room for the longest.

@@ -324,6 +324,21 @@ fn frames_wait_for_room_and_are_lost_without_a_receiver() {
 }
 
 #[test]
+fn a_driver_that_has_not_seen_all_is_told_again() {
+    for bench in started() {
+        bench.deliver(frame_to(MAC, 200));
+        wait_for("the frame", || bench.read(7) & cause::PRX != 0);
+        // It says that it has, as Linux's does after ten.
+        bench.write(7, cause::PRX);
+        wait_for("the frame again", || bench.read(7) & cause::PRX != 0);
+        bench.take();
+        bench.write(7, cause::PRX);
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        assert_eq!(bench.read(7) & cause::PRX, 0, "there is nothing any more");
+    }
+}
+
+#[test]
 fn the_next_packet_is_sent_to_the_guest() {
     let [bench, _] = started();
     // Drivers that use it let BNRY be where they read next.
