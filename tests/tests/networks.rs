@@ -47,10 +47,15 @@ fn sum_of_content() -> String {
     String::from_utf8_lossy(&output.stdout).split(' ').next().unwrap_or_default().to_owned()
 }
 
+/// Types a line when the shell is ready for it: what comes before, it may take for its terminal's answer.
+fn type_line(vm: &mut TestVm, line: &str) {
+    vm.expect("/ # ");
+    vm.send(&format!("{line}\n"));
+}
+
 /// Has the guest ask for an address.
 fn with_address(vm: &mut TestVm) {
-    vm.expect("/ # ");
-    vm.send("ip link set lo up; ip link set eth0 up; udhcpc -i eth0 -n -q -f -s /bin/lodge-dhcp\n");
+    type_line(vm, "ip link set lo up; ip link set eth0 up; udhcpc -i eth0 -n -q -f -s /bin/lodge-dhcp");
     vm.expect("lease of 10.0.2.15 obtained from 10.0.2.2");
 }
 
@@ -60,17 +65,17 @@ fn works(command: &mut Command, card: &str) {
     let net = format!("user,model={card},loopback=tcp:{port},forward=tcp:{forwarded}:7");
     let mut vm = TestVm::start(command.args(["--net", &net, "--memory", "256", "--timeout", "280"]));
     with_address(&mut vm);
-    vm.send("ping -c 2 -s 1400 10.0.2.2\n");
+    type_line(&mut vm, "ping -c 2 -s 1400 10.0.2.2");
     vm.expect("2 packets received, 0% packet loss");
     // A router is advertised; an address is one when nobody else has it, which takes a moment.
-    vm.send("sleep 2; ping -6 -c 1 fd6c:6f64:6765::2\n");
+    type_line(&mut vm, "sleep 2; ping -6 -c 1 fd6c:6f64:6765::2");
     vm.expect("1 packets received, 0% packet loss");
-    vm.send(&format!("wget -q -O - http://host.lodge.internal:{port}/file | md5sum\n"));
+    type_line(&mut vm, &format!("wget -q -O - http://host.lodge.internal:{port}/file | md5sum"));
     vm.expect(&sum_of_content());
     assert_eq!(server.join().expect("the server ended"), ["GET /file HTTP/1.1"]);
     // The guest sends back what comes.
     // What is typed is echoed, too.
-    vm.send("nc -l -p 7 -e cat & sleep 1; echo listens | tr a-z A-Z\n");
+    type_line(&mut vm, "nc -l -p 7 -e cat & sleep 1; echo listens | tr a-z A-Z");
     vm.expect("LISTENS");
     let mut stream = TcpStream::connect(("127.0.0.1", forwarded)).expect("the port is forwarded");
     let data = &content()[..1 << 20];
@@ -84,7 +89,7 @@ fn works(command: &mut Command, card: &str) {
     stream.read_to_end(&mut back).expect("it comes back");
     writing.join().expect("all was sent");
     assert!(back == data, "{} bytes came back", back.len());
-    vm.send("dmesg | grep -i -E 'WARNING|BUG|timed out|transmit|checksum'; poweroff -f\n");
+    type_line(&mut vm, "dmesg | grep -i -E 'WARNING|BUG|timed out|transmit|checksum'; poweroff -f");
     let (status, output) = vm.wait();
     assert_eq!(status, 0, "{output}");
     let complaints = output.split("poweroff -f\r\n").last().unwrap_or_default();
@@ -112,10 +117,10 @@ fn nothing_of_the_host_is_reached_unasked() {
     let mut vm = TestVm::start(linux("cloud-amd64", "").args(["--net", "user", "--timeout", "280"]));
     with_address(&mut vm);
     for host in ["10.0.2.2", "10.0.2.3", "127.0.0.1"] {
-        vm.send(&format!("nc -w 5 {host} {port} < /dev/null; echo ended $?\n"));
+        type_line(&mut vm, &format!("nc -w 5 {host} {port} < /dev/null; echo ended $?"));
         vm.expect("ended 1\r\n");
     }
-    vm.send("poweroff -f\n");
+    type_line(&mut vm, "poweroff -f");
     assert_eq!(vm.wait().0, 0);
     assert!(listener.accept().is_err(), "somebody came");
 }
