@@ -20,6 +20,7 @@
 mod cable;
 mod capture;
 pub mod checksum;
+mod far;
 mod frame;
 mod mac;
 mod packets;
@@ -35,6 +36,7 @@ use std::sync::Weak;
 
 pub use cable::{Cable, CableConfig};
 pub use capture::Capture;
+pub use far::Far;
 pub use frame::{Accepts, Checksum, Frame, HEADER, LARGEST, Offload, SMALLEST, Segmentation};
 pub use mac::{BadMac, MacAddress};
 pub use rate::Rate;

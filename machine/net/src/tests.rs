@@ -7,6 +7,7 @@ use lodge_trial::{Random, steps, wait_for};
 use parking_lot::Mutex;
 use pcap_file::pcapng::Block;
 
+use crate::far::Far;
 use crate::frame::{Accepts, Checksum, Frame, HEADER, Offload, Segmentation};
 use crate::segment::{Layout, TCP, UDP, ethertype, is_intact, prepare};
 use crate::{Cable, CableConfig, Capture, Listener, MacAddress, Network, Rate, checksum};
@@ -214,48 +215,6 @@ fn random_frames_do_no_harm() {
         });
         // The headers of the smallest segments are as long as the data, or a little longer.
         assert!(total <= size * 5, "{total} bytes of {size}");
-    }
-}
-
-/// A network that keeps what it is sent, while it has room.
-struct Far {
-    accepts: Accepts,
-    sent: Mutex<Vec<Frame>>,
-    room: AtomicUsize,
-    waiting: Mutex<VecDeque<Frame>>,
-    listener: Mutex<Option<Weak<dyn Listener>>>,
-}
-
-impl Far {
-    fn new(accepts: Accepts, room: usize) -> Arc<Self> {
-        let (sent, waiting, listener) = Default::default();
-        Arc::new(Self { accepts, sent, room: room.into(), waiting, listener })
-    }
-
-    fn listener(&self) -> Arc<dyn Listener> {
-        self.listener.lock().as_ref().unwrap().upgrade().unwrap()
-    }
-}
-
-impl Network for Far {
-    fn connect(&self, listener: Weak<dyn Listener>) {
-        *self.listener.lock() = Some(listener);
-    }
-
-    fn accepts(&self) -> Accepts {
-        self.accepts
-    }
-
-    fn send(&self, frame: &Frame) -> bool {
-        let room = self.room.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |room| room.checked_sub(1)).is_ok();
-        if room {
-            self.sent.lock().push(frame.clone());
-        }
-        room
-    }
-
-    fn receive(&self) -> Option<Frame> {
-        self.waiting.lock().pop_front()
     }
 }
 

@@ -23,6 +23,8 @@ mod tests;
 
 /// What stands for the architecture in a boot file's name.
 const PLACE: &str = "{arch}";
+/// What comes right before the options (RFC 2131, section 3).
+const COOKIE: [u8; 4] = [99, 130, 83, 99];
 /// The options before which a packet has its header and the magic number (RFC 2131, sections 2 and 3).
 const OPTIONS: usize = 240;
 /// The `file` field without its NUL.
@@ -131,7 +133,12 @@ fn firmware(architecture: Option<Architecture>) -> Option<&'static str> {
 /// others would be read into what follows them. Nothing if it is no message.
 pub fn decode_request(packet: &[u8]) -> Option<Message> {
     let (header, mut options) = packet.split_at_checked(OPTIONS)?;
+    if !header.ends_with(&COOKIE) {
+        return None;
+    }
     let mut kept = header.to_vec();
+    // One that comes twice would be read as a longer one (RFC 3396).
+    let mut seen = [false; 256];
     while let [code, rest @ ..] = options {
         let code = *code;
         if code == 0 {
@@ -148,16 +155,19 @@ pub fn decode_request(packet: &[u8]) -> Option<Message> {
             | (OptionCode::MessageType, 1)
             | (OptionCode::MaxMessageSize, 2)
             | (OptionCode::ClientNetworkInterface, 3)
-            | (OptionCode::Hostname | OptionCode::ParameterRequestList, 1..)
+            | (OptionCode::ParameterRequestList, 1..)
             | (OptionCode::ClassIdentifier | OptionCode::UserClass | OptionCode::ClientIdentifier, _)
             | (OptionCode::ClientMachineIdentifier, _) => value,
             // A list, of which the first is what the client would like best (RFC 4578, section 2.1).
             (OptionCode::ClientSystemArchitecture, 2..) => &value[..2],
+            (OptionCode::Hostname, 1..) if value.is_ascii() => value,
             _ if code == IPXE => value,
             _ => continue,
         };
-        kept.extend([code, value.len() as u8]);
-        kept.extend_from_slice(value);
+        if !std::mem::replace(&mut seen[usize::from(code)], true) {
+            kept.extend([code, value.len() as u8]);
+            kept.extend_from_slice(value);
+        }
     }
     kept.push(OptionCode::End.into());
     Message::decode(&mut dhcproto::Decoder::new(&kept)).ok()

@@ -6,8 +6,8 @@
 
 use std::net::Ipv4Addr;
 
+use dhcproto::Encodable;
 use dhcproto::v4::{DhcpOption, HType, Message, MessageType, Opcode, OptionCode};
-use dhcproto::{Decodable, Encodable};
 use lodge_net::MacAddress;
 
 use crate::config::{BROADCAST, DOMAIN, GATEWAY, GUEST, NAME_SERVER, NETMASK, is_guests};
@@ -65,7 +65,7 @@ impl Dhcp {
 
     /// Answers a client.
     pub(crate) fn serve(&mut self, request: &[u8]) -> Option<Answer> {
-        let request = Message::decode(&mut dhcproto::Decoder::new(&clean(request)?)).ok()?;
+        let request = lodge_netboot::decode_request(request)?;
         // The length is the client's word: addresses of another are not looked at.
         if request.opcode() != Opcode::BootRequest || request.htype() != HType::Eth || request.hlen() != 6 {
             return None;
@@ -165,48 +165,6 @@ impl Dhcp {
         reply.opts_mut().insert(DhcpOption::ServerIdentifier(GATEWAY));
         Answer { message: reply.to_vec().unwrap_or_default(), to: Ipv4Addr::BROADCAST, client: None, begins: false }
     }
-}
-
-/// A message with those options alone that somebody here looks at, each once and of its right length: there are others that
-/// dhcproto 0.15 panics at if they are of another.
-fn clean(message: &[u8]) -> Option<Vec<u8>> {
-    const FIXED: usize = 240;
-    const COOKIE: [u8; 4] = [99, 130, 83, 99];
-    let (fixed, mut rest) = message.split_at_checked(FIXED)?;
-    if fixed[FIXED - 4..] != COOKIE {
-        return None;
-    }
-    let mut cleaned = fixed.to_vec();
-    let mut seen = [false; 256];
-    while let Some((code, behind)) = rest.split_first() {
-        // Padding, and the end (RFC 2132, section 3).
-        match code {
-            0 => {
-                rest = behind;
-                continue;
-            }
-            255 => break,
-            _ => {}
-        }
-        let Some((length, behind)) = behind.split_first() else { break };
-        let Some((value, behind)) = behind.split_at_checked((*length).into()) else { break };
-        rest = behind;
-        let good = match OptionCode::from(*code) {
-            OptionCode::Hostname => value.is_ascii(),
-            OptionCode::RequestedIpAddress | OptionCode::ServerIdentifier => value.len() == 4,
-            OptionCode::MessageType => value.len() == 1,
-            OptionCode::ClientSystemArchitecture => value.len() == 2,
-            OptionCode::ParameterRequestList | OptionCode::ClassIdentifier | OptionCode::UserClass => true,
-            OptionCode::ClientMachineIdentifier => true,
-            _ => false,
-        };
-        if good && !std::mem::replace(&mut seen[usize::from(*code)], true) {
-            cleaned.extend([*code, *length]);
-            cleaned.extend(value);
-        }
-    }
-    cleaned.push(255);
-    Some(cleaned)
 }
 
 fn reply_to(request: &Message) -> Message {

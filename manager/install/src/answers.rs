@@ -61,7 +61,7 @@ impl std::fmt::Debug for User {
 /// A mirror of packages, by HTTP.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mirror {
-    /// Host, with a port if need be: `deb.debian.org`.
+    /// Host, with a port if need be: `mirror.example.org`.
     pub host: String,
     /// The folder on it: `/debian`.
     pub folder: String,
@@ -190,7 +190,7 @@ mod grammar {
     pub const HOST: Grammar = (
         "the mirror's host",
         r"[a-zA-Z0-9]([a-zA-Z0-9-]*[a-zA-Z0-9])?(\.[a-zA-Z0-9]([a-zA-Z0-9-]*[a-zA-Z0-9])?){0,10}(:[0-9]{1,5})?",
-        "a host such as deb.debian.org, with a port if need be",
+        "a host such as mirror.example.org, with a port if need be",
     );
     pub const FOLDER: Grammar = ("the mirror's folder", "(/[a-zA-Z0-9][a-zA-Z0-9._+-]*)+/?", "a path such as /debian");
     pub const PACKAGE: Grammar =

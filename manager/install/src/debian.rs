@@ -56,14 +56,13 @@ pub fn preseed(answers: &Answers) -> String {
     line("netcfg/wireless_wep", "string", "");
     line("hw-detect/firmware-lookup", "string", "never");
     line("hw-detect/load_firmware", "boolean", "false");
-    let (host, folder) = match &answers.mirror {
-        Some(mirror) => (mirror.host.as_str(), mirror.folder.as_str()),
-        None => ("deb.debian.org", "/debian"),
-    };
-    line("mirror/country", "string", "manual");
     line("mirror/protocol", "string", "http");
-    line("mirror/http/hostname", "string", host);
-    line("mirror/http/directory", "string", folder);
+    // Without one the installer takes that of its own.
+    if let Some(mirror) = &answers.mirror {
+        line("mirror/country", "string", "manual");
+        line("mirror/http/hostname", "string", &mirror.host);
+        line("mirror/http/directory", "string", &mirror.folder);
+    }
     line("mirror/http/proxy", "string", "");
     // B.4.5: accounts.
     line("passwd/root-login", "boolean", "false");

@@ -192,6 +192,13 @@ fn options_of_odd_lengths_spoil_nothing() {
     assert!(told.opts().contains(OptionCode::ClassIdentifier));
     assert!(!told.opts().contains(OptionCode::ClientSystemArchitecture));
     assert_eq!(decode_request(&cut[..OPTIONS - 1]), None);
+    // One that comes twice is not one of twice the length, and a name that is none does not spoil the rest.
+    let told = asked(&[(94, &[1, 3, 0]), (94, &[1, 3, 0]), (53, &[1]), (12, &[0xff, 0xfe])]);
+    assert!(told.opts().contains(OptionCode::ClientNetworkInterface));
+    assert!(told.opts().contains(OptionCode::MessageType) && !told.opts().contains(OptionCode::Hostname));
+    let mut other = packet(&[(53, &[1])]);
+    other[OPTIONS - 1] = 0;
+    assert_eq!(decode_request(&other), None, "BOOTP of another vendor's kind");
 }
 
 #[test]

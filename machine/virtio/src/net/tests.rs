@@ -3,9 +3,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 
 use lodge_net::vnet::*;
-use lodge_net::{
-    Accepts, Cable, CableConfig, Checksum, Frame, Listener, MacAddress, Network, Offload, Segmentation, checksum,
-};
+use lodge_net::{Accepts, Cable, CableConfig, Checksum, Far, Frame, MacAddress, Offload, Segmentation, checksum};
 use parking_lot::Mutex;
 
 use super::registers::{feature as net, *};
@@ -20,52 +18,6 @@ const CONTROL: u16 = 2;
 /// Where the tests have buffers for frames that are received.
 const BUFFERS: u64 = DATA + 0x10_0000;
 
-/// A network that keeps what it is sent, while it has room.
-struct Far {
-    sent: Mutex<Vec<Frame>>,
-    room: AtomicUsize,
-    waiting: Mutex<VecDeque<Frame>>,
-    listener: Mutex<Option<Weak<dyn Listener>>>,
-}
-
-impl Far {
-    fn new() -> Arc<Self> {
-        let (sent, waiting, listener) = Default::default();
-        Arc::new(Self { sent, room: usize::MAX.into(), waiting, listener })
-    }
-
-    fn listener(&self) -> Arc<dyn Listener> {
-        self.listener.lock().as_ref().unwrap().upgrade().unwrap()
-    }
-
-    fn bring(&self, frames: impl IntoIterator<Item = Frame>) {
-        self.waiting.lock().extend(frames);
-        self.listener().frames_wait();
-    }
-}
-
-impl Network for Far {
-    fn connect(&self, listener: Weak<dyn Listener>) {
-        *self.listener.lock() = Some(listener);
-    }
-
-    fn accepts(&self) -> Accepts {
-        Accepts::ALL
-    }
-
-    fn send(&self, frame: &Frame) -> bool {
-        let room = self.room.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |room| room.checked_sub(1)).is_ok();
-        if room {
-            self.sent.lock().push(frame.clone());
-        }
-        room
-    }
-
-    fn receive(&self) -> Option<Frame> {
-        self.waiting.lock().pop_front()
-    }
-}
-
 struct Setup {
     far: Arc<Far>,
     cable: Arc<Cable>,
@@ -73,7 +25,7 @@ struct Setup {
 }
 
 fn card(pairs: u16) -> Setup {
-    let far = Far::new();
+    let far = Far::new(Accepts::ALL, usize::MAX);
     let config = CableConfig { name: "net0".into(), mac: Some(MAC), ..CableConfig::default() };
     let cable = Cable::new(config, far.clone()).unwrap();
     let driver = Driver::new(Net::new(NetConfig { pairs }, cable.clone()));

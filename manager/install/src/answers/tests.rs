@@ -20,7 +20,7 @@ pub fn sample() -> Answers {
         keyboard: "us".into(),
         timezone: "Europe/Berlin".into(),
         disk: "/dev/vda".into(),
-        mirror: Some(Mirror { host: "deb.debian.org".into(), folder: "/debian".into() }),
+        mirror: Some(Mirror { host: "mirror.example.org".into(), folder: "/debian".into() }),
         packages: vec!["vim".into(), "g++".into()],
         finish: Finish::PowerOff,
         windows: WindowsAnswers::default(),

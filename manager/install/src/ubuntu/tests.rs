@@ -20,7 +20,7 @@ fn the_answers_are_this() {
             "identity": { "hostname": "guest", "username": "ann", "realname": "Ann O'Neill", "password": HASH },
             "ssh": { "install-server": true, "allow-pw": true, "authorized-keys": [KEY] },
             "storage": { "layout": { "name": "direct", "match": { "path": "/dev/vda" } } },
-            "apt": { "primary": [{ "arches": ["amd64"], "uri": "http://deb.debian.org/debian" }] },
+            "apt": { "primary": [{ "arches": ["amd64"], "uri": "http://mirror.example.org/debian" }] },
             "packages": ["vim", "g++"],
             "updates": "security",
             "shutdown": "poweroff",
