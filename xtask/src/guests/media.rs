@@ -34,6 +34,13 @@ const FIRMWARE: &[Taken] = &[
     ("seabios", "usr/share/seabios/vgabios-virtio.bin", "vgabios-virtio.bin"),
     ("ovmf", "usr/share/OVMF/OVMF_CODE_4M.fd", "OVMF_CODE_4M.fd"),
     ("ovmf", "usr/share/OVMF/OVMF_VARS_4M.fd", "OVMF_VARS_4M.fd"),
+    ("ipxe-qemu", "usr/lib/ipxe/qemu/pxe-virtio.rom", "pxe-virtio.rom"),
+    ("ipxe-qemu", "usr/lib/ipxe/qemu/pxe-e1000.rom", "pxe-e1000.rom"),
+    ("ipxe-qemu", "usr/lib/ipxe/qemu/pxe-rtl8139.rom", "pxe-rtl8139.rom"),
+    ("ipxe-qemu", "usr/lib/ipxe/qemu/pxe-ne2k_pci.rom", "pxe-ne2k_pci.rom"),
+    ("ipxe-qemu", "usr/lib/ipxe/qemu/efi-e1000.rom", "efi-e1000.rom"),
+    ("ipxe-qemu", "usr/lib/ipxe/qemu/efi-rtl8139.rom", "efi-rtl8139.rom"),
+    ("ipxe-qemu", "usr/lib/ipxe/qemu/efi-ne2k_pci.rom", "efi-ne2k_pci.rom"),
 ];
 
 const MEDIA: &[Taken] = &[
