@@ -16,6 +16,7 @@ use lodge_vnc::Address;
 use crate::ctl::CtlArgs;
 use crate::disk::DiskCommand;
 use crate::guests::GuestsArgs;
+use crate::install::InstallArgs;
 use crate::net::{self, NetPlan};
 use crate::values;
 
@@ -50,6 +51,8 @@ pub enum Command {
     Disk(DiskCommand),
     /// List guest operating systems and what each needs, and recognise their media
     Guests(GuestsArgs),
+    /// Make a disk and install a guest operating system on it
+    Install(Box<InstallArgs>),
 }
 
 /// Options of `run`.
@@ -137,11 +140,11 @@ pub struct RunArgs {
     /// [default: in this order]
     #[arg(long, value_name = "LIST", conflicts_with = "kernel")]
     pub boot: Option<String>,
-    /// Firmware that boots from the disks, where no kernel is named: bios or uefi  [default: bios]
-    #[arg(long, value_name = "NAME", conflicts_with = "kernel")]
+    /// Firmware: bios or uefi, which starts a kernel that is named, too  [default: bios; for a kernel none]
+    #[arg(long, value_name = "NAME")]
     pub firmware: Option<String>,
     /// Where UEFI firmware keeps its variables, made if it is not there; without it they are forgotten
-    #[arg(long, value_name = "F", conflicts_with = "kernel")]
+    #[arg(long, value_name = "F")]
     pub firmware_vars: Option<PathBuf>,
     /// Where firmware is looked for before the folders of distributions
     #[arg(long, value_name = "DIR")]
@@ -351,13 +354,19 @@ impl RunArgs {
         let from_network = networks.iter().any(NetPlan::serves_boot_files)
             || !networks.is_empty() && order.devices.contains(&BootDevice::Network);
         let boot = match (&self.kernel, self.firmware.as_deref()) {
-            (Some(kernel), _) => BootPlan::Kernel(kernel.clone()),
+            (Some(kernel), None) => BootPlan::Kernel(kernel.clone()),
+            (Some(_), Some("bios")) => {
+                return Err(value(
+                    "--firmware",
+                    "a kernel is started without a BIOS; leave it out, or say uefi".into(),
+                ));
+            }
             (None, None) if disks.is_empty() && cds.is_empty() && floppies.is_empty() && !from_network => {
                 return Err(UsageError::NothingToBoot);
             }
             (None, None | Some("bios")) => BootPlan::Bios(order),
-            (None, Some("uefi")) => BootPlan::Uefi(order),
-            (None, Some(other)) => return Err(value("--firmware", format!("'{other}' is not one of bios, uefi"))),
+            (_, Some("uefi")) => BootPlan::Uefi(order),
+            (_, Some(other)) => return Err(value("--firmware", format!("'{other}' is not one of bios, uefi"))),
         };
         if self.firmware_vars.is_some() && !matches!(boot, BootPlan::Uefi(_)) {
             return Err(value("--firmware-vars", "only UEFI firmware has variables; say --firmware uefi".into()));

@@ -2,7 +2,8 @@
 //!
 //! [`args`] and [`values`] parse, without looking at the world; [`run`] resolves and runs; [`ctl`] talks to what runs;
 //! [`console`] and [`terminal`] are the interactive serial console; [`translations`] says where those are kept;
-//! [`report`] and [`doctor`] print; [`disk`] is `lodge disk`, [`guests`] is `lodge guests`.
+//! [`report`] and [`doctor`] print; [`disk`] is `lodge disk`, [`guests`] is `lodge guests`,
+//! [`install`] is `lodge install`.
 #![forbid(unsafe_code)]
 
 mod args;
@@ -12,6 +13,7 @@ mod disk;
 mod doctor;
 mod firmware;
 mod guests;
+mod install;
 mod media;
 mod net;
 mod report;
@@ -39,7 +41,8 @@ fn main() -> ExitCode {
         Err(error) if !error.use_stderr() || std::env::args_os().len() == 1 => error.exit(),
         Err(error) => {
             let word = std::env::args_os().nth(1);
-            let command = ["disk", "guests"].into_iter().find(|name| word.as_ref().is_some_and(|word| word == name));
+            let command =
+                ["disk", "guests", "install"].into_iter().find(|name| word.as_ref().is_some_and(|word| word == name));
             eprintln!("lodge: {}", usage(&error.to_string(), command.unwrap_or("run")));
             return ExitCode::from(WRONG_USAGE);
         }
@@ -82,6 +85,13 @@ fn main() -> ExitCode {
             eprintln!("lodge: {}", without_numbers(&error.to_string()));
             WRONG_USAGE
         }),
+        Command::Install(args) => match install::run(&args) {
+            Ok(()) => 0,
+            Err(error) => {
+                eprintln!("lodge: {}", without_numbers(&error.to_string()));
+                error.status()
+            }
+        },
         Command::Guests(args) => match guests::run(&args) {
             Ok(()) => 0,
             Err(error) => {

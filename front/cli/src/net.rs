@@ -171,6 +171,17 @@ fn card(model: &str) -> Result<NetworkCard, UsageError> {
     })
 }
 
+/// What a card is called.
+pub fn model(card: &NetworkCard) -> &'static str {
+    match card {
+        NetworkCard::Virtio { .. } => "virtio",
+        NetworkCard::E1000 => "e1000",
+        NetworkCard::Rtl8139 => "rtl8139",
+        NetworkCard::Ne2000 => "ne2k",
+        NetworkCard::Ne2000Isa => "ne2k-isa",
+    }
+}
+
 /// A property of the network itself.
 fn own_property(network: &mut NetworkPlan, name: &str, given: Option<&str>) -> Result<(), UsageError> {
     match (network, name, given) {
