@@ -46,6 +46,8 @@ const PROHIBITED_6: u8 = 1;
 pub(crate) enum Kind {
     /// UDP.
     Udp,
+    /// A question for a name server, by its number: resolvers ask for both kinds of addresses from one port.
+    Question(u16),
     /// Echoes; the guest's port is their identifier.
     Echo,
 }
@@ -61,7 +63,7 @@ impl Exchanged {
     /// How long it is kept while nothing is heard.
     fn silence(self) -> Duration {
         match self.kind {
-            Kind::Udp => UDP_SILENCE,
+            Kind::Udp | Kind::Question(_) => UDP_SILENCE,
             Kind::Echo => ECHO_SILENCE,
         }
     }
@@ -136,8 +138,9 @@ impl Datagrams {
     /// Asks the first of the host's name servers, and later the others.
     pub(crate) fn ask(&mut self, key: Key, servers: &[SocketAddr], query: &[u8], sockets: &mut Sockets) {
         let Some((first, rest)) = servers.split_first() else { return };
-        let id = Exchanged { kind: Kind::Udp, key };
-        // A guest that asks again from the same port asks something else, or has waited long enough.
+        let Some(number) = query.first_chunk() else { return };
+        let id = Exchanged { kind: Kind::Question(u16::from_be_bytes(*number)), key };
+        // A guest that asks the same again has waited long enough.
         self.end(&id, sockets);
         self.make_room(sockets);
         let Ok((socket, token)) = open(id, *first, sockets) else { return };
@@ -174,7 +177,7 @@ impl Datagrams {
                     let data = &buffer[..count];
                     exchange.until = Instant::now() + id.silence();
                     match kind {
-                        Kind::Udp => outbox.udp(key.peer, key.guest, data),
+                        Kind::Udp | Kind::Question(_) => outbox.udp(key.peer, key.guest, data),
                         Kind::Echo => echo(key, data, outbox),
                     }
                     if exchange.question.is_some() {
@@ -283,7 +286,7 @@ fn echo(key: Key, reply: &[u8], outbox: &mut Outbox) {
 /// they have no ports, but identifiers, and otherwise what those of UDP have.
 fn open(id: Exchanged, to: SocketAddr, sockets: &mut Sockets) -> Result<(UdpSocket, Token)> {
     let protocol = match (id.kind, to.is_ipv6()) {
-        (Kind::Udp, _) => socket2::Protocol::UDP,
+        (Kind::Udp | Kind::Question(_), _) => socket2::Protocol::UDP,
         (Kind::Echo, false) => socket2::Protocol::ICMPV4,
         (Kind::Echo, true) => socket2::Protocol::ICMPV6,
     };

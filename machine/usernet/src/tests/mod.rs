@@ -222,6 +222,39 @@ fn the_hosts_name_servers_are_followed() {
     wait_for("the questions to end", || guest.wire.net.load().1 == 0);
 }
 
+/// As the C library asks, for both kinds of addresses at once, before either is answered.
+#[test]
+fn two_questions_from_one_port_are_both_answered() {
+    let server = UdpSocket::bind("127.0.0.1:0").unwrap();
+    server.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let resolver = folder.path().join("resolv.conf");
+    std::fs::write(&resolver, "nameserver 127.0.0.1\n").unwrap();
+    let resolver_port = server.local_addr().unwrap().port();
+    let mut guest = Guest::new(&UserConfig { resolver, resolver_port, ..UserConfig::default() });
+    let mut sent = Vec::new();
+    for (number, kind) in [(1, TYPE::A), (2, TYPE::AAAA)] {
+        let mut question = query("example.org", kind);
+        question[1] = number;
+        guest.wire.udp(at(ADDRESS, 5300), at(NAME_SERVER, 53), &question);
+        sent.push(question);
+    }
+    let mut buffer = [0; 512];
+    let asked: Vec<_> = (0..2)
+        .map(|_| {
+            let (count, from) = server.recv_from(&mut buffer).unwrap();
+            (buffer[..count].to_vec(), from)
+        })
+        .collect();
+    for (question, from) in &asked {
+        server.send_to(question, from).unwrap();
+    }
+    let mut answered: Vec<_> = (0..2).map(|_| guest.wire.expect_udp(5300).1).collect();
+    answered.sort();
+    assert_eq!(answered, sent);
+    wait_for("the questions to end", || guest.wire.net.load().1 == 0);
+}
+
 // --- connections ---
 
 fn listener(address: &str) -> (TcpListener, u16) {
