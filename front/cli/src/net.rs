@@ -11,9 +11,9 @@ use std::time::Duration;
 
 use lodge_net::switch::protocol::Hello;
 use lodge_net::switch::{Place, SwitchError, SwitchLink};
-use lodge_net::{Cable, CableConfig, Capture, MacAddress, Network, Rate, Tap};
+use lodge_net::{BadRule, Cable, CableConfig, Capture, MacAddress, Network, Rate, Rule, Rules, Tap};
 use lodge_switch::{Ended, ServeError};
-use lodge_usernet::{Forward, Loopback, Protocol, UserConfig, UserNet};
+use lodge_usernet::{Forward, GATEWAY, Loopback, NAME_SERVER, NAME_SERVER_6, Protocol, UserConfig, UserNet};
 use lodge_vm::{AttachedNetwork, NetworkCard};
 
 use crate::args::{DiskPlan, UsageError};
@@ -41,6 +41,8 @@ pub struct NetPlan {
     pub rate: Option<Rate>,
     /// The file that what goes over the cable is recorded to.
     pub capture: Option<PathBuf>,
+    /// What the guest may reach, in the order that was given.
+    pub rules: Vec<Rule>,
 }
 
 /// A network.
@@ -102,7 +104,8 @@ fn plan(text: &str) -> Result<Option<NetPlan>, UsageError> {
         _ => return Err(wrong(format!("'{text}' is not one of none, user, tap=INTERFACE, switch=NAME"))),
     };
     let mut queues = None;
-    let mut plan = NetPlan { network, card: NetworkCard::Virtio { pairs: 1 }, mac: None, rate: None, capture: None };
+    let card_of_choice = NetworkCard::Virtio { pairs: 1 };
+    let mut plan = NetPlan { network, card: card_of_choice, mac: None, rate: None, capture: None, rules: Vec::new() };
     for (name, given) in properties {
         let given = given.as_deref();
         match (name.as_str(), given) {
@@ -114,6 +117,8 @@ fn plan(text: &str) -> Result<Option<NetPlan>, UsageError> {
             ("mac", Some(mac)) => plan.mac = Some(mac.parse().map_err(|error| wrong(format!("mac={error}")))?),
             ("rate", Some(rate)) => plan.rate = Some(rate_of(rate)?),
             ("capture", Some(file)) if !file.is_empty() => plan.capture = Some(file.into()),
+            ("allow", Some(what)) => plan.rules.push(rule(&name, what, Rule::allow)?),
+            ("deny", Some(what)) => plan.rules.push(rule(&name, what, Rule::deny)?),
             _ => own_property(&mut plan.network, &name, given)?,
         }
     }
@@ -153,12 +158,32 @@ fn own_property(network: &mut NetworkPlan, name: &str, given: Option<&str>) -> R
                 NetworkPlan::Tap { .. } => "",
                 NetworkPlan::Switch { .. } => ", nat, spoof=allow",
             };
-            let known = "model=virtio|e1000|rtl8139|ne2k|ne2k-isa, mac=ADDRESS, queues=N, rate=BITS, capture=F";
+            let known = "model=virtio|e1000|rtl8139|ne2k|ne2k-isa, mac=ADDRESS, queues=N, rate=BITS, capture=F, \
+                         allow=WHAT, deny=WHAT";
             let given = given.map_or_else(|| name.to_owned(), |given| format!("{name}={given}"));
             return Err(wrong(format!("'{given}' is not one of {known}{own}; a comma in a file's name is doubled")));
         }
     }
     Ok(())
+}
+
+/// What is allowed or denied.
+fn rule(name: &str, what: &str, make: fn(&str) -> Result<Rule, BadRule>) -> Result<Rule, UsageError> {
+    make(what).map_err(|error| {
+        let form = "[tcp:|udp:|icmp:]ADDRESS[/BITS][:PORT[-PORT]], as in tcp:192.0.2.0/24:80-88 or *:53";
+        wrong(format!("{name}={what} is not {form}: {error}"))
+    })
+}
+
+impl NetworkPlan {
+    /// What belongs to the network itself, and is allowed unless it is denied: its name server, and its DHCP server.
+    fn own(&self) -> Vec<Rule> {
+        if !matches!(self, Self::User { .. } | Self::Switch { nat: true, .. }) {
+            return Vec::new();
+        }
+        let own = [format!("{NAME_SERVER}:53"), format!("[{NAME_SERVER_6}]:53"), format!("udp:{GATEWAY}:67")];
+        own.iter().filter_map(|what| Rule::allow(what).ok()).collect()
+    }
 }
 
 fn protocol(text: &str) -> Option<Protocol> {
@@ -253,7 +278,8 @@ pub fn attach(plans: &[NetPlan], disks: &[DiskPlan]) -> Result<Vec<AttachedNetwo
             .capture
             .as_deref()
             .map(|path| Capture::create(path, &name).map_err(|source| crate::run::output("capture", path, source)));
-        let config = CableConfig { mac: Some(mac), name, rate: plan.rate, capture: capture.transpose()? };
+        let rules = Rules::new(plan.rules.clone(), plan.network.own());
+        let config = CableConfig { mac: Some(mac), name, rate: plan.rate, capture: capture.transpose()?, rules };
         let cable = Cable::new(config, network).map_err(RunError::Network)?;
         Ok(AttachedNetwork { card: plan.card, cable })
     };
