@@ -84,7 +84,7 @@ pub struct RunArgs {
     #[arg(long, value_name = "auto|off|DIR", default_value = "off")]
     pub translations: String,
     /// Network card, repeatable: none, user[,forward=tcp|udp:HOST:GUEST][,loopback=on|tcp:PORT|udp:PORT],
-    /// tap=INTERFACE or switch=NAME[,nat][,spoof=allow], with [,model=virtio|e1000|rtl8139|ne2k|ne2k-isa][,queues=N][,mac=ADDRESS][,rate=BITS][,capture=F.pcapng]
+    /// tap=INTERFACE or switch=NAME[,nat][,spoof=allow], with [,model=virtio|e1000|rtl8139|ne2k|ne2k-isa][,queues=N][,mac=ADDRESS][,rate=BITS][,capture=F.pcapng][,link=down]
     /// [,allow|deny=[tcp:|udp:|icmp:]ADDRESS[/BITS][:PORT[-PORT]]]...  [default: none]
     #[arg(long, value_name = "SPEC")]
     pub net: Vec<String>,
@@ -716,13 +716,13 @@ mod tests {
             (
                 &["--net", "switch=lab,nat=on"],
                 "--net: 'nat=on' is not one of model=virtio|e1000|rtl8139|ne2k|ne2k-isa, mac=ADDRESS, queues=N, rate=BITS, \
-                 capture=F, allow=WHAT, deny=WHAT, nat, spoof=allow; a comma in a file's name is doubled",
+                 capture=F, link=up|down, allow=WHAT, deny=WHAT, nat, spoof=allow; a comma in a file's name is doubled",
             ),
             (&["--net", "tap="], "--net: tap= takes the name of an interface, as in tap=tap0"),
             (
                 &["--net", "tap=tap0,forward=tcp:1:2"],
                 "--net: 'forward=tcp:1:2' is not one of model=virtio|e1000|rtl8139|ne2k|ne2k-isa, mac=ADDRESS, queues=N, rate=BITS, \
-                 capture=F, allow=WHAT, deny=WHAT; a comma in a file's name is doubled",
+                 capture=F, link=up|down, allow=WHAT, deny=WHAT; a comma in a file's name is doubled",
             ),
             (&["--net", "usr"], "--net: 'usr' is not one of none, user, tap=INTERFACE, switch=NAME"),
             (

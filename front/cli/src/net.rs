@@ -43,6 +43,8 @@ pub struct NetPlan {
     pub capture: Option<PathBuf>,
     /// What the guest may reach, in the order that was given.
     pub rules: Vec<Rule>,
+    /// The cable is pulled at first.
+    pub unplugged: bool,
 }
 
 /// A network.
@@ -104,8 +106,15 @@ fn plan(text: &str) -> Result<Option<NetPlan>, UsageError> {
         _ => return Err(wrong(format!("'{text}' is not one of none, user, tap=INTERFACE, switch=NAME"))),
     };
     let mut queues = None;
-    let card_of_choice = NetworkCard::Virtio { pairs: 1 };
-    let mut plan = NetPlan { network, card: card_of_choice, mac: None, rate: None, capture: None, rules: Vec::new() };
+    let mut plan = NetPlan {
+        network,
+        card: NetworkCard::Virtio { pairs: 1 },
+        mac: None,
+        rate: None,
+        capture: None,
+        rules: Vec::new(),
+        unplugged: false,
+    };
     for (name, given) in properties {
         let given = given.as_deref();
         match (name.as_str(), given) {
@@ -117,6 +126,7 @@ fn plan(text: &str) -> Result<Option<NetPlan>, UsageError> {
             ("mac", Some(mac)) => plan.mac = Some(mac.parse().map_err(|error| wrong(format!("mac={error}")))?),
             ("rate", Some(rate)) => plan.rate = Some(rate_of(rate)?),
             ("capture", Some(file)) if !file.is_empty() => plan.capture = Some(file.into()),
+            ("link", Some(state @ ("up" | "down"))) => plan.unplugged = state == "down",
             ("allow", Some(what)) => plan.rules.push(rule(&name, what, Rule::allow)?),
             ("deny", Some(what)) => plan.rules.push(rule(&name, what, Rule::deny)?),
             _ => own_property(&mut plan.network, &name, given)?,
@@ -159,7 +169,7 @@ fn own_property(network: &mut NetworkPlan, name: &str, given: Option<&str>) -> R
                 NetworkPlan::Switch { .. } => ", nat, spoof=allow",
             };
             let known = "model=virtio|e1000|rtl8139|ne2k|ne2k-isa, mac=ADDRESS, queues=N, rate=BITS, capture=F, \
-                         allow=WHAT, deny=WHAT";
+                         link=up|down, allow=WHAT, deny=WHAT";
             let given = given.map_or_else(|| name.to_owned(), |given| format!("{name}={given}"));
             return Err(wrong(format!("'{given}' is not one of {known}{own}; a comma in a file's name is doubled")));
         }
@@ -279,7 +289,8 @@ pub fn attach(plans: &[NetPlan], disks: &[DiskPlan]) -> Result<Vec<AttachedNetwo
             .as_deref()
             .map(|path| Capture::create(path, &name).map_err(|source| crate::run::output("capture", path, source)));
         let rules = Rules::new(plan.rules.clone(), plan.network.own());
-        let config = CableConfig { mac: Some(mac), name, rate: plan.rate, capture: capture.transpose()?, rules };
+        let (capture, unplugged) = (capture.transpose()?, plan.unplugged);
+        let config = CableConfig { mac: Some(mac), name, rate: plan.rate, capture, rules, unplugged };
         let cable = Cable::new(config, network).map_err(RunError::Network)?;
         Ok(AttachedNetwork { card: plan.card, cable })
     };

@@ -26,6 +26,8 @@ pub struct CableConfig {
     pub capture: Option<Capture>,
     /// How far what the card sends goes.
     pub rules: Rules,
+    /// It is pulled at first.
+    pub unplugged: bool,
 }
 
 /// One direction of a cable.
@@ -94,7 +96,7 @@ impl Cable {
             gate: Gate::new(config.rules),
             clock: Arc::default(),
             card: Mutex::default(),
-            up: AtomicBool::new(true),
+            up: AtomicBool::new(!config.unplugged),
         });
         if config.rate.is_some() {
             let (weak, name) = (Arc::downgrade(&cable), format!("rate-{}", cable.name));

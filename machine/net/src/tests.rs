@@ -285,6 +285,7 @@ fn a_card_gets_what_it_can_take() {
 #[test]
 fn a_cable_that_is_pulled_loses_everything() {
     let far = Far::new(Accepts::ALL, 10);
+    assert!(!plugged(CableConfig { unplugged: true, ..CableConfig::default() }, &far).0.is_up());
     let (cable, near) = plugged(CableConfig::default(), &far);
     assert!(cable.is_up());
     cable.set_up(false);
