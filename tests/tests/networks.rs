@@ -3,6 +3,7 @@
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::Command;
+use std::sync::mpsc::channel;
 use std::thread::JoinHandle;
 
 use lodge_tests::{Controlled, TestVm, linux};
@@ -14,13 +15,20 @@ fn content() -> Vec<u8> {
     (0..LENGTH as u32).map(|at| (at.wrapping_mul(2_654_435_761) >> 11) as u8).collect()
 }
 
-/// A web server on the loopback interface for so many requests, and its port. What was asked for.
+/// A web server on the loopback interface for so many requests, and its port. What was asked for. A guest takes the host's
+/// IPv6 address once it has one itself, so the server has both.
 fn web_server(requests: usize) -> (u16, JoinHandle<Vec<String>>) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let port = listener.local_addr().expect("an address").port();
+    let listener_6 = TcpListener::bind(("::1", port)).expect("the same port for IPv6");
+    let (sender, streams) = channel();
+    for listener in [listener, listener_6] {
+        let sender = sender.clone();
+        std::thread::spawn(move || listener.incoming().try_for_each(|stream| sender.send(stream)));
+    }
     let serve = move || {
         let serve_one = |_| {
-            let (mut stream, _) = listener.accept().expect("a client");
+            let mut stream = streams.recv().expect("somebody listens").expect("a client");
             let mut request = Vec::new();
             let mut byte = [0];
             while !request.ends_with(b"\r\n\r\n") && stream.read(&mut byte).is_ok_and(|count| count > 0) {
@@ -84,10 +92,13 @@ fn works(command: &mut Command, card: &str) {
     let net = format!("user,model={card},loopback=tcp:{port},forward=tcp:{forwarded}:7");
     let mut vm = TestVm::start(command.args(["--net", &net, "--memory", "256", "--timeout", "280"]));
     with_address(&mut vm);
-    type_line(&mut vm, "ping -c 2 -s 1400 10.0.2.2");
-    vm.expect("2 packets received, 0% packet loss");
+    // In one packet, and in fragments.
+    for size in [1400, 4000] {
+        type_line(&mut vm, &format!("ping -c 2 -s {size} 10.0.2.2"));
+        vm.expect("2 packets received, 0% packet loss");
+    }
     // A router is advertised; an address is one when nobody else has it, which takes a moment.
-    type_line(&mut vm, "sleep 2; ping -6 -c 1 fd6c:6f64:6765::2");
+    type_line(&mut vm, "sleep 2; ping -6 -c 1 -s 4000 fd6c:6f64:6765::2");
     vm.expect("1 packets received, 0% packet loss");
     type_line(&mut vm, &format!("wget -q -O - http://host.lodge.internal:{port}/file | md5sum"));
     vm.expect(&sum_of_content());
@@ -148,8 +159,10 @@ fn what_is_denied_is_refused() {
     }
     type_line(&mut vm, "ping -c 1 -W 3 10.0.2.2");
     vm.expect("1 packets transmitted, 0 packets received, 100% packet loss");
-    // The name server is the network's own.
-    type_line(&mut vm, &format!("wget -q -O - http://host.lodge.internal:{port}/file | md5sum"));
+    // The name server is the network's own. The host has an IPv6 address, too, of which nothing is allowed.
+    type_line(&mut vm, "nslookup host.lodge.internal");
+    vm.expect("Address: 10.0.2.2");
+    type_line(&mut vm, &format!("wget -q -O - http://10.0.2.2:{port}/file | md5sum"));
     vm.expect(&sum_of_content());
     assert_eq!(server.join().expect("the server ended"), ["GET /file HTTP/1.1"]);
     // Who comes in is answered.

@@ -242,7 +242,7 @@ pub(crate) fn cut(bytes: &[u8], mtu: usize, number: u32, mut take: impl FnMut(Ve
         fragment.extend_from_slice(head);
         if v4 {
             let length = (header + piece.len()) as u16;
-            let place = offset / 8 | if more { 0x2000 } else { 0 };
+            let place = (offset / 8) | if more { 0x2000 } else { 0 };
             fragment[HEADER + 2..HEADER + 4].copy_from_slice(&length.to_be_bytes());
             fragment[HEADER + 6..HEADER + 8].copy_from_slice(&place.to_be_bytes());
             ip::finish_header(&mut fragment[HEADER..]);
