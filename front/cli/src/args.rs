@@ -347,9 +347,13 @@ impl RunArgs {
             return Err(value("--floppy", format!("a PC has at most {FLOPPY_DRIVES} floppy drives")));
         }
         let order = self.boot.as_deref().map(boot_order).transpose()?.unwrap_or_default();
+        let networks = net::plans(&self.net)?;
+        // A card may boot from what is at the other end of its cable.
+        let from_network = networks.iter().any(NetPlan::serves_boot_files)
+            || !networks.is_empty() && order.devices.contains(&BootDevice::Network);
         let boot = match (&self.kernel, self.firmware.as_deref()) {
             (Some(kernel), _) => BootPlan::Kernel(kernel.clone()),
-            (None, None) if disks.is_empty() && cds.is_empty() && floppies.is_empty() => {
+            (None, None) if disks.is_empty() && cds.is_empty() && floppies.is_empty() && !from_network => {
                 return Err(UsageError::NothingToBoot);
             }
             (None, None | Some("bios")) => BootPlan::Bios(order),
@@ -368,7 +372,6 @@ impl RunArgs {
             other => return Err(value("--pointer", format!("'{other}' is not one of ps2, tablet"))),
         };
         let sound = sound(&self.sound)?;
-        let networks = net::plans(&self.net)?;
         let translations = match self.translations.as_str() {
             "auto" => TranslationsPlan::Auto,
             "off" => TranslationsPlan::Off,
@@ -716,13 +719,13 @@ mod tests {
             (
                 &["--net", "switch=lab,nat=on"],
                 "--net: 'nat=on' is not one of model=virtio|e1000|rtl8139|ne2k|ne2k-isa, mac=ADDRESS, queues=N, rate=BITS, \
-                 capture=F, link=up|down, allow=WHAT, deny=WHAT, nat, spoof=allow; a comma in a file's name is doubled",
+                 capture=F, rom=none|F, link=up|down, allow=WHAT, deny=WHAT, nat, spoof=allow; a comma in a file's name is doubled",
             ),
             (&["--net", "tap="], "--net: tap= takes the name of an interface, as in tap=tap0"),
             (
                 &["--net", "tap=tap0,forward=tcp:1:2"],
                 "--net: 'forward=tcp:1:2' is not one of model=virtio|e1000|rtl8139|ne2k|ne2k-isa, mac=ADDRESS, queues=N, rate=BITS, \
-                 capture=F, link=up|down, allow=WHAT, deny=WHAT; a comma in a file's name is doubled",
+                 capture=F, rom=none|F, link=up|down, allow=WHAT, deny=WHAT; a comma in a file's name is doubled",
             ),
             (&["--net", "usr"], "--net: 'usr' is not one of none, user, tap=INTERFACE, switch=NAME"),
             (

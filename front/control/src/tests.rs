@@ -59,7 +59,8 @@ impl Rig {
         let tray = Tray::new(None);
         let attached = |number| {
             let config = CableConfig { name: format!("net{number}"), unplugged: number == 1, ..CableConfig::default() };
-            AttachedNetwork { card: NetworkCard::E1000, cable: Cable::new(config, Far::new(Accepts::ALL, 0)).unwrap() }
+            let cable = Cable::new(config, Far::new(Accepts::ALL, 0)).unwrap();
+            AttachedNetwork { card: NetworkCard::E1000, cable, rom: Vec::new() }
         };
         let backends = Backends::default()
             .with_cds(vec![AttachedCd { bus: CdBus::Ide, tray: tray.clone() }])
