@@ -25,6 +25,7 @@ mod values;
 use std::process::ExitCode;
 
 use clap::Parser;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tracing_subscriber::EnvFilter;
 
 use crate::args::{Cli, Command};
@@ -55,6 +56,9 @@ fn main() -> ExitCode {
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).without_time().init();
     if let Err(error) = arena {
         tracing::info!("guest programs' memory cannot be mapped directly: {error}");
+    }
+    if matches!(cli.command, Command::Run(_) | Command::Switch { .. }) {
+        raise_limit();
     }
     let status = match cli.command {
         Command::Run(args) => run::run(&args).unwrap_or_else(|error| {
@@ -101,6 +105,15 @@ fn main() -> ExitCode {
         },
     };
     ExitCode::from(status)
+}
+
+/// Takes as many descriptors as the host gives: disks, viewers and each of a guest's connections have some. The limit that
+/// programs begin with is meant for those that have none above 1023 (select(2)), which lodge is not.
+fn raise_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum }) {
+        tracing::info!("there are no more descriptors than before: {error}");
+    }
 }
 
 /// What clap says of a command line, in one line: its message and tips without the summary of the options.

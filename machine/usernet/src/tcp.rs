@@ -18,6 +18,7 @@ use std::time::Instant as HostInstant;
 
 use mio::net::TcpStream;
 use mio::{Interest, Token};
+use rustix::io::Errno;
 use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet};
 use smoltcp::phy::{
     Checksum, ChecksumCapabilities, Device, DeviceCapabilities, Medium, PacketMeta, RxToken, SegmentationCapabilities,
@@ -26,6 +27,7 @@ use smoltcp::phy::{
 use smoltcp::socket::tcp::{self, Socket, SocketBuffer, State};
 use smoltcp::time::Instant;
 use smoltcp::wire::{HardwareAddress, IpCidr, IpListenEndpoint};
+use socket2::{Protocol, Type};
 
 use lodge_net::HEADER;
 use lodge_netboot::Http;
@@ -203,7 +205,7 @@ impl Tcp {
     /// # Errors
     /// The host can't even begin to.
     pub(crate) fn open(&mut self, key: Key, to: SocketAddr, sockets: &mut Sockets) -> Result<()> {
-        let mut host = TcpStream::connect(to)?;
+        let mut host = connect(to, sockets)?;
         let token = watch(&mut host, Owner::Tcp(key), sockets)?;
         let mut socket = new_socket();
         // The guest hears of it when the host is connected.
@@ -243,7 +245,7 @@ impl Tcp {
             let key = Key { guest, peer: SocketAddr::new(router, FIRST + self.next_port) };
             (!self.flows.contains_key(&key)).then_some(key)
         });
-        let Some(key) = key.filter(|_| self.has_room()) else { return };
+        let Some(key) = key.filter(|_| self.has_room() && sockets.check(&host).is_ok()) else { return };
         let mut socket = new_socket();
         if socket.connect(self.interface.context(), key.guest, key.peer).is_err() {
             return;
@@ -481,6 +483,16 @@ impl Flow {
             }
         }
         moved
+    }
+}
+
+/// Begins to connect to the host's peer.
+fn connect(to: SocketAddr, sockets: &mut Sockets) -> Result<TcpStream> {
+    let socket = sockets.make(to, Type::STREAM, Protocol::TCP)?;
+    match socket.connect(&to.into()) {
+        // That it takes a while is no error (connect(2)).
+        Err(error) if error.raw_os_error() != Some(Errno::INPROGRESS.raw_os_error()) => Err(error),
+        _ => Ok(TcpStream::from_std(socket.into())),
     }
 }
 
