@@ -46,7 +46,12 @@ impl Rig {
             graphics: lodge_vm::GraphicsCard::Standard,
             video_memory: lodge_vm::VIDEO_MEMORY,
             tablet: false,
-            boot: Boot::Firmware(Firmware { image, order: lodge_vm::BootOrder::default(), serial_console: false }),
+            boot: Boot::Firmware(Firmware {
+                image,
+                order: lodge_vm::BootOrder::default(),
+                serial_console: false,
+                kernel: None,
+            }),
             sound: None,
             debug_exit: false,
             on_reboot: OnReboot::Restart,
