@@ -20,8 +20,7 @@ use mio::net::TcpStream;
 use mio::{Interest, Token};
 use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet};
 use smoltcp::phy::{
-    Checksum, ChecksumCapabilities, Device, DeviceCapabilities, Medium, PacketMeta, RxToken, SegmentationCapabilities,
-    TxToken,
+    Checksum, ChecksumCapabilities, Device, DeviceCapabilities, Medium, RxToken, SegmentationCapabilities, TxToken,
 };
 use smoltcp::socket::tcp::{self, Socket, SocketBuffer, State};
 use smoltcp::time::Instant;
@@ -30,7 +29,7 @@ use smoltcp::wire::{HardwareAddress, IpCidr, IpListenEndpoint};
 use lodge_net::HEADER;
 
 use crate::config::{GATEWAY, GATEWAY_6, PREFIX_LENGTH};
-use crate::outbox::{MTU, Outbox};
+use crate::outbox::Outbox;
 use crate::sockets::{Owner, Sockets};
 
 /// Bytes of a connection that wait in either direction.
@@ -39,9 +38,15 @@ const BUFFER: usize = 256 << 10;
 const MOST: usize = 4096;
 /// The largest IP packet that is cut into segments elsewhere.
 const LARGEST_PACKET: usize = 65_535;
-/// TCP's flags SYN and ACK (RFC 9293, section 3.1).
+/// TCP's flags SYN and ACK, and where they are (RFC 9293, section 3.1).
 const SYN: u8 = 2;
 const ACK: u8 = 16;
+const FLAGS: usize = 13;
+/// Bytes of a TCP header without options, and of an IPv6 header, which is the larger.
+const TCP_HEADER: usize = 20;
+const IPV6_HEADER: usize = 40;
+/// What a guest takes that does not say what it takes, by the kind of address (section 3.7.1).
+const UNSAID: [u16; 2] = [536, 1220];
 
 /// Both ends of a connection as the guest knows them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -73,6 +78,8 @@ struct Flow {
     deadline: Option<Instant>,
     /// There was no room for what it has to send.
     held_up: bool,
+    /// The most that the guest takes in a segment.
+    segment: u16,
 }
 
 /// All connections.
@@ -88,6 +95,8 @@ pub(crate) struct Tcp {
 struct Wire<'a> {
     packet: Option<&'a [u8]>,
     outbox: &'a mut Outbox,
+    /// The most that the guest takes in a segment.
+    segment: u16,
     /// A packet had no room.
     held_up: bool,
 }
@@ -102,19 +111,15 @@ impl RxToken for Received<'_> {
 
 struct Sending<'a> {
     outbox: &'a mut Outbox,
-    size: Option<u16>,
+    segment: u16,
 }
 
 impl TxToken for Sending<'_> {
     fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, length: usize, f: F) -> R {
         let mut bytes = vec![0; HEADER + length];
         let result = f(&mut bytes[HEADER..]);
-        self.outbox.tcp(bytes, self.size);
+        self.outbox.tcp(bytes, self.segment);
         result
-    }
-
-    fn set_meta(&mut self, meta: PacketMeta) {
-        self.size = meta.segmentation_offload_size.map(std::num::NonZero::get);
     }
 }
 
@@ -130,12 +135,12 @@ impl Device for Wire<'_> {
 
     fn receive(&mut self, _: Instant) -> Option<(Received<'_>, Sending<'_>)> {
         // An answer to a packet always has room, or is lost.
-        Some((Received(self.packet.take()?), Sending { outbox: self.outbox, size: None }))
+        Some((Received(self.packet.take()?), Sending { outbox: self.outbox, segment: self.segment }))
     }
 
     fn transmit(&mut self, _: Instant) -> Option<Sending<'_>> {
         self.held_up |= !self.outbox.has_room();
-        self.outbox.has_room().then_some(Sending { outbox: self.outbox, size: None })
+        self.outbox.has_room().then_some(Sending { outbox: self.outbox, segment: self.segment })
     }
 
     fn capabilities(&self) -> DeviceCapabilities {
@@ -144,10 +149,11 @@ impl Device for Wire<'_> {
         checksum.tcp = Checksum::None;
         let mut segmentation = SegmentationCapabilities::default();
         segmentation.tcpv4 = NonZeroUsize::new(LARGEST_PACKET);
-        // Of IPv6 it has none of its own: smoltcp 0.14 drops large packets in `dispatch_ip` whatever is said here.
+        segmentation.tcpv6 = NonZeroUsize::new(LARGEST_PACKET);
         let mut capabilities = DeviceCapabilities::default();
         capabilities.medium = Medium::Ip;
-        capabilities.max_transmission_unit = MTU;
+        // The real one is the outbox's to see to: smoltcp 0.14 drops IPv6 packets beyond it even if they are to be cut.
+        capabilities.max_transmission_unit = LARGEST_PACKET;
         capabilities.checksum = checksum;
         capabilities.segmentation = segmentation;
         capabilities
@@ -159,7 +165,7 @@ impl Tcp {
         let mut config = Config::new(HardwareAddress::Ip);
         config.random_seed = seed;
         let mut outbox = Outbox::default();
-        let mut wire = Wire { packet: None, outbox: &mut outbox, held_up: false };
+        let mut wire = Wire { packet: None, outbox: &mut outbox, segment: 0, held_up: false };
         let mut interface = Interface::new(config, &mut wire, Instant::ZERO);
         // It takes packets to every address for its own, because all routes lead to itself.
         interface.set_any_ip(true);
@@ -258,19 +264,23 @@ impl Tcp {
             refused: false,
             deadline: None,
             held_up: false,
+            segment: UNSAID[usize::from(key.guest.is_ipv6())],
         };
         self.flows.insert(key, flow);
     }
 
     /// A packet of a connection.
     pub(crate) fn packet(&mut self, key: &Key, packet: &[u8], sockets: &mut Sockets, outbox: &mut Outbox) {
+        if let Some((flow, said)) = self.flows.get_mut(key).zip(segment_said(packet)) {
+            flow.segment = said;
+        }
         self.serve(key, Some(packet), sockets, outbox);
     }
 
     /// A packet that belongs to no connection.
     pub(crate) fn stray(&mut self, packet: &[u8], outbox: &mut Outbox) {
         let now = self.now();
-        let mut wire = Wire { packet: Some(packet), outbox, held_up: false };
+        let mut wire = Wire { packet: Some(packet), outbox, segment: UNSAID[0], held_up: false };
         self.interface.poll(now, &mut wire, &mut SocketSet::new([]));
     }
 
@@ -326,7 +336,7 @@ impl Tcp {
     fn serve(&mut self, key: &Key, packet: Option<&[u8]>, sockets: &mut Sockets, outbox: &mut Outbox) {
         let now = self.now();
         let Some(flow) = self.flows.get_mut(key) else { return };
-        let mut wire = Wire { packet, outbox, held_up: false };
+        let mut wire = Wire { packet, outbox, segment: flow.segment, held_up: false };
         if wire.packet.is_some() {
             self.interface.poll_ingress_single(now, &mut wire, &mut flow.sockets);
         }
@@ -359,6 +369,30 @@ impl Tcp {
             let _ = socket2::SockRef::from(&flow.host).set_linger(Some(std::time::Duration::ZERO));
         }
         sockets.forget(flow.token);
+    }
+}
+
+/// The most that the sender of an IP packet takes in a segment, if it begins a connection and says so (RFC 9293, sections
+/// 3.1, 3.7.1).
+fn segment_said(packet: &[u8]) -> Option<u16> {
+    const END: u8 = 0;
+    const NOTHING: u8 = 1;
+    const SEGMENT: u8 = 2;
+    let header = if packet.first()? >> 4 == 4 { usize::from(packet[0] & 0xf) * 4 } else { IPV6_HEADER };
+    let tcp = packet.get(header..)?;
+    if tcp.get(FLAGS)? & SYN == 0 {
+        return None;
+    }
+    let mut options = tcp.get(TCP_HEADER..usize::from(tcp[12] >> 4) * 4)?;
+    loop {
+        options = match options {
+            [] | [END, ..] => return None,
+            [NOTHING, rest @ ..] => rest,
+            [SEGMENT, 4, high, low, ..] => return Some(u16::from_be_bytes([*high, *low])),
+            // Those of no length would never end.
+            [_, length, ..] => options.get(usize::from(*length).max(2)..)?,
+            [_] => return None,
+        };
     }
 }
 
