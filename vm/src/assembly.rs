@@ -112,6 +112,8 @@ pub struct AttachedNetwork {
     pub card: NetworkCard,
     /// The cable, which has its name and address.
     pub cable: Arc<Cable>,
+    /// The card's expansion ROM, with which firmware boots off the network; empty for none. A card for ISA has none.
+    pub rom: Vec<u8>,
 }
 
 /// What stands behind the devices on the host. It stays when the machine is reset.

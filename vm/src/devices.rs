@@ -417,10 +417,11 @@ fn disks(board: &mut Board<'_>) -> Result<(), VmError> {
 fn networks(board: &mut Board<'_>) -> Result<(), VmError> {
     for (index, attached) in board.backends.networks().iter().enumerate() {
         let cable = attached.cable.clone();
-        let config = CardConfig { name: cable.name().to_owned(), rom: Vec::new() };
+        let config = CardConfig { name: cable.name().to_owned(), rom: attached.rom.clone() };
         let card: Arc<dyn Device> = match attached.card {
             NetworkCard::Virtio { pairs } => {
-                VirtioPci::new(Net::new(NetConfig { pairs }, cable), board.virtio_wiring()).map_err(no_thread)?
+                let net = Net::new(NetConfig { pairs }, cable);
+                VirtioPci::with_rom(net, board.virtio_wiring(), config.rom).map_err(no_thread)?
             }
             NetworkCard::E1000 => E1000::new(config, cable, board.card_wiring()).map_err(no_thread)?,
             NetworkCard::Rtl8139 => Rtl8139::new(config, cable, board.card_wiring()).map_err(no_thread)?,

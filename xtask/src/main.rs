@@ -37,7 +37,7 @@ enum Command {
         #[arg(long)]
         quick: bool,
     },
-    /// Fetch guest kernels and build initial RAM disks, into ./cache
+    /// Install what is needed, then fetch guest kernels and build initial RAM disks, into ./cache
     Guests {
         /// Also build a Debian root file system (needs mmdebstrap and root or user namespaces)
         #[arg(long)]
@@ -60,7 +60,7 @@ fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Boot { options } => boot::run(&options),
         Command::Check { quick } => check::run(quick),
-        Command::Guests { root } => guests::run(root),
+        Command::Guests { root } => test::install_what_is_needed().and_then(|()| guests::run(root)),
         Command::Test { vm, long } => test::run(vm, long),
         Command::Bench(options) => bench::run(&options),
     };

@@ -346,9 +346,13 @@ impl RunArgs {
             return Err(value("--floppy", format!("a PC has at most {FLOPPY_DRIVES} floppy drives")));
         }
         let order = self.boot.as_deref().map(boot_order).transpose()?.unwrap_or_default();
+        let networks = net::plans(&self.net)?;
+        // A card may boot from what is at the other end of its cable.
+        let from_network = networks.iter().any(NetPlan::serves_boot_files)
+            || !networks.is_empty() && order.devices.contains(&BootDevice::Network);
         let boot = match (&self.kernel, self.firmware.as_deref()) {
             (Some(kernel), _) => BootPlan::Kernel(kernel.clone()),
-            (None, None) if disks.is_empty() && cds.is_empty() && floppies.is_empty() => {
+            (None, None) if disks.is_empty() && cds.is_empty() && floppies.is_empty() && !from_network => {
                 return Err(UsageError::NothingToBoot);
             }
             (None, None | Some("bios")) => BootPlan::Bios(order),
@@ -367,7 +371,6 @@ impl RunArgs {
             other => return Err(value("--pointer", format!("'{other}' is not one of ps2, tablet"))),
         };
         let sound = sound(&self.sound)?;
-        let networks = net::plans(&self.net)?;
         let translations = match self.translations.as_str() {
             "auto" => TranslationsPlan::Auto,
             "off" => TranslationsPlan::Off,

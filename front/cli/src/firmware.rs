@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use lodge_backend::{Disk, DiskError, Overlay, RawDisk};
-use lodge_vm::GraphicsCard;
+use lodge_vm::{GraphicsCard, NetworkCard};
 
 /// Where distributions have SeaBIOS.
 const BIOS_FOLDERS: [&str; 3] = ["/usr/share/seabios", "/usr/share/qemu", "/usr/local/share/qemu"];
@@ -39,6 +39,10 @@ const UEFI: [[&str; 2]; 5] = [
     ["ovmf-x86_64-4m-code.bin", "ovmf-x86_64-4m-vars.bin"],
     ["ovmf-x86_64-code.bin", "ovmf-x86_64-vars.bin"],
 ];
+
+/// Where distributions have the expansion ROMs of network cards: Debian, Fedora and QEMU itself.
+const ROM_FOLDERS: [&str; 5] =
+    ["/usr/lib/ipxe/qemu", "/usr/share/ipxe/qemu", "/usr/share/ipxe", "/usr/share/qemu", "/usr/local/share/qemu"];
 
 /// Why there is no place for variables.
 #[derive(Debug, thiserror::Error)]
@@ -80,6 +84,24 @@ pub fn vga_bios(folder: Option<&Path>, card: GraphicsCard) -> Vec<u8> {
         tracing::warn!("the graphics card has no BIOS: {}: {error}; the package `seabios` has it", image.display());
         Vec::new()
     })
+}
+
+/// The file of the ROM with which firmware boots off a card's network, which need not be there; none if firmware has a
+/// driver of its own, or the card has no place for one.
+pub fn boot_rom(folder: Option<&Path>, card: NetworkCard, uefi: bool) -> Option<PathBuf> {
+    let name = match (card, uefi) {
+        (NetworkCard::Virtio { .. }, false) => "pxe-virtio.rom",
+        (NetworkCard::E1000, false) => "pxe-e1000.rom",
+        (NetworkCard::Rtl8139, false) => "pxe-rtl8139.rom",
+        (NetworkCard::Ne2000, false) => "pxe-ne2k_pci.rom",
+        (NetworkCard::E1000, true) => "efi-e1000.rom",
+        (NetworkCard::Rtl8139, true) => "efi-rtl8139.rom",
+        (NetworkCard::Ne2000, true) => "efi-ne2k_pci.rom",
+        // OVMF drives it.
+        (NetworkCard::Virtio { .. }, true) | (NetworkCard::Ne2000Isa, _) => return None,
+    };
+    let [image] = find(folder, &ROM_FOLDERS, &[[name]]);
+    Some(image)
 }
 
 /// The files of UEFI firmware and of its variables when nothing has been set, which need not be there.

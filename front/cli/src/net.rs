@@ -4,7 +4,7 @@ use std::fs::OpenOptions;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,13 +12,14 @@ use std::time::Duration;
 use lodge_net::switch::protocol::Hello;
 use lodge_net::switch::{Place, SwitchError, SwitchLink};
 use lodge_net::{Cable, CableConfig, Capture, MacAddress, Network, Rate, Tap};
+use lodge_netboot::{BootFile, Folder};
 use lodge_switch::{Ended, ServeError};
-use lodge_usernet::{Forward, Loopback, Protocol, UserConfig, UserNet};
+use lodge_usernet::{Forward, Loopback, Netboot, Protocol, UserConfig, UserNet};
 use lodge_vm::{AttachedNetwork, NetworkCard};
 
 use crate::args::{DiskPlan, UsageError};
 use crate::run::RunError;
-use crate::values;
+use crate::{firmware, values};
 
 /// Network cards that there are places for.
 const MOST: usize = 4;
@@ -35,12 +36,25 @@ pub struct NetPlan {
     pub network: NetworkPlan,
     /// The card.
     pub card: NetworkCard,
+    /// What firmware boots off the network with.
+    pub rom: RomPlan,
     /// Its address; without, one that is derived.
     pub mac: Option<MacAddress>,
     /// How fast it is.
     pub rate: Option<Rate>,
     /// The file that what goes over the cable is recorded to.
     pub capture: Option<PathBuf>,
+}
+
+/// The expansion ROM of a card.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RomPlan {
+    /// The one that the host has for the card, if it has one.
+    Usual,
+    /// None.
+    None,
+    /// This file.
+    File(PathBuf),
 }
 
 /// A network.
@@ -52,6 +66,8 @@ pub enum NetworkPlan {
         forwards: Vec<Forward>,
         /// What is reached of the host's loopback interface.
         loopback: Loopback,
+        /// The folder that is served to guests that boot from the network, and the file in it that they boot.
+        netboot: Option<(PathBuf, String)>,
     },
     /// A tap of the host's.
     Tap {
@@ -94,7 +110,9 @@ fn plan(text: &str) -> Result<Option<NetPlan>, UsageError> {
     let (main, properties) = values::properties(text);
     let network = match main.split_once('=') {
         None if main == "none" && properties.is_empty() => return Ok(None),
-        None if main == "user" => NetworkPlan::User { forwards: Vec::new(), loopback: Loopback::default() },
+        None if main == "user" => {
+            NetworkPlan::User { forwards: Vec::new(), loopback: Loopback::default(), netboot: None }
+        }
         Some(("tap", "")) => return Err(wrong("tap= takes the name of an interface, as in tap=tap0".into())),
         Some(("tap", interface)) => NetworkPlan::Tap { interface: interface.to_owned() },
         Some(("switch", "")) => return Err(wrong("switch= takes a name, as in switch=lab".into())),
@@ -102,7 +120,9 @@ fn plan(text: &str) -> Result<Option<NetPlan>, UsageError> {
         _ => return Err(wrong(format!("'{text}' is not one of none, user, tap=INTERFACE, switch=NAME"))),
     };
     let mut queues = None;
-    let mut plan = NetPlan { network, card: NetworkCard::Virtio { pairs: 1 }, mac: None, rate: None, capture: None };
+    let mut bootfile = None;
+    let usual = NetworkCard::Virtio { pairs: 1 };
+    let mut plan = NetPlan { network, card: usual, rom: RomPlan::Usual, mac: None, rate: None, capture: None };
     for (name, given) in properties {
         let given = given.as_deref();
         match (name.as_str(), given) {
@@ -113,6 +133,9 @@ fn plan(text: &str) -> Result<Option<NetPlan>, UsageError> {
             }
             ("mac", Some(mac)) => plan.mac = Some(mac.parse().map_err(|error| wrong(format!("mac={error}")))?),
             ("rate", Some(rate)) => plan.rate = Some(rate_of(rate)?),
+            ("rom", Some("none")) => plan.rom = RomPlan::None,
+            ("rom", Some(file)) if !file.is_empty() => plan.rom = RomPlan::File(file.into()),
+            ("bootfile", Some(file)) if !file.is_empty() => bootfile = Some(file.to_owned()),
             ("capture", Some(file)) if !file.is_empty() => plan.capture = Some(file.into()),
             _ => own_property(&mut plan.network, &name, given)?,
         }
@@ -121,6 +144,17 @@ fn plan(text: &str) -> Result<Option<NetPlan>, UsageError> {
         (NetworkCard::Virtio { pairs }, Some(number)) => *pairs = number,
         (_, Some(_)) => return Err(wrong("only model=virtio has queues=".into())),
         (_, None) => {}
+    }
+    match (&mut plan.network, bootfile) {
+        (NetworkPlan::User { netboot: Some((_, name)), .. }, Some(file)) => *name = file,
+        (NetworkPlan::User { netboot: Some(_), .. }, None) => {
+            return Err(wrong("netboot= takes bootfile=F with it, the file in the folder that guests boot".into()));
+        }
+        (_, Some(_)) => return Err(wrong("bootfile= takes netboot=DIR with it, the folder that is served".into())),
+        (_, None) => {}
+    }
+    if plan.card == NetworkCard::Ne2000Isa && plan.rom != RomPlan::Usual {
+        return Err(wrong("ne2k-isa has no place for a ROM".into()));
     }
     Ok(Some(plan))
 }
@@ -145,15 +179,21 @@ fn own_property(network: &mut NetworkPlan, name: &str, given: Option<&str>) -> R
         (NetworkPlan::User { loopback, .. }, "loopback", Some(text)) => loopback.ports.push(
             port_of_protocol(text).ok_or_else(|| wrong(format!("loopback={text} is not on, tcp:PORT or udp:PORT")))?,
         ),
+        (NetworkPlan::User { netboot, .. }, "netboot", Some(folder)) if !folder.is_empty() => {
+            *netboot = Some((folder.into(), String::new()));
+        }
         (NetworkPlan::Switch { nat, .. }, "nat", None) => *nat = true,
         (NetworkPlan::Switch { spoof, .. }, "spoof", Some("allow")) => *spoof = true,
         (network, ..) => {
             let own = match network {
-                NetworkPlan::User { .. } => ", forward=tcp|udp:HOST:GUEST, loopback=on|tcp:PORT|udp:PORT",
+                NetworkPlan::User { .. } => {
+                    ", forward=tcp|udp:HOST:GUEST, loopback=on|tcp:PORT|udp:PORT, netboot=DIR, bootfile=F"
+                }
                 NetworkPlan::Tap { .. } => "",
                 NetworkPlan::Switch { .. } => ", nat, spoof=allow",
             };
-            let known = "model=virtio|e1000|rtl8139|ne2k|ne2k-isa, mac=ADDRESS, queues=N, rate=BITS, capture=F";
+            let known =
+                "model=virtio|e1000|rtl8139|ne2k|ne2k-isa, mac=ADDRESS, queues=N, rate=BITS, capture=F, rom=none|F";
             let given = given.map_or_else(|| name.to_owned(), |given| format!("{name}={given}"));
             return Err(wrong(format!("'{given}' is not one of {known}{own}; a comma in a file's name is doubled")));
         }
@@ -208,6 +248,13 @@ fn rate_of(text: &str) -> Result<Rate, UsageError> {
     rate.map(Rate).ok_or_else(|| wrong(format!("rate={text} is not a number of bits a second from 1K on, as in 10M")))
 }
 
+impl NetPlan {
+    /// Whether guests are told what to boot from it.
+    pub fn serves_boot_files(&self) -> bool {
+        matches!(self.network, NetworkPlan::User { netboot: Some(_), .. })
+    }
+}
+
 /// What makes a machine that which it is, so that its cards have the same addresses the next time: the disk that is its
 /// alone. `None` if it has none.
 pub fn identity(disks: &[DiskPlan]) -> Option<Vec<u8>> {
@@ -216,11 +263,82 @@ pub fn identity(disks: &[DiskPlan]) -> Option<Vec<u8>> {
     Some(path.into_os_string().into_encoded_bytes())
 }
 
+/// What the cards' ROMs are for.
+#[derive(Clone, Copy, Debug)]
+pub struct RomUse<'a> {
+    /// The folder that firmware is looked for in first.
+    pub folder: Option<&'a Path>,
+    /// The firmware, which finds them: UEFI or the BIOS.
+    pub uefi: bool,
+    /// The network is to be booted from, so that the cards need theirs.
+    pub needed: bool,
+}
+
+/// A card's expansion ROM; empty for none.
+fn rom(plan: &NetPlan, roms: Option<RomUse<'_>>) -> Result<Vec<u8>, RunError> {
+    /// The most that there is room for (PCI Local Bus Specification 3.0, section 6.2.5.2).
+    const MOST: u64 = 16 << 20;
+    let Some(roms) = roms else { return Ok(Vec::new()) };
+    let (path, needed) = match &plan.rom {
+        RomPlan::None => return Ok(Vec::new()),
+        RomPlan::File(path) => (path.clone(), true),
+        RomPlan::Usual => match firmware::boot_rom(roms.folder, plan.card, roms.uefi) {
+            Some(path) => (path, roms.needed),
+            None => return Ok(Vec::new()),
+        },
+    };
+    let read = || {
+        let size = std::fs::metadata(&path)?.len();
+        if !(1..=MOST).contains(&size) {
+            return Err(std::io::Error::other(format!("it has {size} bytes, and a ROM at most {MOST}")));
+        }
+        std::fs::read(&path)
+    };
+    match read() {
+        Ok(rom) => Ok(rom),
+        Err(source) if needed => Err(RunError::BootRom { path: path.display().to_string(), source }),
+        Err(error) => {
+            tracing::info!(
+                "nothing boots off the network: {}: {error}; the package `ipxe-qemu` has it",
+                path.display()
+            );
+            Ok(Vec::new())
+        }
+    }
+}
+
+/// A network in user mode.
+fn user(
+    name: &str,
+    forwards: &[Forward],
+    loopback: &Loopback,
+    boot: Option<&(PathBuf, String)>,
+) -> Result<Arc<UserNet>, RunError> {
+    let open = |(folder, file): &(PathBuf, String)| {
+        let folder = Folder::open(folder)?;
+        let bootfile = BootFile::new(&folder, file)?;
+        Ok(Netboot { folder, bootfile })
+    };
+    let netboot = boot.map(open).transpose().map_err(|source| RunError::Netboot { source })?;
+    let config = UserConfig {
+        name: name.to_owned(),
+        forwards: forwards.to_vec(),
+        loopback: loopback.clone(),
+        netboot,
+        ..UserConfig::default()
+    };
+    Ok(UserNet::new(&config)?)
+}
+
 /// Makes the cards' networks, and plugs them in.
 ///
 /// # Errors
 /// A port can't be had, a file can't be made, or the host has no room.
-pub fn attach(plans: &[NetPlan], disks: &[DiskPlan]) -> Result<Vec<AttachedNetwork>, RunError> {
+pub fn attach(
+    plans: &[NetPlan],
+    disks: &[DiskPlan],
+    roms: Option<RomUse<'_>>,
+) -> Result<Vec<AttachedNetwork>, RunError> {
     let identity = match identity(disks) {
         Some(identity) => identity,
         // Nobody will know it again.
@@ -232,15 +350,7 @@ pub fn attach(plans: &[NetPlan], disks: &[DiskPlan]) -> Result<Vec<AttachedNetwo
         let name = format!("net{number}");
         let mac = plan.mac.unwrap_or_else(|| MacAddress::derived(&identity, number as u32));
         let network: Arc<dyn Network> = match &plan.network {
-            NetworkPlan::User { forwards, loopback } => {
-                let config = UserConfig {
-                    name: name.clone(),
-                    forwards: forwards.clone(),
-                    loopback: loopback.clone(),
-                    ..UserConfig::default()
-                };
-                UserNet::new(&config)?
-            }
+            NetworkPlan::User { forwards, loopback, netboot } => user(&name, forwards, loopback, netboot.as_ref())?,
             NetworkPlan::Tap { interface } => {
                 Tap::open(interface).map_err(|source| RunError::Tap { interface: interface.clone(), source })?
             }
@@ -255,7 +365,7 @@ pub fn attach(plans: &[NetPlan], disks: &[DiskPlan]) -> Result<Vec<AttachedNetwo
             .map(|path| Capture::create(path, &name).map_err(|source| crate::run::output("capture", path, source)));
         let config = CableConfig { mac: Some(mac), name, rate: plan.rate, capture: capture.transpose()? };
         let cable = Cable::new(config, network).map_err(RunError::Network)?;
-        Ok(AttachedNetwork { card: plan.card, cable })
+        Ok(AttachedNetwork { card: plan.card, cable, rom: rom(plan, roms)? })
     };
     plans.iter().enumerate().map(attach).collect()
 }

@@ -18,11 +18,12 @@ use lodge_engine_api::Mirroring;
 use lodge_input::Desk;
 use lodge_net::TapError;
 use lodge_net::switch::SwitchError;
+use lodge_netboot::FolderError;
 use lodge_usernet::UserNetError;
 use lodge_vm::engines::{self, Choice, Chosen, NoEngine};
 use lodge_vm::{
-    Attached, AttachedCd, Backends, Boot, Config, Firmware, FloppyError, Handle, Kernel, OnReboot, Outcome, Phase,
-    Sink, SoundCard, Vm, VmError, WavSink,
+    Attached, AttachedCd, Backends, Boot, BootDevice, Config, Firmware, FloppyError, Handle, Kernel, OnReboot, Outcome,
+    Phase, Sink, SoundCard, Vm, VmError, WavSink,
 };
 use lodge_vnc::{Password, VncConfig, VncError, VncWiring};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
@@ -30,6 +31,7 @@ use signal_hook::iterator::Signals;
 
 use crate::args::{BootPlan, DiskPlan, DisplayPlan, Plan, RunArgs, SerialPlan, UsageError};
 use crate::console::{Action, Escapes, PromptCommand};
+use crate::net::{NetPlan, RomUse};
 use crate::terminal::{self, Raw};
 use crate::translations;
 use crate::{firmware, media, net, report};
@@ -138,6 +140,23 @@ pub enum RunError {
         /// Why this machine is not on it.
         source: SwitchError,
     },
+    /// A card's expansion ROM.
+    #[error(
+        "the network card's boot ROM {path} can't be read: {source}; install the package `ipxe-qemu`, or name the \
+         folder with --firmware-dir"
+    )]
+    BootRom {
+        /// The file.
+        path: String,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// Boot files.
+    #[error("--net netboot: {source}; name a folder with netboot= and a file in it with bootfile=")]
+    Netboot {
+        /// What is wrong with them.
+        source: FolderError,
+    },
     /// A network card's cable.
     #[error("a network card can't be plugged in: {0}; end other programs, or raise their limits (ulimit -a)")]
     Network(std::io::Error),
@@ -199,6 +218,19 @@ fn booted(args: &RunArgs, plan: BootPlan, serial_console: bool) -> Result<(Boot,
     })
 }
 
+/// What network cards' ROMs are for; nothing where no firmware looks for them.
+fn roms<'a>(args: &'a RunArgs, plan: &Plan) -> Option<RomUse<'a>> {
+    let (uefi, order) = match &plan.boot {
+        BootPlan::Kernel(_) => return None,
+        BootPlan::Bios(order) => (false, order),
+        BootPlan::Uefi(order) => (true, order),
+    };
+    let nothing_else = plan.disks.is_empty() && plan.cds.is_empty() && plan.floppies.is_empty();
+    let named = order.devices.contains(&BootDevice::Network);
+    let needed = named || nothing_else || plan.networks.iter().any(NetPlan::serves_boot_files);
+    Some(RomUse { folder: args.firmware_dir.as_deref(), uefi, needed })
+}
+
 /// Runs a machine. The exit status.
 ///
 /// # Errors
@@ -219,7 +251,7 @@ pub fn run(args: &RunArgs) -> Result<u8, RunError> {
     let Chosen { engine, why } = engines::choose(&engines::all(), &plan.engine)?;
     let folder = args.firmware_dir.as_deref();
     let serial_console = plan.display == DisplayPlan::None && plan.serials.first() == Some(&SerialPlan::Stdio);
-    let networks = net::attach(&plan.networks, &plan.disks)?;
+    let networks = net::attach(&plan.networks, &plan.disks, roms(args, &plan))?;
     let (boot, variables) = booted(args, plan.boot, serial_console)?;
     let (Boot::Kernel(Kernel { path: image, .. }) | Boot::Firmware(Firmware { image, .. })) = &boot;
     let kept_code = translations::kept_code(&plan.translations, image);

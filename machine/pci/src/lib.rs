@@ -4,6 +4,7 @@
 //! * [`ConfigSpace`] is what a function builds its configuration space from; it moves BARs on the buses. [`Msix`] is its
 //!   table of messages, [`Msi`] its one message.
 //! * [`Router`] leads INTx pins to ISA interrupts, steered by PIIX3.
+//! * [`read_rom`] is what all cards with an expansion ROM answer with.
 //! * [`Bridge`] makes the functions of the board itself.
 //!
 //! Neighbours: devices such as `lodge-virtio`'s implement `lodge_bus::PciFunction`.
@@ -14,6 +15,7 @@ pub mod config;
 pub mod host;
 pub mod msi;
 pub mod msix;
+pub mod rom;
 pub mod router;
 
 pub use bridges::Bridge;
@@ -21,4 +23,5 @@ pub use config::{BarTarget, ConfigSpace, ConfigSpec, ConfigState};
 pub use host::{PciError, PciHost, PciWindow};
 pub use msi::Msi;
 pub use msix::{Msix, MsixState};
+pub use rom::{read_rom, rom_length};
 pub use router::{DEFAULT_ROUTES, Router, wire_of};

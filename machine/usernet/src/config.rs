@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 
 use lodge_net::MacAddress;
+use lodge_netboot::{BootFile, Folder};
 
 /// The name by which guests reach the host.
 pub const HOST_NAME: &str = "host.lodge.internal";
@@ -125,8 +126,17 @@ impl Loopback {
     }
 }
 
+/// What guests boot that boot from the network.
+#[derive(Clone, Debug)]
+pub struct Netboot {
+    /// What the router serves, by TFTP and HTTP.
+    pub folder: Folder,
+    /// The file that DHCP names.
+    pub bootfile: BootFile,
+}
+
 /// What a network in user mode is.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct UserConfig {
     /// Its name, for messages and threads ("net0").
     pub name: String,
@@ -138,12 +148,21 @@ pub struct UserConfig {
     pub resolver: PathBuf,
     /// Their port, which is 53 anywhere but in tests.
     pub resolver_port: u16,
+    /// What is served to guests that boot from the network.
+    pub netboot: Option<Netboot>,
 }
 
 impl Default for UserConfig {
     fn default() -> Self {
         let resolver = PathBuf::from("/etc/resolv.conf");
-        Self { name: "net0".into(), forwards: Vec::new(), loopback: Loopback::default(), resolver, resolver_port: 53 }
+        Self {
+            name: "net0".into(),
+            forwards: Vec::new(),
+            loopback: Loopback::default(),
+            resolver,
+            resolver_port: 53,
+            netboot: None,
+        }
     }
 }
 

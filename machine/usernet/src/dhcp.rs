@@ -9,6 +9,7 @@ use std::net::Ipv4Addr;
 use dhcproto::Encodable;
 use dhcproto::v4::{DhcpOption, HType, Message, MessageType, Opcode, OptionCode};
 use lodge_net::MacAddress;
+use lodge_netboot::OfferConfig;
 
 use crate::config::{BROADCAST, DOMAIN, GATEWAY, GUEST, NAME_SERVER, NETMASK, is_guests};
 use crate::outbox::MTU;
@@ -34,6 +35,8 @@ struct Lease {
 /// Who has which address.
 #[derive(Default)]
 pub(crate) struct Dhcp {
+    /// What guests boot.
+    boot: Option<OfferConfig>,
     /// In the order of the addresses.
     leases: Vec<Lease>,
 }
@@ -52,6 +55,11 @@ pub(crate) struct Answer {
 }
 
 impl Dhcp {
+    /// Nobody has an address yet; guests boot `boot`, if anything.
+    pub(crate) fn new(boot: Option<OfferConfig>) -> Self {
+        Self { boot, leases: Vec::new() }
+    }
+
     /// The address of the guest that calls itself so.
     pub(crate) fn address_of(&self, name: &str) -> Option<Ipv4Addr> {
         let named = |lease: &&Lease| lease.name.as_deref().is_some_and(|own| own.eq_ignore_ascii_case(name));
@@ -138,6 +146,9 @@ impl Dhcp {
         ] {
             reply.opts_mut().insert(option);
         }
+        if let Some(boot) = &self.boot {
+            say_what_to_boot(&mut reply, &request, boot);
+        }
         // A client that has an address is answered there; another one hears what goes to all (RFC 2131, section 4.1).
         let has = request.ciaddr();
         let to = if is_guests(has.into()) { has } else { Ipv4Addr::BROADCAST };
@@ -165,6 +176,16 @@ impl Dhcp {
         reply.opts_mut().insert(DhcpOption::ServerIdentifier(GATEWAY));
         Answer { message: reply.to_vec().unwrap_or_default(), to: Ipv4Addr::BROADCAST, client: None, begins: false }
     }
+}
+
+/// Adds where the boot file is, if there is one for the client.
+fn say_what_to_boot(reply: &mut Message, request: &Message, boot: &OfferConfig) {
+    let Some(offer) = lodge_netboot::offer(request, boot) else { return };
+    reply.set_siaddr(offer.siaddr);
+    if let Some(name) = &offer.fname {
+        reply.set_fname(name);
+    }
+    offer.options.into_iter().for_each(|option| _ = reply.opts_mut().insert(option));
 }
 
 fn reply_to(request: &Message) -> Message {

@@ -4,7 +4,7 @@
 //! ```text
 //!   card ──frame──► UserNet ── Stack ─┬─ link: ARP, neighbour discovery, router advertisements
 //!        ◄─outbox──     ▲             ├─ dhcp, dns: addresses and names
-//!                       │ events      ├─ tcp: each connection ends here and goes on in the host's kernel
+//!                       │ events      ├─ tcp: each connection ends here and goes on in the host's kernel (far_end)
 //!                 thread, epoll       ├─ datagrams: UDP and echoes, each exchange by a connected socket
 //!                                     └─ forward: ports of the host's that lead in
 //! ```
@@ -14,6 +14,8 @@
 //! * [`UserConfig`] says what is forwarded in, and what of the host's loopback interface is reached, which is nothing unless it
 //!   is asked for. The host's network is reached as the user reaches it.
 //!
+//! With a [`Netboot`] the router serves boot files, by TFTP and HTTP, and DHCP says where they are (`machine/netboot`).
+//!
 //! Limits: 4,096 connections and 1,024 exchanges of datagrams at a time; fragments of the guest's are not put together.
 #![forbid(unsafe_code)]
 
@@ -21,6 +23,7 @@ mod config;
 mod datagrams;
 mod dhcp;
 mod dns;
+mod far_end;
 mod forward;
 mod link;
 mod outbox;
@@ -37,7 +40,7 @@ use std::time::{Duration, Instant};
 
 pub use config::{
     DOMAIN, Forward, GATEWAY, GATEWAY_6, GUEST, HOST_NAME, LINK_LOCAL, Loopback, MAC, NAME_SERVER, NAME_SERVER_6,
-    Protocol, UserConfig,
+    Netboot, Protocol, UserConfig,
 };
 use lodge_net::{Accepts, Frame, Listener, Network};
 use mio::net::{TcpListener, UdpSocket};

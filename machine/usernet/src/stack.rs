@@ -5,12 +5,13 @@ use std::time::Instant;
 
 use lodge_net::segment::{self, ICMP, ICMPV6, Layout, TCP, UDP, ethertype};
 use lodge_net::{Checksum, Frame, HEADER, MacAddress};
+use lodge_netboot::{Folder, Http, OfferConfig, Tftp};
 use mio::net::{TcpListener, UdpSocket};
 use mio::{Interest, Registry, Token};
 
 use crate::config::{
-    GATEWAY, GUEST, Loopback, Protocol, UserConfig, destination, is_gateway, is_guests, is_inside, is_link_local_6,
-    is_name_server, is_ours, is_outside,
+    GATEWAY, GATEWAY_6, GUEST, Loopback, Protocol, UserConfig, destination, is_gateway, is_guests, is_inside,
+    is_link_local_6, is_name_server, is_ours, is_outside,
 };
 use crate::datagrams::{self, Datagrams, Exchanged, Kind, Sent};
 use crate::dhcp::{self, Dhcp};
@@ -21,10 +22,15 @@ use crate::outbox::Outbox;
 use crate::sockets::{Owner, Sockets};
 use crate::tcp::{Key, Tcp};
 
+/// The port at which the router serves boot files by HTTP.
+const HTTP: u16 = 80;
+
 /// All of the network's state.
 pub(crate) struct Stack {
     // configuration
     loopback: Loopback,
+    /// What the router serves by HTTP.
+    served: Option<Folder>,
     // wiring
     resolver: Resolver,
     // volatile
@@ -32,6 +38,7 @@ pub(crate) struct Stack {
     tcp: Tcp,
     datagrams: Datagrams,
     dhcp: Dhcp,
+    tftp: Option<Tftp>,
     listeners: Vec<Listener>,
     udp_forwards: Vec<UdpForward>,
     pub(crate) outbox: Outbox,
@@ -76,13 +83,17 @@ impl Stack {
         seed: u64,
     ) -> std::io::Result<Self> {
         let guests = |protocol| config.forwards.iter().filter(move |one| one.protocol == protocol).map(|one| one.guest);
+        let boot = config.netboot.as_ref();
+        let boot = boot.map(|netboot| OfferConfig { server: GATEWAY, bootfile: netboot.bootfile.clone() });
         let mut stack = Self {
             loopback: config.loopback.clone(),
+            served: config.netboot.as_ref().map(|netboot| netboot.folder.clone()),
             resolver: Resolver::new(&config.resolver, config.resolver_port),
             sockets: Sockets::new(registry),
             tcp: Tcp::new(seed),
             datagrams: Datagrams::default(),
-            dhcp: Dhcp::default(),
+            dhcp: Dhcp::new(boot),
+            tftp: config.netboot.as_ref().map(|netboot| Tftp::new(netboot.folder.clone())),
             listeners: Vec::new(),
             udp_forwards: Vec::new(),
             outbox: Outbox::default(),
@@ -193,6 +204,13 @@ impl Stack {
         if !self.tcp.has_room() {
             return false;
         }
+        if key.peer.port() == HTTP
+            && is_gateway(key.peer.ip())
+            && let Some(folder) = &self.served
+        {
+            self.tcp.open_files(key, Http::new(folder.clone()));
+            return true;
+        }
         let to = if is_name_server(key.peer.ip()) {
             if key.peer.port() != dns::PORT {
                 return false;
@@ -218,6 +236,13 @@ impl Stack {
         let Some(data) = data.get(..length) else { return };
         if is_name_server(key.peer.ip()) && key.peer.port() == dns::PORT {
             return self.question(key, data);
+        }
+        if key.peer.ip() == router_of(key.guest)
+            && Tftp::takes(key.peer.port())
+            && let Some(tftp) = &mut self.tftp
+        {
+            let send = &mut from_router(&mut self.outbox);
+            return tftp.packet(key.guest, key.peer.port(), data, Instant::now(), send);
         }
         if is_gateway(key.peer.ip()) && self.udp_forwards.iter_mut().any(|one| one.answer(key, data)) {
             return;
@@ -306,12 +331,16 @@ impl Stack {
         if self.datagrams.deadline().is_some_and(|at| at <= now) {
             self.datagrams.time_passed(&mut self.sockets);
         }
+        if let Some(tftp) = &mut self.tftp {
+            tftp.time_passed(now, &mut from_router(&mut self.outbox));
+        }
         link::ask(&mut self.outbox);
     }
 
     /// When something is due.
     pub(crate) fn deadline(&self) -> Option<Instant> {
-        [self.tcp.deadline(), self.datagrams.deadline()].into_iter().flatten().min()
+        let tftp = self.tftp.as_ref().and_then(Tftp::deadline);
+        [self.tcp.deadline(), self.datagrams.deadline(), tftp].into_iter().flatten().min()
     }
 
     /// The next frame for the guest.
@@ -327,6 +356,16 @@ impl Stack {
     pub(crate) fn load(&self) -> (usize, usize) {
         (self.tcp.len(), self.datagrams.len())
     }
+}
+
+/// The router's address of a guest's kind.
+fn router_of(guest: SocketAddr) -> IpAddr {
+    if guest.is_ipv4() { GATEWAY.into() } else { GATEWAY_6.into() }
+}
+
+/// Sends datagrams of the router's: from a port, to somebody, what.
+fn from_router(outbox: &mut Outbox) -> impl FnMut(u16, SocketAddr, &[u8]) {
+    |port, to, data| outbox.udp(SocketAddr::new(router_of(to), port), to, data)
 }
 
 /// Both ends of what a TCP or UDP packet belongs to.

@@ -12,7 +12,7 @@
 
 use std::collections::HashMap;
 use std::io::{ErrorKind, Read, Result, Write};
-use std::net::{IpAddr, Shutdown, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::time::Instant as HostInstant;
 
@@ -27,8 +27,10 @@ use smoltcp::time::Instant;
 use smoltcp::wire::{HardwareAddress, IpCidr, IpListenEndpoint};
 
 use lodge_net::HEADER;
+use lodge_netboot::Http;
 
 use crate::config::{GATEWAY, GATEWAY_6, PREFIX_LENGTH};
+use crate::far_end::FarEnd;
 use crate::outbox::Outbox;
 use crate::sockets::{Owner, Sockets};
 
@@ -61,8 +63,7 @@ pub(crate) struct Key {
 struct Flow {
     sockets: SocketSet<'static>,
     handle: SocketHandle,
-    host: TcpStream,
-    token: Token,
+    host: FarEnd,
     /// The host's end is not connected yet.
     connecting: bool,
     /// The host may have something to read, room to write.
@@ -218,8 +219,18 @@ impl Tcp {
             sockets.forget(token);
             return Err(ErrorKind::InvalidInput.into());
         }
-        self.add(key, socket, host, token, true);
+        self.add(key, socket, FarEnd::Host(host, token), true);
         Ok(())
+    }
+
+    /// Begins a connection of the guest's to the server of boot files. Its packet comes next.
+    pub(crate) fn open_files(&mut self, key: Key, server: Http) {
+        let mut socket = new_socket();
+        let endpoint = IpListenEndpoint { addr: Some(key.peer.ip().into()), port: key.peer.port() };
+        // The port is none of those that can't be listened on, and the socket is new.
+        if socket.listen(endpoint).is_ok() {
+            self.add(key, socket, FarEnd::Files(Box::new(server), false), false);
+        }
     }
 
     /// Begins a connection to the guest for one of the host's. It comes from the router's address, if a port of that is free.
@@ -244,18 +255,17 @@ impl Tcp {
             return;
         }
         let Ok(token) = watch(&mut host, Owner::Tcp(key), sockets) else { return };
-        self.add(key, socket, host, token, false);
+        self.add(key, socket, FarEnd::Host(host, token), false);
         self.serve(&key, None, sockets, outbox);
     }
 
-    fn add(&mut self, key: Key, socket: Socket<'static>, host: TcpStream, token: Token, connecting: bool) {
+    fn add(&mut self, key: Key, socket: Socket<'static>, host: FarEnd, connecting: bool) {
         let mut sockets = SocketSet::new(Vec::with_capacity(1));
         let handle = sockets.add(socket);
         let flow = Flow {
             sockets,
             handle,
             host,
-            token,
             connecting,
             readable: !connecting,
             writable: !connecting,
@@ -364,11 +374,7 @@ impl Tcp {
 
     fn remove(&mut self, key: &Key, sockets: &mut Sockets) {
         let Some(flow) = self.flows.remove(key) else { return };
-        if !flow.guest_ended || !flow.host_ended {
-            // The host's peer shall not take it for an orderly end; where that can't be said it has to.
-            let _ = socket2::SockRef::from(&flow.host).set_linger(Some(std::time::Duration::ZERO));
-        }
-        sockets.forget(flow.token);
+        flow.host.forget(flow.guest_ended && flow.host_ended, sockets);
     }
 }
 
@@ -414,17 +420,17 @@ impl Flow {
         if !self.writable {
             return false;
         }
-        match self.host.take_error() {
-            Ok(None) if self.host.peer_addr().is_ok() => {
+        match self.host.is_connected() {
+            Ok(true) => {
                 self.socket().pause_synack(false);
                 self.readable = true;
             }
             // Not yet: it was a false alarm.
-            Ok(None) => {
+            Ok(false) => {
                 self.writable = false;
                 return false;
             }
-            Ok(Some(error)) | Err(error) => {
+            Err(error) => {
                 tracing::debug!(%error, "a connection can't be made");
                 self.socket().pause_synack(false);
                 self.socket().abort();
@@ -436,6 +442,10 @@ impl Flow {
 
     /// Moves data between the ends. Whether any was.
     fn move_data(&mut self) -> bool {
+        if self.host.is_here() {
+            // No event says so: an answer follows from what was asked.
+            (self.readable, self.writable) = (true, !self.refused);
+        }
         let out = self.move_out();
         let back = self.move_back();
         out | back
@@ -472,8 +482,7 @@ impl Flow {
         let closed = matches!(socket.state(), State::CloseWait | State::LastAck | State::Closing | State::TimeWait);
         if closed && !socket.can_recv() && !self.guest_ended {
             self.guest_ended = true;
-            // It may be gone.
-            let _ = self.host.shutdown(Shutdown::Write);
+            self.host.end();
         }
         moved
     }

@@ -17,7 +17,7 @@ mod profile;
 mod size;
 
 pub use catalogue::{Catalogue, DataError};
-pub use media::{Detection, Kind, MediaError, Medium, ReadAt, TreeInfo, WindowsImage, detect};
+pub use media::{Detection, Kind, MediaError, Medium, ReadAt, TreeInfo, WindowsImage, detect, read_file};
 pub use pattern::Pattern;
 pub use profile::{
     Architecture, DiskBus, Firmware, Graphics, MediaRule, Nic, Pointer, Profile, Resources, Sound, Support, Unattended,

@@ -284,5 +284,10 @@ pub(crate) fn printable(text: &str) -> String {
     if text.chars().nth(60).is_some() { shown + ".." } else { shown }
 }
 
+/// A line of what a program said, as [`printable`] but longer.
+pub(crate) fn printable_line(text: &str) -> String {
+    text.chars().take(400).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+}
+
 #[cfg(test)]
 pub(crate) mod tests;

@@ -7,16 +7,28 @@ use crate::answers::{Answers, Finish};
 use crate::carrier::Archive;
 
 /// The kernel's parameters: nothing is asked that has a default. Those behind the dashes are the new system's, too.
-pub const KERNEL_PARAMETERS: &str = "auto=true priority=critical --- console=ttyS0";
+pub const KERNEL_PARAMETERS: &str = "auto=true priority=critical DEBIAN_FRONTEND=noninteractive --- console=ttyS0";
 
 /// Where the script and what it copies are in the initial RAM disk.
 const FOLDER: &str = "lodge";
+
+/// Sends the installer's log to the second serial port, if there is one, where [`crate::stages`] reads it.
+const LOG: &str = "\
+#!/bin/sh
+[ -c /dev/ttyS1 ] || exit 0
+stty -F /dev/ttyS1 raw 2>/dev/null
+tail -n +1 -f /var/log/syslog </dev/null >/dev/ttyS1 2>/dev/null &
+";
+
+/// What the script says in the log when all is done.
+pub const INSTALLED: &str = "lodge: the system is installed";
 
 /// The archive for the initial RAM disk.
 pub fn archive(answers: &Answers) -> Archive {
     let mut archive = Archive::default();
     archive.file("preseed.cfg", 0o644, preseed(answers).into_bytes());
     archive.directory(FOLDER);
+    archive.file(&format!("{FOLDER}/log"), 0o755, LOG.as_bytes().to_vec());
     archive.file(&format!("{FOLDER}/finish"), 0o755, script(answers).into_bytes());
     let keys: String = answers.user.ssh_keys.iter().map(|key| format!("{key}\n")).collect();
     archive.file(&format!("{FOLDER}/authorized_keys"), 0o644, keys.into_bytes());
@@ -45,6 +57,8 @@ pub fn preseed(answers: &Answers) -> String {
         text += format!("{owner} {question} {kind} {value}").trim_end();
         text += "\n";
     };
+    // B.5.1: before anything else.
+    line("preseed/early_command", "string", &format!("sh /{FOLDER}/log"));
     // B.4.1 to B.4.4: language, network, mirror.
     line("debian-installer/locale", "string", &answers.locale);
     line("keyboard-configuration/xkb-keymap", "select", &answers.keyboard);
@@ -133,6 +147,7 @@ fn script(answers: &Answers) -> String {
          chmod 440 /target/etc/sudoers.d/{name}\n\
          fi\n"
     );
+    text += &format!("logger '{INSTALLED}'\n");
     text
 }
 

@@ -3,7 +3,7 @@
 //! ```text
 //! cache/guests/firmware/     SeaBIOS, the graphics card's BIOS, OVMF
 //! cache/guests/media/        grub-rescue.{iso,img}, memtest86+.iso, ipxe.{iso,img}, grub-mkrescue.iso, linux.iso, isolinux.iso,
-//!                            live.iso
+//!                            live.iso; netboot and installer.iso (installer.rs)
 //! ```
 
 use std::fs;
@@ -12,7 +12,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
-use super::{Apt, replace};
+use super::{Apt, installer, replace};
 use crate::shell;
 
 /// Programs that make media, and what they read, with the packages that bring them.
@@ -34,6 +34,13 @@ const FIRMWARE: &[Taken] = &[
     ("seabios", "usr/share/seabios/vgabios-virtio.bin", "vgabios-virtio.bin"),
     ("ovmf", "usr/share/OVMF/OVMF_CODE_4M.fd", "OVMF_CODE_4M.fd"),
     ("ovmf", "usr/share/OVMF/OVMF_VARS_4M.fd", "OVMF_VARS_4M.fd"),
+    ("ipxe-qemu", "usr/lib/ipxe/qemu/pxe-virtio.rom", "pxe-virtio.rom"),
+    ("ipxe-qemu", "usr/lib/ipxe/qemu/pxe-e1000.rom", "pxe-e1000.rom"),
+    ("ipxe-qemu", "usr/lib/ipxe/qemu/pxe-rtl8139.rom", "pxe-rtl8139.rom"),
+    ("ipxe-qemu", "usr/lib/ipxe/qemu/pxe-ne2k_pci.rom", "pxe-ne2k_pci.rom"),
+    ("ipxe-qemu", "usr/lib/ipxe/qemu/efi-e1000.rom", "efi-e1000.rom"),
+    ("ipxe-qemu", "usr/lib/ipxe/qemu/efi-rtl8139.rom", "efi-rtl8139.rom"),
+    ("ipxe-qemu", "usr/lib/ipxe/qemu/efi-ne2k_pci.rom", "efi-ne2k_pci.rom"),
 ];
 
 const MEDIA: &[Taken] = &[
@@ -103,6 +110,7 @@ pub fn build(apt: &Apt, folder: &Path, root: bool) -> Result<()> {
     linux(&media.join("linux.iso"), &work, &folder.join("amd64"))?;
     isolinux(apt, &media.join("isolinux.iso"), &work, &folder.join("cloud-amd64"))?;
     ipxe(apt, &media.join("ipxe.img"))?;
+    installer::build(apt, &media)?;
     if root {
         live(&media.join("live.iso"), &work)?;
     }
@@ -137,8 +145,13 @@ pub(super) fn fresh(folder: &Path) -> Result<PathBuf> {
 }
 
 /// Whether `image` is there and was made of `recipe`.
-fn is_made_of(image: &Path, recipe: &str) -> bool {
+pub(super) fn is_made_of(image: &Path, recipe: &str) -> bool {
     image.is_file() && fs::read_to_string(image.with_extension("recipe")).is_ok_and(|text| text == recipe)
+}
+
+/// Notes what `image` was made of.
+pub(super) fn note_made_of(image: &Path, recipe: &str) -> Result<()> {
+    Ok(fs::write(image.with_extension("recipe"), recipe)?)
 }
 
 /// A disc that starts GRUB under BIOS and UEFI.
@@ -152,7 +165,7 @@ fn mkrescue(image: &Path, work: &Path, configuration: &str, add: impl Fn(&Path) 
     add(&tree)?;
     shell::run(Command::new("grub-mkrescue").arg("--output").arg(image).arg(&tree))?;
     fs::remove_dir_all(tree)?;
-    Ok(fs::write(image.with_extension("recipe"), configuration)?)
+    note_made_of(image, configuration)
 }
 
 /// A disc that starts a kernel by GRUB. It is made anew each time, as the kernel's RAM disk is.

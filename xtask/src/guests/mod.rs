@@ -18,6 +18,7 @@ mod apt;
 mod cpio;
 mod initramfs;
 mod installed;
+mod installer;
 mod media;
 mod root;
 

@@ -33,12 +33,12 @@ use lodge_engine_api::GuestMemory;
 use lodge_net::{Cable, Listener};
 use lodge_pci::bridges::registers::SUBSYSTEM;
 use lodge_pci::config::registers::{COMMAND_MASTER, COMMAND_NO_INTX};
-use lodge_pci::{BarTarget, ConfigSpace, ConfigSpec, Router};
+use lodge_pci::{BarTarget, ConfigSpace, ConfigSpec, Router, read_rom, rom_length};
 use parking_lot::{Mutex, MutexGuard};
 use registers::*;
 pub use state::{ContextState, E1000State, PartialState, Phy, ReceiveState, RingState, Statistics, TransmitState};
 
-use crate::wiring::{CardConfig, PciWiring, read_rom};
+use crate::wiring::{CardConfig, PciWiring};
 use crate::worker::{Bell, Work, Worker};
 
 const REGION_REGISTERS: u8 = 0;
@@ -96,7 +96,7 @@ impl E1000 {
             let port_face: Weak<dyn PortDevice> = this.clone();
             space.add_bar(1, PORTS.into(), BarTarget::Ports(ports.mapping(port_face, range)));
             if !config.rom.is_empty() {
-                let length = (config.rom.len() as u64).next_power_of_two();
+                let length = rom_length(&config.rom);
                 let range = MmioRange { base: 0, length, region: REGION_ROM, widths: MmioWidths::ANY };
                 space.add_rom(length, mmio.mapping(face, range));
             }

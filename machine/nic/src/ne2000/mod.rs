@@ -27,12 +27,12 @@ use lodge_bus::{
 use lodge_net::{Cable, Listener, MacAddress};
 use lodge_pci::bridges::registers::SUBSYSTEM;
 use lodge_pci::config::registers::COMMAND_NO_INTX;
-use lodge_pci::{BarTarget, ConfigSpace, ConfigSpec, Router};
+use lodge_pci::{BarTarget, ConfigSpace, ConfigSpec, Router, read_rom, rom_length};
 use parking_lot::{Mutex, MutexGuard};
 use registers::*;
 pub use state::Ne2000State;
 
-use crate::wiring::{CardConfig, PciWiring, read_rom};
+use crate::wiring::{CardConfig, PciWiring};
 use crate::worker::{Bell, Work, Worker};
 
 const REGION_PORTS: u8 = 0;
@@ -132,7 +132,7 @@ impl Ne2000 {
             space.add_bar(0, PORTS.into(), BarTarget::Ports(ports.mapping(port_face, range)));
             if !config.rom.is_empty() {
                 let face: Weak<dyn MmioDevice> = this.clone();
-                let length = (config.rom.len() as u64).next_power_of_two();
+                let length = rom_length(&config.rom);
                 let range = MmioRange { base: 0, length, region: REGION_ROM, widths: MmioWidths::ANY };
                 space.add_rom(length, mmio.mapping(face, range));
             }

@@ -29,14 +29,14 @@ use lodge_engine_api::GuestMemory;
 use lodge_net::{Cable, Listener};
 use lodge_pci::bridges::registers::SUBSYSTEM;
 use lodge_pci::config::registers::{COMMAND_MASTER, COMMAND_NO_INTX};
-use lodge_pci::{BarTarget, ConfigSpace, ConfigSpec, Router};
+use lodge_pci::{BarTarget, ConfigSpace, ConfigSpec, Router, read_rom, rom_length};
 use parking_lot::{Mutex, MutexGuard};
 use receive::Received;
 use registers::*;
 pub use state::{RingState, Rtl8139State, TallyState};
 use vm_memory::{Bytes, GuestAddress};
 
-use crate::wiring::{CardConfig, PciWiring, read_rom};
+use crate::wiring::{CardConfig, PciWiring};
 use crate::worker::{Bell, Work, Worker};
 
 const REGION_PORTS: u8 = 0;
@@ -100,7 +100,7 @@ impl Rtl8139 {
             let range = MmioRange { base: 0, length, region: REGION_REGISTERS, widths: MmioWidths::UP_TO_DWORD };
             space.add_bar(1, length, BarTarget::Memory32(mmio.mapping(face.clone(), range)));
             if !config.rom.is_empty() {
-                let length = (config.rom.len() as u64).next_power_of_two();
+                let length = rom_length(&config.rom);
                 let range = MmioRange { base: 0, length, region: REGION_ROM, widths: MmioWidths::ANY };
                 space.add_rom(length, mmio.mapping(face, range));
             }

@@ -1,4 +1,5 @@
 mod guest;
+mod netboot;
 
 use std::cell::RefCell;
 use std::io::{Read, Write};
@@ -631,7 +632,7 @@ fn exchanges_are_bounded() {
 #[test]
 fn random_frames_do_no_harm() {
     let mut random = Random(0x0bad_cafe);
-    let guest = plain();
+    let (_place, guest) = netboot::served(&pattern(3000));
     let any = Ipv4Addr::UNSPECIFIED;
     let mut discover = Message::new_with_id(7, any, any, any, any, &CARD.0);
     discover.opts_mut().insert(DhcpOption::MessageType(MessageType::Discover));
@@ -646,12 +647,16 @@ fn random_frames_do_no_harm() {
     let (us, router, names): (IpAddr, IpAddr, IpAddr) = (ADDRESS.into(), GATEWAY.into(), NAME_SERVER.into());
     let (us_6, router_6): (IpAddr, IpAddr) = (ADDRESS_6.into(), GATEWAY_6.into());
     let syn = [0x12, 0x34, 0, 9, 0, 0, 0, 1, 0, 0, 0, 0, 0x60, 2, 255, 255, 0, 0, 0, 0, 2, 4, 5, 0xb4];
+    let http = [&syn[..2], &[0, 80], &syn[4..]].concat();
     let mut arp = vec![0, 1, 8, 0, 6, 4, 0, 1];
     arp.extend([CARD.0.to_vec(), ADDRESS.octets().to_vec(), vec![0; 6], GATEWAY.octets().to_vec()].concat());
     let known = query("host.lodge.internal", TYPE::A);
     let samples = [
         ip_packet(any.into(), Ipv4Addr::BROADCAST.into(), UDP, &datagram(68, 67, &discover.to_vec().unwrap()), 64),
         ip_packet(us, names, UDP, &datagram(5000, 53, &known), 64),
+        ip_packet(us, router, UDP, &datagram(3000, 69, b"\0\x01pxe.0\0octet\0blksize\x001024\0"), 64),
+        ip_packet(us, router, UDP, &datagram(3000, 57_344, &[0, 4, 0, 0]), 64),
+        ip_packet(us, router, TCP, &http, 64),
         // Nobody listens there: what is opened ends at once.
         ip_packet(us, names, TCP, &syn, 64),
         ip_packet(us, router, ICMP, &[8, 0, 0, 0, 0, 1, 0, 1, 1, 2, 3], 64),

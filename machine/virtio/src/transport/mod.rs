@@ -28,7 +28,7 @@ use lodge_bus::{
 use lodge_display::{Vga, VgaParts};
 use lodge_engine_api::GuestMemory;
 use lodge_pci::config::registers::{CAP_MSIX, CAP_VENDOR, COMMAND, COMMAND_NO_INTX};
-use lodge_pci::{BarTarget, ConfigSpace, ConfigSpec, Msix, Router};
+use lodge_pci::{BarTarget, ConfigSpace, ConfigSpec, Msix, Router, read_rom, rom_length};
 use parking_lot::Mutex;
 use registers::*;
 pub use state::{QueueState, TransportState};
@@ -40,6 +40,7 @@ use crate::worker::{Shared, Workers};
 
 const REGION_MSIX: u8 = 1;
 const REGION_MAIN: u8 = 4;
+const REGION_ROM: u8 = 6;
 
 /// What a virtio function is wired to.
 #[derive(Clone)]
@@ -70,6 +71,7 @@ pub struct VirtioPci {
     layout: Layout,
     pci_cfg: u8,
     msix_cap: u8,
+    rom: Vec<u8>,
     // wiring
     /// The other half of the function.
     vga: Option<Arc<Vga>>,
@@ -89,7 +91,15 @@ impl VirtioPci {
     /// # Errors
     /// The host gives no thread.
     pub fn new(device: Arc<dyn VirtioDevice>, wiring: VirtioWiring) -> std::io::Result<Arc<Self>> {
-        Self::build(device, wiring, None)
+        Self::build(device, wiring, None, Vec::new())
+    }
+
+    /// The same with an expansion ROM for firmware; with an empty one there is none.
+    ///
+    /// # Errors
+    /// The host gives no thread.
+    pub fn with_rom(device: Arc<dyn VirtioDevice>, wiring: VirtioWiring, rom: Vec<u8>) -> std::io::Result<Arc<Self>> {
+        Self::build(device, wiring, None, rom)
     }
 
     /// The same with a VGA as the function's other half, which is there for firmware and for systems that have no driver
@@ -102,13 +112,14 @@ impl VirtioPci {
         wiring: VirtioWiring,
         vga: (Arc<Vga>, VgaParts),
     ) -> std::io::Result<Arc<Self>> {
-        Self::build(device, wiring, Some(vga))
+        Self::build(device, wiring, Some(vga), Vec::new())
     }
 
     fn build(
         device: Arc<dyn VirtioDevice>,
         wiring: VirtioWiring,
         vga: Option<(Arc<Vga>, VgaParts)>,
+        rom: Vec<u8>,
     ) -> std::io::Result<Arc<Self>> {
         let layout = if vga.is_some() { Layout::VGA } else { Layout::PLAIN };
         let (vga, parts) = vga.unzip();
@@ -118,7 +129,8 @@ impl VirtioPci {
         let shared = Shared::new(device.clone(), interrupts.clone());
         let workers = Workers::start(shared.clone())?;
         Ok(Arc::new_cyclic(|this: &Weak<Self>| {
-            let (config, msix_cap, pci_cfg) = config_space(&*device, vectors, layout, parts, &wiring.mmio, this);
+            let (config, msix_cap, pci_cfg) =
+                config_space(&*device, vectors, layout, (parts, &rom), &wiring.mmio, this);
             let queues = sizes.iter().map(|size| QueueState { size: *size, ..QueueState::default() }).collect();
             let state = TransportState { queues, ..TransportState::default() };
             Self {
@@ -127,6 +139,7 @@ impl VirtioPci {
                 layout,
                 pci_cfg,
                 msix_cap,
+                rom,
                 vga,
                 device,
                 memory: wiring.memory,
@@ -401,7 +414,7 @@ fn config_space(
     device: &dyn VirtioDevice,
     vectors: u16,
     layout: Layout,
-    vga: Option<VgaParts>,
+    (vga, rom): (Option<VgaParts>, &[u8]),
     mmio: &MmioBus,
     this: &Weak<VirtioPci>,
 ) -> (ConfigSpace, u8, u8) {
@@ -428,6 +441,10 @@ fn config_space(
         if let Some((length, mapping)) = rom {
             config.add_rom(length, mapping);
         }
+    }
+    if !rom.is_empty() {
+        let length = rom_length(rom);
+        config.add_rom(length, map(length, REGION_ROM, MmioWidths::ANY));
     }
 
     let mut msix = Vec::new();
@@ -522,6 +539,9 @@ impl MmioDevice for VirtioPci {
                 _ => Ok(self.read_main(&mut self.volatile.lock(), offset, bytes)),
             };
         }
+        if region == REGION_ROM {
+            return Ok(read_rom(&self.rom, offset, bytes));
+        }
         let interrupts = self.interrupts.state.lock();
         Ok(match offset.checked_sub(PENDING_OFFSET) {
             Some(offset) => interrupts.msix.read_pending(offset, bytes),
@@ -536,7 +556,7 @@ impl MmioDevice for VirtioPci {
                 (Part::Vga(offset), Some(vga)) => vga.write_registers(offset, bytes, value),
                 _ => self.write_main(&mut self.volatile.lock(), offset, bytes, value),
             }
-        } else if offset < PENDING_OFFSET {
+        } else if region == REGION_MSIX && offset < PENDING_OFFSET {
             self.interrupts.state.lock().msix.write_table(offset, bytes, value);
         }
         Ok(())

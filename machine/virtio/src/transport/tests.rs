@@ -375,3 +375,28 @@ fn a_vga_shares_the_function() {
     vga.restore(&half).unwrap();
     assert_eq!((function.save(), vga.save(), read(MAIN + 0x502, 2)), (saved, half, 640));
 }
+
+/// Firmware finds a card's ROM behind the register that it has in every function.
+#[test]
+fn a_rom_is_read_where_it_is_mapped() {
+    use lodge_bus::MmioBus;
+
+    const ROM: u64 = 0xe820_0000;
+    let mmio = MmioBus::new();
+    let device = Arc::new(Inverter { active: Mutex::new(0), hold: Mutex::new(()) });
+    let router = Router::new(Arc::new(crate::testing::Wire::default()));
+    let msi = Arc::new(crate::testing::Messages::default());
+    let wiring = VirtioWiring { memory: crate::testing::Driver::memory(), mmio: mmio.clone(), msi, router };
+    let rom: Vec<u8> = [0x55, 0xaa].into_iter().chain((0..5000).map(|n| n as u8)).collect();
+    let function = VirtioPci::with_rom(device, wiring, rom.clone()).unwrap();
+    assert!(function.bars().contains(&(0x30, 8192, false)));
+    function.config_write(0x30, u32::MAX, ROM as u32 | 1);
+    function.config_write(4, 0xffff, 2);
+    let mut data = vec![0; 8192];
+    data.chunks_exact_mut(4).zip(0..).for_each(|(piece, at)| _ = mmio.read(ROM + 4 * at, piece));
+    assert!(data.starts_with(&rom) && data[rom.len()..].iter().all(|byte| *byte == 0xff));
+    // It can't be written.
+    mmio.write(ROM, &[0; 4]);
+    mmio.read(ROM, &mut data[..2]);
+    assert_eq!(data[..2], [0x55, 0xaa]);
+}

@@ -92,6 +92,21 @@ impl<'a> Disc<'a> {
         Ok(self.find(path)?.is_some())
     }
 
+    /// All of a file.
+    pub fn whole(&mut self, path: &str, most: usize) -> Result<Option<Vec<u8>>, MediaError> {
+        match self.find(path)? {
+            Some(node) if !node.directory => {
+                let size = node.extents.iter().fold(0u64, |sum, (_, length)| sum.saturating_add(*length));
+                if size > most as u64 {
+                    return Err(MediaError::TooMuch);
+                }
+                node.read(self.source, 0, most).map(Some)
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// The beginning of a file.
     fn read(&mut self, path: &str, most: usize) -> Result<Option<Vec<u8>>, MediaError> {
         match self.find(path)? {
             Some(node) if !node.directory => node.read(self.source, 0, most).map(Some),

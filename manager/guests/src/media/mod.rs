@@ -105,6 +105,9 @@ impl Volume<'_> {
     }
 }
 
+/// Bytes that may be read of an image to find a file.
+const LOOKING: u64 = 16 << 20;
+
 /// Looks which operating system an image holds.
 ///
 /// # Errors
@@ -121,6 +124,17 @@ pub fn detect<'a>(image: &dyn ReadAt, catalogue: &'a Catalogue) -> Result<Detect
         return Err(MediaError::NotAnImage);
     };
     rules::apply(kind, medium, &mut volume, catalogue)
+}
+
+/// A file of a disc's, of at most `most` bytes, by its path without regard to case; `None` if there is none.
+///
+/// # Errors
+///
+/// The image can't be read, is not a disc's, contradicts itself, or the file is longer.
+pub fn read_file(image: &dyn ReadAt, path: &str, most: usize) -> Result<Option<Vec<u8>>, MediaError> {
+    let source = Source::with_limit(image, most as u64 + LOOKING)?;
+    let Some(mut disc) = Disc::open(&source)? else { return Err(MediaError::NotAnImage) };
+    disc.whole(path, most)
 }
 
 #[cfg(test)]

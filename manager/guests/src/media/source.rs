@@ -70,7 +70,12 @@ pub struct Source<'a> {
 
 impl<'a> Source<'a> {
     pub fn new(image: &'a dyn ReadAt) -> Result<Self, MediaError> {
-        Ok(Self { image, size: image.size()?, left: Cell::new(MOST) })
+        Self::with_limit(image, MOST)
+    }
+
+    /// One of which at most so many bytes are read.
+    pub fn with_limit(image: &'a dyn ReadAt, most: u64) -> Result<Self, MediaError> {
+        Ok(Self { image, size: image.size()?, left: Cell::new(most) })
     }
 
     pub fn size(&self) -> u64 {

@@ -36,7 +36,7 @@ fn without_a_poweroff_it_reboots() {
 fn the_archive_has_the_answers_at_its_root_and_the_script_beside_them() {
     let archive = archive(&sample());
     let files: Vec<_> = archive.files().map(|(path, _)| path).collect();
-    assert_eq!(files, ["preseed.cfg", "lodge/finish", "lodge/authorized_keys", "lodge/sudoers"]);
+    assert_eq!(files, ["preseed.cfg", "lodge/log", "lodge/finish", "lodge/authorized_keys", "lodge/sudoers"]);
     let text = |wanted: &str| {
         let (_, data) = archive.files().find(|(path, _)| *path == wanted).unwrap();
         String::from_utf8(data.to_vec()).unwrap()
