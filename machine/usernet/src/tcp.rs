@@ -12,7 +12,7 @@
 
 use std::collections::HashMap;
 use std::io::{ErrorKind, Read, Result, Write};
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::time::Instant as HostInstant;
 
@@ -66,6 +66,8 @@ struct Flow {
     host: FarEnd,
     /// The host's end is not connected yet.
     connecting: bool,
+    /// Where else the host can try to connect.
+    other: Option<SocketAddr>,
     /// The host may have something to read, room to write.
     readable: bool,
     writable: bool,
@@ -209,17 +211,23 @@ impl Tcp {
     /// # Errors
     /// The host can't even begin to.
     pub(crate) fn open(&mut self, key: Key, to: SocketAddr, sockets: &mut Sockets) -> Result<()> {
-        let mut host = TcpStream::connect(to)?;
-        let token = watch(&mut host, Owner::Tcp(key), sockets)?;
+        let mut other = other_loopback(to);
+        let mut host = connect(key, to, sockets);
+        if host.is_err()
+            && let Some(to) = other.take()
+        {
+            host = connect(key, to, sockets);
+        }
+        let host = host?;
         let mut socket = new_socket();
         // The guest hears of it when the host is connected.
         socket.pause_synack(true);
         let endpoint = IpListenEndpoint { addr: Some(key.peer.ip().into()), port: key.peer.port() };
         if socket.listen(endpoint).is_err() {
-            sockets.forget(token);
+            host.forget(true, sockets);
             return Err(ErrorKind::InvalidInput.into());
         }
-        self.add(key, socket, FarEnd::Host(host, token), true);
+        self.add(key, socket, host, true).other = other;
         Ok(())
     }
 
@@ -259,7 +267,7 @@ impl Tcp {
         self.serve(&key, None, sockets, outbox);
     }
 
-    fn add(&mut self, key: Key, socket: Socket<'static>, host: FarEnd, connecting: bool) {
+    fn add(&mut self, key: Key, socket: Socket<'static>, host: FarEnd, connecting: bool) -> &mut Flow {
         let mut sockets = SocketSet::new(Vec::with_capacity(1));
         let handle = sockets.add(socket);
         let flow = Flow {
@@ -267,6 +275,7 @@ impl Tcp {
             handle,
             host,
             connecting,
+            other: None,
             readable: !connecting,
             writable: !connecting,
             host_ended: false,
@@ -276,7 +285,7 @@ impl Tcp {
             held_up: false,
             segment: UNSAID[usize::from(key.guest.is_ipv6())],
         };
-        self.flows.insert(key, flow);
+        self.flows.entry(key).insert_entry(flow).into_mut()
     }
 
     /// A packet of a connection.
@@ -351,7 +360,7 @@ impl Tcp {
             self.interface.poll_ingress_single(now, &mut wire, &mut flow.sockets);
         }
         let gone = loop {
-            if flow.connecting && !flow.finish_connecting() {
+            if flow.connecting && !flow.finish_connecting(*key, sockets) {
                 break !flow.socket().is_open();
             }
             let moved = flow.move_data();
@@ -415,8 +424,8 @@ impl Flow {
         self.sockets.get_mut(self.handle)
     }
 
-    /// Whether the host's end is connected. If it can't be, the guest's is ended.
-    fn finish_connecting(&mut self) -> bool {
+    /// Whether the host's end is connected. If it can't be, nor elsewhere, the guest's is ended.
+    fn finish_connecting(&mut self, key: Key, sockets: &mut Sockets) -> bool {
         if !self.writable {
             return false;
         }
@@ -431,6 +440,11 @@ impl Flow {
                 return false;
             }
             Err(error) => {
+                if let Some(host) = self.other.take().and_then(|to| connect(key, to, sockets).ok()) {
+                    std::mem::replace(&mut self.host, host).forget(true, sockets);
+                    self.writable = false;
+                    return false;
+                }
                 tracing::debug!(%error, "a connection can't be made");
                 self.socket().pause_synack(false);
                 self.socket().abort();
@@ -516,6 +530,24 @@ impl Flow {
         }
         moved
     }
+}
+
+/// The loopback interface's other address: a service listens on one of them or both, and a guest that knows only the host's
+/// name takes either.
+fn other_loopback(to: SocketAddr) -> Option<SocketAddr> {
+    let other = match to.ip() {
+        IpAddr::V4(Ipv4Addr::LOCALHOST) => Ipv6Addr::LOCALHOST.into(),
+        IpAddr::V6(Ipv6Addr::LOCALHOST) => Ipv4Addr::LOCALHOST.into(),
+        _ => return None,
+    };
+    Some(SocketAddr::new(other, to.port()))
+}
+
+/// Begins to connect.
+fn connect(key: Key, to: SocketAddr, sockets: &mut Sockets) -> Result<FarEnd> {
+    let mut host = TcpStream::connect(to)?;
+    let token = watch(&mut host, Owner::Tcp(key), sockets)?;
+    Ok(FarEnd::Host(host, token))
 }
 
 /// Has the events of a connection told.

@@ -353,6 +353,19 @@ fn who_is_not_there_refuses() {
 }
 
 #[test]
+fn what_listens_at_one_address_of_the_loopback_interface_is_reached_by_both_of_the_router() {
+    for (address, router) in [("127.0.0.1:0", IpAddr::from(GATEWAY_6)), ("[::1]:0", GATEWAY.into())] {
+        let (listener, port) = listener(address);
+        let mut guest = local();
+        let socket = guest.connect(at(router, port));
+        guest.until("the connection", |guest| guest.state(socket) == State::Established);
+        let (mut stream, _) = listener.accept().unwrap();
+        stream.write_all(b"hello").unwrap();
+        guest.until("what it says", |guest| guest.with(socket).recv_queue() == 5);
+    }
+}
+
+#[test]
 fn the_loopback_interface_is_reached_only_if_that_is_asked_for() {
     let (listener, port) = listener("127.0.0.1:0");
     listener.set_nonblocking(true).unwrap();
