@@ -1,6 +1,8 @@
 //! Guests on one switch: what they reach, and what the switch keeps from them.
 
+use std::fs::Permissions;
 use std::net::{TcpListener, UdpSocket};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use lodge_tests::host_net::{content, sum_of, web_server};
@@ -21,7 +23,9 @@ struct Lab {
 
 impl Lab {
     fn new(options: &str) -> Self {
-        let folder = tempfile::tempdir().expect("a folder");
+        // A folder that others may read is none for this.
+        let own = Permissions::from_mode(0o700);
+        let folder = tempfile::Builder::new().permissions(own).tempdir().expect("a folder");
         let guests = [0, 1].map(|number| {
             let [.., last] = MACS[number];
             let capture = capture(folder.path(), number);
@@ -102,7 +106,7 @@ fn a_guest_that_says_it_is_another_is_not_heard() {
     ping(one, "10.9.0.2", 2);
     ping(two, "10.9.0.1", 2);
     // With the other's address it asks for somebody, which all hear of.
-    type_line(one, "ip addr add 10.9.0.2/24 dev eth0; ip addr del 10.9.0.1/24 dev eth0");
+    type_line(one, "ip addr flush dev eth0; ip addr add 10.9.0.2/24 dev eth0");
     ping(one, "-I 10.9.0.2 10.9.0.3", 0);
     type_line(one, "ip addr flush dev eth0; ip addr add 10.9.0.1/24 dev eth0");
     ping(two, "10.9.0.1", 2);
