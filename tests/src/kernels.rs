@@ -1,6 +1,7 @@
 //! Kernels of a few bytes, for what no real one does on purpose.
 
 use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
 
 use tempfile::NamedTempFile;
 
@@ -19,5 +20,7 @@ pub fn multiboot(code: &[u8]) -> NamedTempFile {
 pub fn write_file(bytes: &[u8]) -> NamedTempFile {
     let mut file = NamedTempFile::new().expect("a temporary file");
     file.write_all(bytes).expect("room for it");
+    // Temporary files are their owner's alone otherwise, and tests that are root's run lodge as somebody else.
+    file.as_file().set_permissions(std::fs::Permissions::from_mode(0o644)).expect("it is ours");
     file
 }

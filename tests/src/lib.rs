@@ -6,6 +6,7 @@
 
 mod controlled;
 pub mod disks;
+pub mod host_net;
 mod kernels;
 
 use std::ffi::OsStr;
@@ -258,6 +259,13 @@ impl Drop for TestVm {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Types a line when the shell is ready for it: what comes before, it may take for its terminal's answer.
+#[track_caller]
+pub fn type_line(vm: &mut TestVm, line: &str) {
+    vm.expect("/ # ");
+    vm.send(&format!("{line}\n"));
 }
 
 /// Runs a command to its end: exit status and output.

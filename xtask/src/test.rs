@@ -1,7 +1,8 @@
 //! `cargo xtask test`: everything that CI runs.
 //!
 //! The rules first, then the unit tests, the differential test, then whole VMs. lodge is for ordinary users, so the whole-VM tests run as one:
-//! as root, their program, lodge and the guests are copied to where everybody may read, and root is dropped for them.
+//! as root, their program, lodge and the guests are copied to where everybody may read, and root is dropped for them. A few
+//! ([`AS_ROOT`]) need root to prepare something, such as a tap, and drop it for lodge.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -32,6 +33,9 @@ const MORE: &[(&str, &str)] = &[
 ];
 /// Tests with this in their name need the Debian root file system, which only root builds.
 const DEBIAN: &str = "debian_root";
+
+/// Programs of tests that need root to prepare something, and run lodge as an ordinary user themselves.
+const AS_ROOT: &[&str] = &["taps"];
 
 /// Runs all tests, or those of whole VMs alone; `long` adds those that take minutes.
 pub fn run(vm_only: bool, long: bool) -> Result<()> {
@@ -104,6 +108,8 @@ const NEEDED: &[(&str, &str)] = &[
     ("setpriv", "util-linux"),
     ("/usr/share/seabios/vgabios-stdvga.bin", "seabios"),
     ("qemu-img", "qemu-utils"),
+    ("ip", "iproute2"),
+    ("dnsmasq", "dnsmasq-base"),
 ];
 
 /// Installs the programs that are missing, as root; otherwise says how.
@@ -138,6 +144,7 @@ fn executables(messages: &str) -> Vec<PathBuf> {
 fn whole_vm(test: &Path, paths: &Paths, stage: Option<&Stage>, skipped: &[&str], long: bool) -> Result<()> {
     let mut command = match stage {
         None => Command::new(test),
+        Some(stage) if needs_root(test) => Command::new(stage.copy(test)?),
         Some(stage) => {
             let mut command = Command::new("setpriv");
             command.args(["--reuid", ORDINARY, "--regid", ORDINARY, "--clear-groups", "--no-new-privs", "--"]);
@@ -151,6 +158,12 @@ fn whole_vm(test: &Path, paths: &Paths, stage: Option<&Stage>, skipped: &[&str],
     command.env("LODGE_BIN", &paths.lodge).env("LODGE_GUESTS", &paths.guests).env("LODGE_ROOT", &paths.root);
     command.envs(more(long));
     shell::run(&mut command)
+}
+
+/// Whether a program of tests is among those that need root.
+fn needs_root(test: &Path) -> bool {
+    let name = test.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    AS_ROOT.iter().any(|program| name.strip_prefix(program).is_some_and(|rest| rest.starts_with('-')))
 }
 
 /// What says how often some things are tried.
@@ -200,5 +213,11 @@ mod tests {
             r#"{"reason":"compiler-artifact","profile":{"test":false},"executable":"/t/lodge"}"#,
         );
         assert_eq!(executables(messages), [PathBuf::from("/t/boot-1")]);
+    }
+
+    #[test]
+    fn those_that_need_root_are_known_by_their_names() {
+        assert!(needs_root(Path::new("/t/taps-0123")));
+        assert!(!needs_root(Path::new("/t/tapsters-0123")) && !needs_root(Path::new("/t/networks-0123")));
     }
 }

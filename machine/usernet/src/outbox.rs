@@ -18,7 +18,10 @@ const MOST: usize = 4 * ROOM;
 const NEIGHBOURS: usize = 64;
 /// What packets from here have for a hop limit.
 const HOPS: u8 = 64;
+const TCP_HEADER: usize = 20;
 const UDP_HEADER: usize = 8;
+/// TCP's flag SYN (RFC 9293, section 3.1).
+const SYN: u8 = 2;
 
 /// Frames for the guest.
 #[derive(Default)]
@@ -131,18 +134,30 @@ impl Outbox {
         self.push(Frame::plain(bytes));
     }
 
-    /// Sends a TCP packet from smoltcp, whose checksum is missing.
-    pub(crate) fn tcp(&mut self, mut bytes: Vec<u8>, size: Option<u16>) {
+    /// Sends a TCP packet from smoltcp, whose checksum is missing, in segments that whoever gets it and the link take.
+    pub(crate) fn tcp(&mut self, mut bytes: Vec<u8>, segment: u16) {
         let v6 = bytes[HEADER] >> 4 == 6;
         let (header, addresses) = if v6 { (IPV6_HEADER, 8..40) } else { (IPV4_HEADER, 12..20) };
         let start = HEADER + header;
-        if bytes.len() < start + 20 {
+        let largest = (MTU - header - TCP_HEADER) as u16;
+        let Some(&[offset, flags]) = bytes.get(start + 12..start + TCP_HEADER).and_then(|rest| rest.first_chunk())
+        else {
             return;
+        };
+        // smoltcp knows of no link that takes less than the largest packets; this option is its first.
+        if flags & SYN != 0
+            && let Some([2, 4, said @ ..]) = bytes[start + TCP_HEADER..].first_chunk_mut::<4>()
+        {
+            *said = largest.to_be_bytes();
         }
         let addresses = &bytes[HEADER..][addresses];
         let pseudo = checksum::fold(checksum::pseudo_header(addresses, &[], TCP, bytes.len() - start));
         bytes[start + 16..start + 18].copy_from_slice(&pseudo.to_be_bytes());
-        let segmentation = size.map(|size| Segmentation { size, congestion: false });
+        // Options count as data (RFC 9293, section 3.7.1).
+        let options = (u16::from(offset >> 4) * 4).saturating_sub(TCP_HEADER as u16);
+        let size = segment.min(largest).saturating_sub(options);
+        let data = bytes.len().saturating_sub(start + TCP_HEADER + usize::from(options));
+        let segmentation = (data > size.into()).then_some(Segmentation { size, congestion: false });
         let checksum = Checksum::Missing { start: start as u16, offset: 16 };
         self.packet(bytes, Offload { checksum, segmentation });
     }

@@ -12,7 +12,7 @@
 
 use std::collections::HashMap;
 use std::io::{ErrorKind, Read, Result, Write};
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::time::Instant as HostInstant;
 
@@ -21,8 +21,7 @@ use mio::{Interest, Token};
 use rustix::io::Errno;
 use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet};
 use smoltcp::phy::{
-    Checksum, ChecksumCapabilities, Device, DeviceCapabilities, Medium, PacketMeta, RxToken, SegmentationCapabilities,
-    TxToken,
+    Checksum, ChecksumCapabilities, Device, DeviceCapabilities, Medium, RxToken, SegmentationCapabilities, TxToken,
 };
 use smoltcp::socket::tcp::{self, Socket, SocketBuffer, State};
 use smoltcp::time::Instant;
@@ -34,7 +33,7 @@ use lodge_netboot::Http;
 
 use crate::config::{GATEWAY, GATEWAY_6, PREFIX_LENGTH};
 use crate::far_end::FarEnd;
-use crate::outbox::{MTU, Outbox};
+use crate::outbox::Outbox;
 use crate::sockets::{Owner, Sockets};
 
 /// Bytes of a connection that wait in either direction.
@@ -43,9 +42,15 @@ const BUFFER: usize = 256 << 10;
 const MOST: usize = 4096;
 /// The largest IP packet that is cut into segments elsewhere.
 const LARGEST_PACKET: usize = 65_535;
-/// TCP's flags SYN and ACK (RFC 9293, section 3.1).
+/// TCP's flags SYN and ACK, and where they are (RFC 9293, section 3.1).
 const SYN: u8 = 2;
 const ACK: u8 = 16;
+const FLAGS: usize = 13;
+/// Bytes of a TCP header without options, and of an IPv6 header, which is the larger.
+const TCP_HEADER: usize = 20;
+const IPV6_HEADER: usize = 40;
+/// What a guest takes that does not say what it takes, by the kind of address (section 3.7.1).
+const UNSAID: [u16; 2] = [536, 1220];
 
 /// Both ends of a connection as the guest knows them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -63,6 +68,8 @@ struct Flow {
     host: FarEnd,
     /// The host's end is not connected yet.
     connecting: bool,
+    /// Where else the host can try to connect.
+    other: Option<SocketAddr>,
     /// The host may have something to read, room to write.
     readable: bool,
     writable: bool,
@@ -76,6 +83,8 @@ struct Flow {
     deadline: Option<Instant>,
     /// There was no room for what it has to send.
     held_up: bool,
+    /// The most that the guest takes in a segment.
+    segment: u16,
 }
 
 /// All connections.
@@ -91,6 +100,8 @@ pub(crate) struct Tcp {
 struct Wire<'a> {
     packet: Option<&'a [u8]>,
     outbox: &'a mut Outbox,
+    /// The most that the guest takes in a segment.
+    segment: u16,
     /// A packet had no room.
     held_up: bool,
 }
@@ -105,19 +116,15 @@ impl RxToken for Received<'_> {
 
 struct Sending<'a> {
     outbox: &'a mut Outbox,
-    size: Option<u16>,
+    segment: u16,
 }
 
 impl TxToken for Sending<'_> {
     fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, length: usize, f: F) -> R {
         let mut bytes = vec![0; HEADER + length];
         let result = f(&mut bytes[HEADER..]);
-        self.outbox.tcp(bytes, self.size);
+        self.outbox.tcp(bytes, self.segment);
         result
-    }
-
-    fn set_meta(&mut self, meta: PacketMeta) {
-        self.size = meta.segmentation_offload_size.map(std::num::NonZero::get);
     }
 }
 
@@ -133,12 +140,12 @@ impl Device for Wire<'_> {
 
     fn receive(&mut self, _: Instant) -> Option<(Received<'_>, Sending<'_>)> {
         // An answer to a packet always has room, or is lost.
-        Some((Received(self.packet.take()?), Sending { outbox: self.outbox, size: None }))
+        Some((Received(self.packet.take()?), Sending { outbox: self.outbox, segment: self.segment }))
     }
 
     fn transmit(&mut self, _: Instant) -> Option<Sending<'_>> {
         self.held_up |= !self.outbox.has_room();
-        self.outbox.has_room().then_some(Sending { outbox: self.outbox, size: None })
+        self.outbox.has_room().then_some(Sending { outbox: self.outbox, segment: self.segment })
     }
 
     fn capabilities(&self) -> DeviceCapabilities {
@@ -147,10 +154,11 @@ impl Device for Wire<'_> {
         checksum.tcp = Checksum::None;
         let mut segmentation = SegmentationCapabilities::default();
         segmentation.tcpv4 = NonZeroUsize::new(LARGEST_PACKET);
-        // Of IPv6 it has none of its own: smoltcp 0.14 drops large packets in `dispatch_ip` whatever is said here.
+        segmentation.tcpv6 = NonZeroUsize::new(LARGEST_PACKET);
         let mut capabilities = DeviceCapabilities::default();
         capabilities.medium = Medium::Ip;
-        capabilities.max_transmission_unit = MTU;
+        // The real one is the outbox's to see to: smoltcp 0.14 drops IPv6 packets beyond it even if they are to be cut.
+        capabilities.max_transmission_unit = LARGEST_PACKET;
         capabilities.checksum = checksum;
         capabilities.segmentation = segmentation;
         capabilities
@@ -162,7 +170,7 @@ impl Tcp {
         let mut config = Config::new(HardwareAddress::Ip);
         config.random_seed = seed;
         let mut outbox = Outbox::default();
-        let mut wire = Wire { packet: None, outbox: &mut outbox, held_up: false };
+        let mut wire = Wire { packet: None, outbox: &mut outbox, segment: 0, held_up: false };
         let mut interface = Interface::new(config, &mut wire, Instant::ZERO);
         // It takes packets to every address for its own, because all routes lead to itself.
         interface.set_any_ip(true);
@@ -205,17 +213,23 @@ impl Tcp {
     /// # Errors
     /// The host can't even begin to.
     pub(crate) fn open(&mut self, key: Key, to: SocketAddr, sockets: &mut Sockets) -> Result<()> {
-        let mut host = connect(to, sockets)?;
-        let token = watch(&mut host, Owner::Tcp(key), sockets)?;
+        let mut other = other_loopback(to);
+        let mut host = connect(key, to, sockets);
+        if host.is_err()
+            && let Some(to) = other.take()
+        {
+            host = connect(key, to, sockets);
+        }
+        let host = host?;
         let mut socket = new_socket();
         // The guest hears of it when the host is connected.
         socket.pause_synack(true);
         let endpoint = IpListenEndpoint { addr: Some(key.peer.ip().into()), port: key.peer.port() };
         if socket.listen(endpoint).is_err() {
-            sockets.forget(token);
+            host.forget(true, sockets);
             return Err(ErrorKind::InvalidInput.into());
         }
-        self.add(key, socket, FarEnd::Host(host, token), true);
+        self.add(key, socket, host, true).other = other;
         Ok(())
     }
 
@@ -255,7 +269,7 @@ impl Tcp {
         self.serve(&key, None, sockets, outbox);
     }
 
-    fn add(&mut self, key: Key, socket: Socket<'static>, host: FarEnd, connecting: bool) {
+    fn add(&mut self, key: Key, socket: Socket<'static>, host: FarEnd, connecting: bool) -> &mut Flow {
         let mut sockets = SocketSet::new(Vec::with_capacity(1));
         let handle = sockets.add(socket);
         let flow = Flow {
@@ -263,6 +277,7 @@ impl Tcp {
             handle,
             host,
             connecting,
+            other: None,
             readable: !connecting,
             writable: !connecting,
             host_ended: false,
@@ -270,19 +285,23 @@ impl Tcp {
             refused: false,
             deadline: None,
             held_up: false,
+            segment: UNSAID[usize::from(key.guest.is_ipv6())],
         };
-        self.flows.insert(key, flow);
+        self.flows.entry(key).insert_entry(flow).into_mut()
     }
 
     /// A packet of a connection.
     pub(crate) fn packet(&mut self, key: &Key, packet: &[u8], sockets: &mut Sockets, outbox: &mut Outbox) {
+        if let Some((flow, said)) = self.flows.get_mut(key).zip(segment_said(packet)) {
+            flow.segment = said;
+        }
         self.serve(key, Some(packet), sockets, outbox);
     }
 
     /// A packet that belongs to no connection.
     pub(crate) fn stray(&mut self, packet: &[u8], outbox: &mut Outbox) {
         let now = self.now();
-        let mut wire = Wire { packet: Some(packet), outbox, held_up: false };
+        let mut wire = Wire { packet: Some(packet), outbox, segment: UNSAID[0], held_up: false };
         self.interface.poll(now, &mut wire, &mut SocketSet::new([]));
     }
 
@@ -338,12 +357,12 @@ impl Tcp {
     fn serve(&mut self, key: &Key, packet: Option<&[u8]>, sockets: &mut Sockets, outbox: &mut Outbox) {
         let now = self.now();
         let Some(flow) = self.flows.get_mut(key) else { return };
-        let mut wire = Wire { packet, outbox, held_up: false };
+        let mut wire = Wire { packet, outbox, segment: flow.segment, held_up: false };
         if wire.packet.is_some() {
             self.interface.poll_ingress_single(now, &mut wire, &mut flow.sockets);
         }
         let gone = loop {
-            if flow.connecting && !flow.finish_connecting() {
+            if flow.connecting && !flow.finish_connecting(*key, sockets) {
                 break !flow.socket().is_open();
             }
             let moved = flow.move_data();
@@ -370,6 +389,30 @@ impl Tcp {
     }
 }
 
+/// The most that the sender of an IP packet takes in a segment, if it begins a connection and says so (RFC 9293, sections
+/// 3.1, 3.7.1).
+fn segment_said(packet: &[u8]) -> Option<u16> {
+    const END: u8 = 0;
+    const NOTHING: u8 = 1;
+    const SEGMENT: u8 = 2;
+    let header = if packet.first()? >> 4 == 4 { usize::from(packet[0] & 0xf) * 4 } else { IPV6_HEADER };
+    let tcp = packet.get(header..)?;
+    if tcp.get(FLAGS)? & SYN == 0 {
+        return None;
+    }
+    let mut options = tcp.get(TCP_HEADER..usize::from(tcp[12] >> 4) * 4)?;
+    loop {
+        options = match options {
+            [] | [END, ..] => return None,
+            [NOTHING, rest @ ..] => rest,
+            [SEGMENT, 4, high, low, ..] => return Some(u16::from_be_bytes([*high, *low])),
+            // Those of no length would never end.
+            [_, length, ..] => options.get(usize::from(*length).max(2)..)?,
+            [_] => return None,
+        };
+    }
+}
+
 fn new_socket() -> Socket<'static> {
     let buffer = || SocketBuffer::new(vec![0; BUFFER]);
     let mut socket = Socket::new(buffer(), buffer());
@@ -383,8 +426,8 @@ impl Flow {
         self.sockets.get_mut(self.handle)
     }
 
-    /// Whether the host's end is connected. If it can't be, the guest's is ended.
-    fn finish_connecting(&mut self) -> bool {
+    /// Whether the host's end is connected. If it can't be, nor elsewhere, the guest's is ended.
+    fn finish_connecting(&mut self, key: Key, sockets: &mut Sockets) -> bool {
         if !self.writable {
             return false;
         }
@@ -399,6 +442,11 @@ impl Flow {
                 return false;
             }
             Err(error) => {
+                if let Some(host) = self.other.take().and_then(|to| connect(key, to, sockets).ok()) {
+                    std::mem::replace(&mut self.host, host).forget(true, sockets);
+                    self.writable = false;
+                    return false;
+                }
                 tracing::debug!(%error, "a connection can't be made");
                 self.socket().pause_synack(false);
                 self.socket().abort();
@@ -486,14 +534,28 @@ impl Flow {
     }
 }
 
+/// The loopback interface's other address: a service listens on one of them or both, and a guest that knows only the host's
+/// name takes either.
+fn other_loopback(to: SocketAddr) -> Option<SocketAddr> {
+    let other = match to.ip() {
+        IpAddr::V4(Ipv4Addr::LOCALHOST) => Ipv6Addr::LOCALHOST.into(),
+        IpAddr::V6(Ipv6Addr::LOCALHOST) => Ipv4Addr::LOCALHOST.into(),
+        _ => return None,
+    };
+    Some(SocketAddr::new(other, to.port()))
+}
+
 /// Begins to connect to the host's peer.
-fn connect(to: SocketAddr, sockets: &mut Sockets) -> Result<TcpStream> {
+fn connect(key: Key, to: SocketAddr, sockets: &mut Sockets) -> Result<FarEnd> {
     let socket = sockets.make(to, Type::STREAM, Protocol::TCP)?;
     match socket.connect(&to.into()) {
         // That it takes a while is no error (connect(2)).
-        Err(error) if error.raw_os_error() != Some(Errno::INPROGRESS.raw_os_error()) => Err(error),
-        _ => Ok(TcpStream::from_std(socket.into())),
+        Err(error) if error.raw_os_error() != Some(Errno::INPROGRESS.raw_os_error()) => return Err(error),
+        _ => {}
     }
+    let mut host = TcpStream::from_std(socket.into());
+    let token = watch(&mut host, Owner::Tcp(key), sockets)?;
+    Ok(FarEnd::Host(host, token))
 }
 
 /// Has the events of a connection told.

@@ -3,6 +3,7 @@ mod guest;
 mod many;
 mod netboot;
 
+use std::cell::RefCell;
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::time::Duration;
@@ -305,6 +306,44 @@ fn data_goes_both_ways_and_each_ends_by_itself() {
 }
 
 #[test]
+fn large_segments_are_left_to_the_card() {
+    for (address, router) in [("127.0.0.1:0", IpAddr::from(GATEWAY)), ("[::1]:0", GATEWAY_6.into())] {
+        let (listener, port) = listener(address);
+        let mut guest = local();
+        let socket = guest.connect(at(router, port));
+        guest.until("the connection", |guest| guest.state(socket) == State::Established);
+        let (mut stream, _) = listener.accept().unwrap();
+        stream.write_all(&pattern(60_000)).unwrap();
+        let frames = RefCell::new(Vec::new());
+        wait_for("the data", || {
+            frames.borrow_mut().extend(std::iter::from_fn(|| guest.wire.net.receive()));
+            frames.borrow().iter().any(|frame: &Frame| frame.bytes.len() > 10_000)
+        });
+        let frames = frames.into_inner();
+        // What a link of 1,500 bytes takes, as the guest has said in the beginning.
+        let size = if router.is_ipv4() { 1460 } else { 1440 };
+        let large = frames.iter().filter(|frame| frame.bytes.len() > 1514);
+        assert!(large.map(|frame| frame.offload.segmentation).all(|cut| cut.is_some_and(|cut| cut.size == size)));
+    }
+}
+
+#[test]
+fn the_router_takes_what_the_link_takes() {
+    let (_listener, port) = listener("127.0.0.1:0");
+    let guest = local();
+    // A connection's first segment by hand, without options.
+    let mut segment = [30_000u16.to_be_bytes(), port.to_be_bytes()].concat();
+    segment.extend([0, 0, 0, 1, 0, 0, 0, 0, 0x50, 2, 0xff, 0xff, 0, 0, 0, 0]);
+    let Guest { mut wire, .. } = guest;
+    wire.ip(ADDRESS.into(), GATEWAY.into(), TCP, &segment, 64);
+    let options = wire.expect("an answer", |frame| {
+        let (_, _, protocol, data) = guest::dissect(frame)?;
+        (protocol == TCP).then(|| data[20..24].to_vec())
+    });
+    assert_eq!(options, [2, 4, 0x05, 0xb4]);
+}
+
+#[test]
 fn what_a_guest_says_last_arrives() {
     let (listener, port) = listener("127.0.0.1:0");
     for host_ends_first in [true, false] {
@@ -346,6 +385,19 @@ fn who_is_not_there_refuses() {
     let socket = guest.connect(at(GATEWAY, port));
     guest.until("the refusal", |guest| guest.state(socket) == State::Closed);
     assert_eq!(guest.wire.net.load().0, 0);
+}
+
+#[test]
+fn what_listens_at_one_address_of_the_loopback_interface_is_reached_by_both_of_the_router() {
+    for (address, router) in [("127.0.0.1:0", IpAddr::from(GATEWAY_6)), ("[::1]:0", GATEWAY.into())] {
+        let (listener, port) = listener(address);
+        let mut guest = local();
+        let socket = guest.connect(at(router, port));
+        guest.until("the connection", |guest| guest.state(socket) == State::Established);
+        let (mut stream, _) = listener.accept().unwrap();
+        stream.write_all(b"hello").unwrap();
+        guest.until("what it says", |guest| guest.with(socket).recv_queue() == 5);
+    }
 }
 
 #[test]
