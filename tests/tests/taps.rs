@@ -6,7 +6,7 @@ use std::net::{TcpListener, TcpStream};
 use std::process::Command;
 
 use lodge_tests::host_net::{Namespace, ORDINARY, TAP_ADDRESS, content, sum_of};
-use lodge_tests::{TestVm, finish, linux, linux_with, run, type_line};
+use lodge_tests::{TestVm, finish, guest, linux, linux_with, run, type_line, with_firmware};
 
 const TAP: &str = "lodge0";
 const GUEST: &str = "192.168.77.2";
@@ -96,4 +96,31 @@ fn a_tap_that_cannot_be_had_is_named() {
         assert_eq!(status, 2, "{output}");
         assert!(output.contains(why) && output.lines().count() <= 2, "{output}");
     }
+}
+
+/// Another's PXE service: dnsmasq names the file and serves it by TFTP.
+#[test]
+#[ignore = "boots a VM: run by `cargo xtask test`"]
+fn a_foreign_server_boots_the_installer() {
+    let Some(namespace) = Namespace::new() else { return };
+    namespace.tap(TAP, ORDINARY);
+    let folder = guest("media/netboot/pxelinux.0").with_file_name("");
+    let root = format!("--tftp-root={}", folder.display());
+    let files = [
+        "--dhcp-match=set:uefi,option:client-arch,7",
+        // Debian's shim takes GRUB from the folder in the header's field, which dnsmasq leaves empty for UEFI: GRUB itself.
+        "--dhcp-boot=tag:uefi,debian-installer/amd64/grubx64.efi",
+        "--dhcp-boot=tag:!uefi,pxelinux.0",
+    ];
+    let server = namespace.dnsmasq(TAP, &[&["--port=0", "--enable-tftp", &root], &files[..]].concat());
+    for (firmware, loader) in [("bios", "lodge: pxelinux"), ("uefi", "lodge: grub on efi")] {
+        let mut command = with_firmware();
+        command.args(["--firmware", firmware, "--boot", "network", "--memory", "1G", "--timeout", "280"]);
+        command.args(["--net", &format!("tap={TAP}")]);
+        let mut vm = TestVm::start(&mut namespace.ordinary(&command));
+        vm.expect(loader);
+        vm.expect("Choose the language to be used for the installation process.");
+        vm.kill();
+    }
+    assert!(server.log().contains("sent"), "{}", server.log());
 }
