@@ -21,17 +21,39 @@ const COMMANDS: &[(&str, &str)] = &[
     ("sync; dmesg | grep -c Linux.version", "1"),
 ];
 
+/// Packages from the mirror that the root file system was made from, over the network in user mode. Its name server and
+/// addresses of both kinds come from that network.
+const PACKAGES: &[(&str, &str)] = &[
+    (r#"printf '[Match]\nName=e*\n[Network]\nDHCP=yes\n' > /etc/systemd/network/a.network"#, ""),
+    ("systemctl start systemd-networkd; until ip route | grep ^default; do sleep 1; done", "via 10.0.2.2"),
+    ("echo nameserver 10.0.2.3 > /etc/resolv.conf", ""),
+    ("apt-get -q -y update && echo updated=$((1 + 1))", "updated=2"),
+    ("DEBIAN_FRONTEND=noninteractive apt-get -q -y --no-install-recommends install hello", "Setting up hello"),
+    ("hello --greeting=$((6 * 7))", "42"),
+];
+
 #[test]
 #[ignore = "boots a VM: run by `cargo xtask test`"]
 fn a_debian_root_on_a_disk_is_worked_in() {
+    works(&[], COMMANDS);
+}
+
+#[test]
+#[ignore = "boots a VM: run by `cargo xtask test`"]
+fn a_debian_root_installs_packages_over_the_network() {
+    works(&["--net", "user"], PACKAGES);
+}
+
+/// Logs in, types commands and waits for what they say, and switches off.
+fn works(more: &[&str], commands: &[(&str, &str)]) {
     let image = debian_root();
     let mut command = linux("cloud-amd64", "lodge.root=/dev/vda");
-    command.args(["--memory", "1G", "--cpus", "2", "--disk"]).arg(&image);
+    command.args(["--memory", "1G", "--cpus", "2", "--disk"]).arg(&image).args(more);
     let mut vm = TestVm::start(&mut command);
     vm.expect("login:");
     vm.send("root\n");
     vm.expect("# ");
-    for (number, (command, answer)) in COMMANDS.iter().enumerate() {
+    for (number, (command, answer)) in commands.iter().enumerate() {
         vm.send(&format!("{command}; echo \"done {number}:\"$?\n"));
         // The echo ends with this, whatever the width of the terminal.
         vm.expect("$?");
