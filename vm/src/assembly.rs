@@ -623,7 +623,7 @@ impl Start {
                     firmware::place_variables(&memory, range, &**disk)?;
                 }
                 let description = firmware::description(config, backends);
-                let items = firmware::items(config, &description, profile, named);
+                let items = firmware::items(config, &description, profile, named)?;
                 let state = CpuState::reset(SIGNATURE);
                 Ok(Self { memory, state, protocol: "firmware", items: Some(items), variables })
             }

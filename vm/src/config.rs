@@ -149,6 +149,8 @@ pub struct Firmware {
     pub order: BootOrder,
     /// Text that firmware and boot loaders show goes to the first serial port, too, and what is typed there comes from it.
     pub serial_console: bool,
+    /// A Linux kernel that it is to start instead. UEFI alone does.
+    pub kernel: Option<Kernel>,
 }
 
 /// What a reset by the guest does.

@@ -23,6 +23,7 @@ use lodge_bus::{AddressLine20, SystemControl};
 use lodge_chipset::Rtc;
 use lodge_engine_api::{CrashReport, Engine, Statistics};
 use lodge_irq::Controllers;
+use lodge_net::Cable;
 
 use crate::assembly::{Backends, Machine};
 use crate::report::peak_memory;
@@ -57,6 +58,12 @@ pub(crate) enum Request {
     PowerButton(SyncSender<bool>),
     Quit,
     Status(SyncSender<Status>),
+    /// Plug a network card's cable in, or pull it; the answer is whether there is such a card.
+    Link {
+        card: String,
+        up: bool,
+        reply: SyncSender<bool>,
+    },
 }
 
 /// What a machine is doing.
@@ -83,6 +90,17 @@ pub struct Status {
     pub engine: &'static str,
     /// The engine's counters.
     pub statistics: Statistics,
+    /// The network cards, in order.
+    pub links: Vec<Link>,
+}
+
+/// How it stands with a network card's cable.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Link {
+    /// The card's name ("net0").
+    pub card: String,
+    /// It is plugged in.
+    pub up: bool,
 }
 
 /// Enqueues requests. Requests to a machine that has ended are dropped.
@@ -112,6 +130,13 @@ impl Handle {
     pub fn press_power_button(&self) -> Option<bool> {
         let (sender, receiver) = sync_channel(1);
         self.request(Request::PowerButton(sender));
+        receiver.recv().ok()
+    }
+
+    /// Plugs a network card's cable in, or pulls it. Whether there is a card of that name; `None` if the machine has ended.
+    pub fn set_link(&self, card: &str, up: bool) -> Option<bool> {
+        let (reply, receiver) = sync_channel(1);
+        self.request(Request::Link { card: card.to_owned(), up, reply });
         receiver.recv().ok()
     }
 
@@ -291,6 +316,14 @@ impl Driver {
                 let _ = reply.try_send(heard || self.phase == Phase::Suspended);
             }
             (Request::Pause | Request::Resume, _) => {}
+            (Request::Link { card, up, reply }, _) => {
+                let cable = self.cables().find(|cable| cable.name() == card);
+                if let Some(cable) = cable {
+                    cable.set_up(up);
+                }
+                // The one who asked may not wait any more.
+                let _ = reply.try_send(cable.is_some());
+            }
             (Request::Reset, _) => return self.reset(),
             (Request::Quit, _) => return Some(Outcome::Quit),
             (Request::Status(reply), phase) => {
@@ -300,12 +333,21 @@ impl Driver {
                     resets: self.incarnation,
                     engine: self.engine.name(),
                     statistics: self.machine.statistics(),
+                    links: self
+                        .cables()
+                        .map(|cable| Link { card: cable.name().to_owned(), up: cable.is_up() })
+                        .collect(),
                 };
                 // The one who asked may not wait any more.
                 let _ = reply.try_send(status);
             }
         }
         None
+    }
+
+    /// The cables of the network cards, which stay as they are when the machine is reset.
+    fn cables(&self) -> impl Iterator<Item = &Arc<Cable>> {
+        self.backends.networks().iter().map(|attached| &attached.cable)
     }
 
     fn suspend(&mut self) {

@@ -180,7 +180,16 @@ pub fn place_variables(memory: &GuestMemory, range: &Range<u64>, disk: &dyn Disk
 }
 
 /// What firmware is told of a machine.
-pub fn items(config: &Config, description: &Description, profile: &Profile, firmware: &Firmware) -> Items {
+///
+/// # Errors
+///
+/// The kernel that it is to start can't be read, or is none.
+pub fn items(
+    config: &Config,
+    description: &Description,
+    profile: &Profile,
+    firmware: &Firmware,
+) -> Result<Items, VmError> {
     let vcpus = description.apic_ids.len() as u32;
     let serials = description.uarts.len();
     let mut items = Items::new(vcpus);
@@ -201,10 +210,14 @@ pub fn items(config: &Config, description: &Description, profile: &Profile, firm
     items.file("etc/system-states", SLEEP_STATES.to_vec());
     items.file("etc/e820", memory_ranges(below, above));
     items.boot_menu(firmware.order.menu);
+    if let Some(kernel) = &firmware.kernel {
+        let given = lodge_boot::hand_over(&kernel.path, kernel.initrd.as_deref(), &kernel.command_line)?;
+        items.kernel(&given.setup, &given.kernel, &given.initrd, &given.command_line);
+    }
     if firmware.serial_console && serials > 0 {
         items.file("etc/sercon-port", SERIAL_PORTS[0].0.to_le_bytes().to_vec());
     }
-    items
+    Ok(items)
 }
 
 /// RAM as firmware wants it: address, length, kind; it knows of the hole for VGA itself.

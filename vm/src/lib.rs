@@ -33,7 +33,7 @@ mod tests;
 pub use assembly::{Attached, AttachedCd, AttachedNetwork, Backends, Bus, CdBus, NetworkCard, host_profile};
 pub use boot_order::{BootDevice, BootOrder};
 pub use config::{Boot, Config, Firmware, GraphicsCard, Kernel, MachineType, OnReboot, SoundCard};
-pub use driver::{Handle, Phase, Status, Vm};
+pub use driver::{Handle, Link, Phase, Status, Vm};
 pub use error::VmError;
 pub use lodge_engine_api::KeptCode;
 pub use lodge_sound::{Sink, WavSink};

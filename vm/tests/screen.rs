@@ -34,6 +34,7 @@ fn start(sector: Option<&[u8]>) -> (Vm, Arc<Monitor>) {
             image: firmware("bios-256k.bin"),
             order: BootOrder::default(),
             serial_console: false,
+            kernel: None,
         }),
         display: false,
         vga_bios: std::fs::read(firmware("vgabios-stdvga.bin")).unwrap(),

@@ -16,6 +16,7 @@ use lodge_vnc::Address;
 use crate::ctl::CtlArgs;
 use crate::disk::DiskCommand;
 use crate::guests::GuestsArgs;
+use crate::install::InstallArgs;
 use crate::net::{self, NetPlan};
 use crate::values;
 
@@ -50,6 +51,8 @@ pub enum Command {
     Disk(DiskCommand),
     /// List guest operating systems and what each needs, and recognise their media
     Guests(GuestsArgs),
+    /// Make a disk and install a guest operating system on it
+    Install(Box<InstallArgs>),
 }
 
 /// Options of `run`.
@@ -84,7 +87,8 @@ pub struct RunArgs {
     #[arg(long, value_name = "auto|off|DIR", default_value = "off")]
     pub translations: String,
     /// Network card, repeatable: none, user[,forward=tcp|udp:HOST:GUEST][,loopback=on|tcp:PORT|udp:PORT],
-    /// tap=INTERFACE or switch=NAME[,nat][,spoof=allow], with [,model=virtio|e1000|rtl8139|ne2k|ne2k-isa][,queues=N][,mac=ADDRESS][,rate=BITS][,capture=F.pcapng]  [default: none]
+    /// tap=INTERFACE or switch=NAME[,nat][,spoof=allow], with [,model=virtio|e1000|rtl8139|ne2k|ne2k-isa][,queues=N][,mac=ADDRESS][,rate=BITS][,capture=F.pcapng][,link=down]
+    /// [,allow|deny=[tcp:|udp:|icmp:]ADDRESS[/BITS][:PORT[-PORT]]]...  [default: none]
     #[arg(long, value_name = "SPEC")]
     pub net: Vec<String>,
     /// Serial port, repeatable: stdio, none, file=F or unix=F  [default: stdio]
@@ -137,11 +141,11 @@ pub struct RunArgs {
     /// [default: in this order]
     #[arg(long, value_name = "LIST", conflicts_with = "kernel")]
     pub boot: Option<String>,
-    /// Firmware that boots from the disks, where no kernel is named: bios or uefi  [default: bios]
-    #[arg(long, value_name = "NAME", conflicts_with = "kernel")]
+    /// Firmware: bios or uefi, which starts a kernel that is named, too  [default: bios; for a kernel none]
+    #[arg(long, value_name = "NAME")]
     pub firmware: Option<String>,
     /// Where UEFI firmware keeps its variables, made if it is not there; without it they are forgotten
-    #[arg(long, value_name = "F", conflicts_with = "kernel")]
+    #[arg(long, value_name = "F")]
     pub firmware_vars: Option<PathBuf>,
     /// Where firmware is looked for before the folders of distributions
     #[arg(long, value_name = "DIR")]
@@ -351,13 +355,19 @@ impl RunArgs {
         let from_network = networks.iter().any(NetPlan::serves_boot_files)
             || !networks.is_empty() && order.devices.contains(&BootDevice::Network);
         let boot = match (&self.kernel, self.firmware.as_deref()) {
-            (Some(kernel), _) => BootPlan::Kernel(kernel.clone()),
+            (Some(kernel), None) => BootPlan::Kernel(kernel.clone()),
+            (Some(_), Some("bios")) => {
+                return Err(value(
+                    "--firmware",
+                    "a kernel is started without a BIOS; leave it out, or say uefi".into(),
+                ));
+            }
             (None, None) if disks.is_empty() && cds.is_empty() && floppies.is_empty() && !from_network => {
                 return Err(UsageError::NothingToBoot);
             }
             (None, None | Some("bios")) => BootPlan::Bios(order),
-            (None, Some("uefi")) => BootPlan::Uefi(order),
-            (None, Some(other)) => return Err(value("--firmware", format!("'{other}' is not one of bios, uefi"))),
+            (_, Some("uefi")) => BootPlan::Uefi(order),
+            (_, Some(other)) => return Err(value("--firmware", format!("'{other}' is not one of bios, uefi"))),
         };
         if self.firmware_vars.is_some() && !matches!(boot, BootPlan::Uefi(_)) {
             return Err(value("--firmware-vars", "only UEFI firmware has variables; say --firmware uefi".into()));
@@ -567,6 +577,8 @@ fn disk(text: &str) -> Result<DiskPlan, UsageError> {
 
 #[cfg(test)]
 mod tests {
+    use lodge_net::Rule;
+
     use super::*;
 
     fn plan(arguments: &[&str]) -> Result<Plan, UsageError> {
@@ -625,6 +637,18 @@ mod tests {
             panic!()
         };
         assert_eq!(run.plan().unwrap().boot, BootPlan::Bios(BootOrder::default()));
+    }
+
+    #[test]
+    fn networks_have_rules_in_order() {
+        let rules = |text: &str| plan(&["--net", text]).map(|plan| plan.networks[0].rules.clone());
+        for network in ["user", "tap=tap0", "switch=lab,nat"] {
+            let expected = [Rule::deny("*:25"), Rule::allow("[2001:db8::/32]:80-88"), Rule::allow("icmp:*")];
+            let text = format!("{network},deny=*:25,rate=1M,allow=[2001:db8::/32]:80-88,allow=icmp:*");
+            assert_eq!(rules(&text), Ok(expected.map(Result::unwrap).to_vec()));
+        }
+        assert_eq!(rules("user"), Ok(Vec::new()));
+        assert!(rules("user,allow").is_err() && rules("user,deny=").is_err());
     }
 
     #[test]
@@ -704,15 +728,20 @@ mod tests {
             (
                 &["--net", "switch=lab,nat=on"],
                 "--net: 'nat=on' is not one of model=virtio|e1000|rtl8139|ne2k|ne2k-isa, mac=ADDRESS, queues=N, rate=BITS, \
-                 capture=F, nat, spoof=allow; a comma in a file's name is doubled",
+                 capture=F, rom=none|F, link=up|down, allow=WHAT, deny=WHAT, nat, spoof=allow; a comma in a file's name is doubled",
             ),
             (&["--net", "tap="], "--net: tap= takes the name of an interface, as in tap=tap0"),
             (
                 &["--net", "tap=tap0,forward=tcp:1:2"],
                 "--net: 'forward=tcp:1:2' is not one of model=virtio|e1000|rtl8139|ne2k|ne2k-isa, mac=ADDRESS, queues=N, rate=BITS, \
-                 capture=F; a comma in a file's name is doubled",
+                 capture=F, rom=none|F, link=up|down, allow=WHAT, deny=WHAT; a comma in a file's name is doubled",
             ),
             (&["--net", "usr"], "--net: 'usr' is not one of none, user, tap=INTERFACE, switch=NAME"),
+            (
+                &["--net", "user,deny=10.0.0.1/8"],
+                "--net: deny=10.0.0.1/8 is not [tcp:|udp:|icmp:]ADDRESS[/BITS][:PORT[-PORT]], as in tcp:192.0.2.0/24:80-88 \
+                 or *:53: 10.0.0.1 has more than 8 bits set; write 10.0.0.0/8",
+            ),
             (&["--floppy", "x.img,size=1"], "--floppy: 'size' is not readonly; a comma in a file's name is doubled"),
             (&["--floppy", ""], "--floppy: the file's name is missing"),
             (&["--floppy", "a", "--floppy", "b", "--floppy", "c"], "--floppy: a PC has at most 2 floppy drives"),

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 use lodge_control::{AskError, Request, Response, StatusReport, ask};
 
 use crate::args::{self, UsageError};
@@ -66,6 +66,23 @@ pub enum CtlCommand {
         #[arg(value_name = "FILE[,readonly]|eject")]
         file: PathBuf,
     },
+    /// Plug a network card's cable in, or pull it: net0, net1 and so on
+    Link {
+        /// The card
+        card: String,
+        /// Which
+        #[arg(value_enum)]
+        state: LinkState,
+    },
+}
+
+/// What becomes of a cable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LinkState {
+    /// It is plugged in
+    Up,
+    /// It is pulled
+    Down,
 }
 
 /// Why nothing came of it.
@@ -116,6 +133,7 @@ pub fn run(args: &CtlArgs) -> Result<String, CtlError> {
         CtlCommand::Type { text } => Request::Type { text: text.clone() },
         CtlCommand::Key { keys } => Request::Key { keys: keys.clone() },
         CtlCommand::Media { device, file } => media(device, file)?,
+        CtlCommand::Link { card, state } => Request::Link { card: card.clone(), up: *state == LinkState::Up },
     };
     Ok(match (ask(&args.socket, &request)?, &args.command) {
         (Response::Status(report), CtlCommand::Status { json: true }) => {
@@ -167,6 +185,9 @@ fn describe(report: &StatusReport) -> String {
         };
         text += &format!("{}: {state}\n", drive.name);
     }
+    for card in &report.cards {
+        text += &format!("{}: {}\n", card.name, if card.up { "plugged in" } else { "pulled" });
+    }
     text
 }
 
@@ -200,15 +221,17 @@ mod tests {
     #[test]
     fn a_status_is_described() {
         let drive = |name: &str, loaded, locked| lodge_control::DriveReport { name: name.into(), loaded, locked };
+        let card = |name: &str, up| lodge_control::CardReport { name: name.into(), up };
         let report = StatusReport {
             phase: "running".into(),
             uptime: 61.7,
             resets: 2,
             engine: "translator".into(),
             drives: vec![drive("cd0", true, true), drive("floppy0", false, false)],
+            cards: vec![card("net0", true), card("net1", false)],
         };
-        let expected =
-            "running for 62 s on the translator engine, 2 resets\ncd0: loaded, held by the guest\nfloppy0: empty\n";
+        let expected = "running for 62 s on the translator engine, 2 resets\ncd0: loaded, held by the guest\nfloppy0: empty\n\
+             net0: plugged in\nnet1: pulled\n";
         assert_eq!(describe(&report), expected);
     }
 }

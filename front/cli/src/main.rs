@@ -2,7 +2,8 @@
 //!
 //! [`args`] and [`values`] parse, without looking at the world; [`run`] resolves and runs; [`ctl`] talks to what runs;
 //! [`console`] and [`terminal`] are the interactive serial console; [`translations`] says where those are kept;
-//! [`report`] and [`doctor`] print; [`disk`] is `lodge disk`, [`guests`] is `lodge guests`.
+//! [`report`] and [`doctor`] print; [`disk`] is `lodge disk`, [`guests`] is `lodge guests`,
+//! [`install`] is `lodge install`.
 #![forbid(unsafe_code)]
 
 mod args;
@@ -12,6 +13,7 @@ mod disk;
 mod doctor;
 mod firmware;
 mod guests;
+mod install;
 mod media;
 mod net;
 mod report;
@@ -23,6 +25,7 @@ mod values;
 use std::process::ExitCode;
 
 use clap::Parser;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tracing_subscriber::EnvFilter;
 
 use crate::args::{Cli, Command};
@@ -39,7 +42,8 @@ fn main() -> ExitCode {
         Err(error) if !error.use_stderr() || std::env::args_os().len() == 1 => error.exit(),
         Err(error) => {
             let word = std::env::args_os().nth(1);
-            let command = ["disk", "guests"].into_iter().find(|name| word.as_ref().is_some_and(|word| word == name));
+            let command =
+                ["disk", "guests", "install"].into_iter().find(|name| word.as_ref().is_some_and(|word| word == name));
             eprintln!("lodge: {}", usage(&error.to_string(), command.unwrap_or("run")));
             return ExitCode::from(WRONG_USAGE);
         }
@@ -52,6 +56,9 @@ fn main() -> ExitCode {
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).without_time().init();
     if let Err(error) = arena {
         tracing::info!("guest programs' memory cannot be mapped directly: {error}");
+    }
+    if matches!(cli.command, Command::Run(_) | Command::Switch { .. }) {
+        raise_limit();
     }
     let status = match cli.command {
         Command::Run(args) => run::run(&args).unwrap_or_else(|error| {
@@ -82,6 +89,13 @@ fn main() -> ExitCode {
             eprintln!("lodge: {}", without_numbers(&error.to_string()));
             WRONG_USAGE
         }),
+        Command::Install(args) => match install::run(&args) {
+            Ok(()) => 0,
+            Err(error) => {
+                eprintln!("lodge: {}", without_numbers(&error.to_string()));
+                error.status()
+            }
+        },
         Command::Guests(args) => match guests::run(&args) {
             Ok(()) => 0,
             Err(error) => {
@@ -91,6 +105,15 @@ fn main() -> ExitCode {
         },
     };
     ExitCode::from(status)
+}
+
+/// Takes as many descriptors as the host gives: disks, viewers and each of a guest's connections have some. The limit that
+/// programs begin with is meant for those that have none above 1023 (select(2)), which lodge is not.
+fn raise_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum }) {
+        tracing::info!("there are no more descriptors than before: {error}");
+    }
 }
 
 /// What clap says of a command line, in one line: its message and tips without the summary of the options.

@@ -11,10 +11,10 @@ use std::time::Duration;
 
 use lodge_net::switch::protocol::Hello;
 use lodge_net::switch::{Place, SwitchError, SwitchLink};
-use lodge_net::{Cable, CableConfig, Capture, MacAddress, Network, Rate, Tap};
+use lodge_net::{BadRule, Cable, CableConfig, Capture, MacAddress, Network, Rate, Rule, Rules, Tap};
 use lodge_netboot::{BootFile, Folder};
 use lodge_switch::{Ended, ServeError};
-use lodge_usernet::{Forward, Loopback, Netboot, Protocol, UserConfig, UserNet};
+use lodge_usernet::{Forward, GATEWAY, Loopback, NAME_SERVER, NAME_SERVER_6, Netboot, Protocol, UserConfig, UserNet};
 use lodge_vm::{AttachedNetwork, NetworkCard};
 
 use crate::args::{DiskPlan, UsageError};
@@ -44,6 +44,10 @@ pub struct NetPlan {
     pub rate: Option<Rate>,
     /// The file that what goes over the cable is recorded to.
     pub capture: Option<PathBuf>,
+    /// What the guest may reach, in the order that was given.
+    pub rules: Vec<Rule>,
+    /// The cable is pulled at first.
+    pub unplugged: bool,
 }
 
 /// The expansion ROM of a card.
@@ -121,8 +125,16 @@ fn plan(text: &str) -> Result<Option<NetPlan>, UsageError> {
     };
     let mut queues = None;
     let mut bootfile = None;
-    let usual = NetworkCard::Virtio { pairs: 1 };
-    let mut plan = NetPlan { network, card: usual, rom: RomPlan::Usual, mac: None, rate: None, capture: None };
+    let mut plan = NetPlan {
+        network,
+        card: NetworkCard::Virtio { pairs: 1 },
+        rom: RomPlan::Usual,
+        mac: None,
+        rate: None,
+        capture: None,
+        rules: Vec::new(),
+        unplugged: false,
+    };
     for (name, given) in properties {
         let given = given.as_deref();
         match (name.as_str(), given) {
@@ -137,6 +149,9 @@ fn plan(text: &str) -> Result<Option<NetPlan>, UsageError> {
             ("rom", Some(file)) if !file.is_empty() => plan.rom = RomPlan::File(file.into()),
             ("bootfile", Some(file)) if !file.is_empty() => bootfile = Some(file.to_owned()),
             ("capture", Some(file)) if !file.is_empty() => plan.capture = Some(file.into()),
+            ("link", Some(state @ ("up" | "down"))) => plan.unplugged = state == "down",
+            ("allow", Some(what)) => plan.rules.push(rule(&name, what, Rule::allow)?),
+            ("deny", Some(what)) => plan.rules.push(rule(&name, what, Rule::deny)?),
             _ => own_property(&mut plan.network, &name, given)?,
         }
     }
@@ -171,6 +186,17 @@ fn card(model: &str) -> Result<NetworkCard, UsageError> {
     })
 }
 
+/// What a card is called.
+pub fn model(card: &NetworkCard) -> &'static str {
+    match card {
+        NetworkCard::Virtio { .. } => "virtio",
+        NetworkCard::E1000 => "e1000",
+        NetworkCard::Rtl8139 => "rtl8139",
+        NetworkCard::Ne2000 => "ne2k",
+        NetworkCard::Ne2000Isa => "ne2k-isa",
+    }
+}
+
 /// A property of the network itself.
 fn own_property(network: &mut NetworkPlan, name: &str, given: Option<&str>) -> Result<(), UsageError> {
     match (network, name, given) {
@@ -192,13 +218,36 @@ fn own_property(network: &mut NetworkPlan, name: &str, given: Option<&str>) -> R
                 NetworkPlan::Tap { .. } => "",
                 NetworkPlan::Switch { .. } => ", nat, spoof=allow",
             };
-            let known =
-                "model=virtio|e1000|rtl8139|ne2k|ne2k-isa, mac=ADDRESS, queues=N, rate=BITS, capture=F, rom=none|F";
+            let known = "model=virtio|e1000|rtl8139|ne2k|ne2k-isa, mac=ADDRESS, queues=N, rate=BITS, capture=F, \
+                         rom=none|F, link=up|down, allow=WHAT, deny=WHAT";
             let given = given.map_or_else(|| name.to_owned(), |given| format!("{name}={given}"));
             return Err(wrong(format!("'{given}' is not one of {known}{own}; a comma in a file's name is doubled")));
         }
     }
     Ok(())
+}
+
+/// What is allowed or denied.
+fn rule(name: &str, what: &str, make: fn(&str) -> Result<Rule, BadRule>) -> Result<Rule, UsageError> {
+    make(what).map_err(|error| {
+        let form = "[tcp:|udp:|icmp:]ADDRESS[/BITS][:PORT[-PORT]], as in tcp:192.0.2.0/24:80-88 or *:53";
+        wrong(format!("{name}={what} is not {form}: {error}"))
+    })
+}
+
+impl NetworkPlan {
+    /// What belongs to the network itself, and is allowed unless it is denied: its servers of names, addresses and boot
+    /// files.
+    fn own(&self) -> Vec<Rule> {
+        if !matches!(self, Self::User { .. } | Self::Switch { nat: true, .. }) {
+            return Vec::new();
+        }
+        let mut own = vec![format!("{NAME_SERVER}:53"), format!("[{NAME_SERVER_6}]:53"), format!("udp:{GATEWAY}:67")];
+        if matches!(self, Self::User { netboot: Some(_), .. }) {
+            own.extend([format!("udp:{GATEWAY}:69"), format!("tcp:{GATEWAY}:80")]);
+        }
+        own.iter().filter_map(|what| Rule::allow(what).ok()).collect()
+    }
 }
 
 fn protocol(text: &str) -> Option<Protocol> {
@@ -363,7 +412,9 @@ pub fn attach(
             .capture
             .as_deref()
             .map(|path| Capture::create(path, &name).map_err(|source| crate::run::output("capture", path, source)));
-        let config = CableConfig { mac: Some(mac), name, rate: plan.rate, capture: capture.transpose()? };
+        let rules = Rules::new(plan.rules.clone(), plan.network.own());
+        let (capture, unplugged) = (capture.transpose()?, plan.unplugged);
+        let config = CableConfig { mac: Some(mac), name, rate: plan.rate, capture, rules, unplugged };
         let cable = Cable::new(config, network).map_err(RunError::Network)?;
         Ok(AttachedNetwork { card: plan.card, cable, rom: rom(plan, roms)? })
     };

@@ -203,12 +203,16 @@ pub fn enter_arena(args: &RunArgs) -> Result<(), lodge_arena::Error> {
 /// What is booted, with UEFI's variables.
 fn booted(args: &RunArgs, plan: BootPlan, serial_console: bool) -> Result<(Boot, Option<Arc<dyn Disk>>), RunError> {
     let folder = args.firmware_dir.as_deref();
-    let firmware = |image, order| Boot::Firmware(Firmware { image, order, serial_console });
+    let kernel = |path| {
+        let command_line = args.append.clone().unwrap_or_else(|| DEFAULT_COMMAND_LINE.into());
+        Kernel { path, initrd: args.initrd.clone(), command_line }
+    };
+    let firmware = |image, order| {
+        let kernel = args.kernel.clone().map(kernel);
+        Boot::Firmware(Firmware { image, order, serial_console, kernel })
+    };
     Ok(match plan {
-        BootPlan::Kernel(path) => {
-            let command_line = args.append.clone().unwrap_or_else(|| DEFAULT_COMMAND_LINE.into());
-            (Boot::Kernel(Kernel { path, initrd: args.initrd.clone(), command_line }), None)
-        }
+        BootPlan::Kernel(path) => (Boot::Kernel(kernel(path)), None),
         BootPlan::Bios(order) => (firmware(firmware::bios(folder), order), None),
         BootPlan::Uefi(order) => {
             let [code, empty] = firmware::uefi(folder);

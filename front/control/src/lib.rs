@@ -6,6 +6,7 @@
 //! ```text
 //!   {"command":"status"}                                   {"status":{"phase":"running", …}}
 //!   {"command":"media","device":"cd0","file":"/b.iso"}     "done"
+//!   {"command":"link","card":"net0","up":false}            "done"
 //!   {"command":"powerdown"}                                {"error":"the guest does not listen to its power button; …"}
 //! ```
 //!
@@ -20,5 +21,5 @@ mod server;
 mod tests;
 
 pub use client::{AskError, ask};
-pub use protocol::{DriveReport, Request, Response, StatusReport};
+pub use protocol::{CardReport, DriveReport, Request, Response, StatusReport};
 pub use server::{Drive, Machine, Server};

@@ -42,6 +42,13 @@ pub enum Request {
         #[serde(default)]
         readonly: bool,
     },
+    /// Plug a network card's cable in, or pull it.
+    Link {
+        /// The card: `net0` and so on.
+        card: String,
+        /// Plug it in.
+        up: bool,
+    },
 }
 
 /// What is answered.
@@ -74,6 +81,18 @@ pub struct StatusReport {
     /// The drives whose media can be changed.
     #[serde(default)]
     pub drives: Vec<DriveReport>,
+    /// The network cards.
+    #[serde(default)]
+    pub cards: Vec<CardReport>,
+}
+
+/// A network card.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CardReport {
+    /// Its name.
+    pub name: String,
+    /// Its cable is plugged in.
+    pub up: bool,
 }
 
 /// A drive whose medium can be changed.

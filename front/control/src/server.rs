@@ -21,7 +21,7 @@ use parking_lot::{Condvar, Mutex};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::net::{Shutdown, shutdown};
 
-use crate::protocol::DriveReport;
+use crate::protocol::{CardReport, DriveReport};
 use crate::{Request, Response, StatusReport};
 
 /// Between two movements of a key.
@@ -103,6 +103,11 @@ impl Machine {
             Request::Media { device, file, readonly } => {
                 self.change(&device, file.as_deref().map(|file| (file, readonly)), wanted)
             }
+            Request::Link { card, up } => match self.handle.set_link(&card, up) {
+                Some(true) => Response::Done,
+                Some(false) => self.no_card(&card),
+                None => ended(),
+            },
         }
     }
 
@@ -163,7 +168,19 @@ impl Machine {
             resets: status.resets,
             engine: status.engine.into(),
             drives: self.drives.iter().map(drive).collect(),
+            cards: status.links.iter().map(|link| CardReport { name: link.card.clone(), up: link.up }).collect(),
         }
+    }
+
+    fn no_card(&self, card: &str) -> Response {
+        let Some(status) = self.handle.status() else { return ended() };
+        let names: Vec<_> = status.links.iter().map(|link| link.card.as_str()).collect();
+        let there = if names.is_empty() {
+            "this machine has none; start it with --net".into()
+        } else {
+            format!("there are: {}", names.join(", "))
+        };
+        Response::Error(format!("there is no network card '{card}'; {there}"))
     }
 
     fn change(&self, device: &str, medium: Option<(&Path, bool)>, wanted: &dyn Fn() -> bool) -> Response {

@@ -6,8 +6,11 @@ use std::sync::Arc;
 
 use lodge_backend::{Ejection, Mechanism, RawDisk, Tray};
 use lodge_engine_api::Mirroring;
+use lodge_net::{Accepts, Cable, CableConfig, Far};
 use lodge_vm::engines::{self, Choice};
-use lodge_vm::{AttachedCd, Backends, Boot, CdBus, Config, Firmware, OnReboot, Outcome, Vm};
+use lodge_vm::{
+    AttachedCd, AttachedNetwork, Backends, Boot, CdBus, Config, Firmware, NetworkCard, OnReboot, Outcome, Vm,
+};
 use tempfile::TempDir;
 
 use super::*;
@@ -43,7 +46,12 @@ impl Rig {
             graphics: lodge_vm::GraphicsCard::Standard,
             video_memory: lodge_vm::VIDEO_MEMORY,
             tablet: false,
-            boot: Boot::Firmware(Firmware { image, order: lodge_vm::BootOrder::default(), serial_console: false }),
+            boot: Boot::Firmware(Firmware {
+                image,
+                order: lodge_vm::BootOrder::default(),
+                serial_console: false,
+                kernel: None,
+            }),
             sound: None,
             debug_exit: false,
             on_reboot: OnReboot::Restart,
@@ -54,7 +62,14 @@ impl Rig {
         };
         let engine = engines::choose(&engines::all(), &Choice::Named("translator".into())).unwrap().engine;
         let tray = Tray::new(None);
-        let backends = Backends::default().with_cds(vec![AttachedCd { bus: CdBus::Ide, tray: tray.clone() }]);
+        let attached = |number| {
+            let config = CableConfig { name: format!("net{number}"), unplugged: number == 1, ..CableConfig::default() };
+            let cable = Cable::new(config, Far::new(Accepts::ALL, 0)).unwrap();
+            AttachedNetwork { card: NetworkCard::E1000, cable, rom: Vec::new() }
+        };
+        let backends = Backends::default()
+            .with_cds(vec![AttachedCd { bus: CdBus::Ide, tray: tray.clone() }])
+            .with_networks(vec![attached(0), attached(1)]);
         let (monitor, desk) = (backends.monitor().clone(), backends.desk().clone());
         let at_desk = desk.clone();
         let vm = Vm::start(config, engine, backends).unwrap();
@@ -102,6 +117,22 @@ fn a_machine_is_commanded() {
     assert!(!path.exists());
     let error = ask(&path, &Request::Status).unwrap_err().to_string();
     assert!(error.starts_with("no machine listens at") && error.contains("--control"), "{error}");
+}
+
+#[test]
+fn cables_are_pulled_and_plugged_in() {
+    let rig = Rig::new();
+    let links = || rig.status().cards.iter().map(|card| (card.name.clone(), card.up)).collect::<Vec<_>>();
+    let expected = |up| [("net0".to_owned(), up), ("net1".to_owned(), false)];
+    assert_eq!(links(), expected(true));
+    for up in [false, true, false] {
+        assert_eq!(rig.ask(&Request::Link { card: "net0".into(), up }), Ok(Response::Done));
+        assert_eq!(links(), expected(up));
+    }
+    rig.ask(&Request::Reset).unwrap();
+    assert_eq!(links(), expected(false), "whoever resets a machine leaves its cables alone");
+    let refused = rig.ask(&Request::Link { card: "net7".into(), up: true }).unwrap_err();
+    assert_eq!(refused, "there is no network card 'net7'; there are: net0, net1");
 }
 
 #[test]

@@ -41,6 +41,18 @@ fn header(image: &Image) -> Result<setup_header, LoadError> {
     Ok(header)
 }
 
+/// Bytes before the protected-mode part.
+fn setup_bytes(header: &setup_header) -> u64 {
+    let sectors = if header.setup_sects == 0 { 4 } else { u64::from(header.setup_sects) };
+    (sectors + 1) * 512
+}
+
+/// The same for an image.
+pub(crate) fn setup_length(image: &Image) -> Result<usize, LoadError> {
+    // At most 256 sectors.
+    Ok(setup_bytes(&header(image)?) as usize)
+}
+
 /// Loads a bzImage and its initial RAM disk.
 pub(crate) fn load(request: &Request<'_>, image: &Image) -> Result<Loaded, LoadError> {
     let mut header = header(image)?;
@@ -55,8 +67,7 @@ pub(crate) fn load(request: &Request<'_>, image: &Image) -> Result<Loaded, LoadE
     if header.loadflags & LOADED_HIGH == 0 {
         return Err(image.unsupported("it is a zImage, which is loaded below 640 KiB"));
     }
-    let sectors = if header.setup_sects == 0 { 4 } else { u64::from(header.setup_sects) };
-    let offset = (sectors + 1) * 512;
+    let offset = setup_bytes(&header);
     // `syssize` counts 16 bytes. A signature may follow, so more is not an error.
     let promised = u64::from(header.syssize) * 16;
     let present = (image.bytes().len() as u64).saturating_sub(offset);

@@ -14,6 +14,7 @@ mod bzimage;
 mod elf;
 mod entry;
 mod error;
+mod handover;
 mod image;
 pub mod layout;
 mod multiboot;
@@ -30,6 +31,7 @@ use lodge_engine_api::GuestMemory;
 use lodge_x86::CpuState;
 
 pub use error::LoadError;
+pub use handover::{HandOver, hand_over};
 use image::Image;
 
 /// What shall be booted.

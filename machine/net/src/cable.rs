@@ -10,6 +10,7 @@ use parking_lot::Mutex;
 
 use crate::frame::{Accepts, Frame};
 use crate::rate::{Bucket, Rate};
+use crate::rules::{Gate, Judged, Rules};
 use crate::{Capture, Listener, MacAddress, Network, segment};
 
 /// What a cable is.
@@ -23,6 +24,10 @@ pub struct CableConfig {
     pub rate: Option<Rate>,
     /// Who records what goes over it.
     pub capture: Option<Capture>,
+    /// How far what the card sends goes.
+    pub rules: Rules,
+    /// It is pulled at first.
+    pub unplugged: bool,
 }
 
 /// One direction of a cable.
@@ -65,6 +70,7 @@ pub struct Cable {
     network: Arc<dyn Network>,
     capture: Option<Capture>,
     clock: Arc<OnceLock<Thread>>,
+    gate: Option<Gate>,
     // volatile
     card: Mutex<Option<Weak<dyn Listener>>>,
     up: AtomicBool,
@@ -87,9 +93,10 @@ impl Cable {
             inward: Mutex::new(direction()),
             network,
             capture: config.capture,
+            gate: Gate::new(config.rules),
             clock: Arc::default(),
             card: Mutex::default(),
-            up: AtomicBool::new(true),
+            up: AtomicBool::new(!config.unplugged),
         });
         if config.rate.is_some() {
             let (weak, name) = (Arc::downgrade(&cable), format!("rate-{}", cable.name));
@@ -135,7 +142,8 @@ impl Cable {
     }
 
     /// Takes a frame from the card, or gives it back because there is no room now; the card is told when there is. Never
-    /// blocks. What is sent into a cable that was pulled is lost.
+    /// blocks. What is sent into a cable that was pulled is lost, and so is what the rules do not let go on, of which the
+    /// card may hear.
     ///
     /// # Errors
     /// The frame, for which there is no room.
@@ -149,6 +157,15 @@ impl Cable {
             return Err(frame);
         }
         outward.charge(frame.bytes.len());
+        let judged = self.gate.as_ref().map_or(Judged::Pass, |gate| gate.judge(&frame.bytes));
+        if judged != Judged::Pass {
+            self.record(&frame, false);
+            drop(outward);
+            if judged == Judged::Refused {
+                self.tell(|card| card.frames_wait());
+            }
+            return Ok(());
+        }
         let parts = &mut outward.parts;
         segment::prepare(frame, self.network.accepts(), |part| parts.push_back(part));
         self.pass_parts(&mut outward);
@@ -173,6 +190,9 @@ impl Cable {
         if !self.is_up() {
             // What comes is lost; a network that waits for room would wait for ever.
             inward.parts.clear();
+            if let Some(gate) = &self.gate {
+                gate.forget_refusals();
+            }
             while self.network.receive().is_some() {}
             return None;
         }
@@ -183,12 +203,25 @@ impl Cable {
             if !inward.may_pass(&self.clock) {
                 return None;
             }
-            let frame = self.network.receive()?;
+            let refusal = self.gate.as_ref().and_then(Gate::refusal);
+            let frame = match refusal {
+                Some(refusal) => refusal,
+                None => self.received()?,
+            };
             inward.charge(frame.bytes.len());
             self.record(&frame, true);
             let parts = &mut inward.parts;
             segment::prepare(frame, accepts, |part| parts.push_back(part));
         }
+    }
+
+    /// The next frame from the network.
+    fn received(&self) -> Option<Frame> {
+        let frame = self.network.receive()?;
+        if let Some(gate) = &self.gate {
+            gate.note(&frame.bytes);
+        }
+        Some(frame)
     }
 
     fn record(&self, frame: &Frame, to_card: bool) {

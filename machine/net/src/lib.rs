@@ -10,9 +10,9 @@
 //! * [`Network`] is what is at the far end. It takes frames without blocking, and keeps those for the card until they are
 //!   taken, so that a slow guest slows its peers and loses nothing.
 //! * [`Cable`] is between the two: it can be pulled, is as fast as it is said to be, can be listened to, and does for either
-//!   side what that does not do itself.
+//!   side what that does not do itself. [`Rules`] say how far what the card sends goes.
 //! * [`Tap`] is a network of the host's kernel, [`switch`] the way to one among machines.
-//!   [`vnet`] is how frames are handed on with what is left to do to them.
+//!   [`vnet`] is how frames are handed on with what is left to do to them, [`ip`] makes packets.
 //! * [`MacAddress`] is a card's address.
 //!
 //! Neighbours: the cards are in `lodge-virtio` and `lodge-nic`, the network in user mode is `lodge-usernet`.
@@ -22,9 +22,11 @@ mod capture;
 pub mod checksum;
 mod far;
 mod frame;
+pub mod ip;
 mod mac;
 mod packets;
 mod rate;
+mod rules;
 pub mod segment;
 pub mod switch;
 mod tap;
@@ -40,6 +42,7 @@ pub use far::Far;
 pub use frame::{Accepts, Checksum, Frame, HEADER, LARGEST, Offload, SMALLEST, Segmentation};
 pub use mac::{BadMac, MacAddress};
 pub use rate::Rate;
+pub use rules::{BadRule, Rule, Rules};
 pub use tap::{Tap, TapError};
 
 /// The near end of a network or cable. Called on any thread, with no lock of the caller's held; must not block.

@@ -79,10 +79,11 @@ impl Layout {
                 if packet.first()? >> 4 != 6 {
                     return None;
                 }
-                (
-                    ipv6_transport(packet).map(|(kind, at)| (kind, network + at)),
-                    IPV6_HEADER + usize::from(half(network + 4)?),
-                )
+                let transport = match ipv6_inside(packet) {
+                    Inside::Transport(kind, at) => Some((kind, network + at)),
+                    Inside::Later(..) | Inside::Unknown => None,
+                };
+                (transport, IPV6_HEADER + usize::from(half(network + 4)?))
             }
             _ => return Some(Self { ethertype: kind, network, transport: None, end: bytes.len() }),
         };
@@ -99,14 +100,30 @@ impl Layout {
     }
 }
 
-/// What an IPv6 packet carries behind extension headers, and where (RFC 8200, section 4); `None` for later fragments and
-/// what is encrypted.
-fn ipv6_transport(packet: &[u8]) -> Option<(u8, usize)> {
+/// What an IP packet carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Inside {
+    /// A packet of this protocol, which begins here, or its first fragment.
+    Transport(u8, usize),
+    /// A later fragment of one, and how many bytes of it come before.
+    Later(u8, u16),
+    /// It can't be told: it is encrypted, goes by way of others first, or makes no sense.
+    Unknown,
+}
+
+/// What an IPv6 packet carries behind extension headers (RFC 8200, section 4).
+pub(crate) fn ipv6_inside(packet: &[u8]) -> Inside {
+    ipv6_walk(packet).unwrap_or(Inside::Unknown)
+}
+
+fn ipv6_walk(packet: &[u8]) -> Option<Inside> {
     let mut kind = *packet.get(6)?;
     let mut at = IPV6_HEADER;
     // There are few kinds, and each comes once or twice.
     for _ in 0..8 {
         match kind {
+            // Routing: with segments left, the destination is another than it says (section 4.4).
+            43 if *packet.get(at + 3)? != 0 => return None,
             // Hop-by-hop options, routing, destination options.
             0 | 43 | 60 => {
                 kind = *packet.get(at)?;
@@ -114,15 +131,15 @@ fn ipv6_transport(packet: &[u8]) -> Option<(u8, usize)> {
             }
             // A fragment.
             44 => {
-                let offset = u16::from_be_bytes([*packet.get(at + 2)?, *packet.get(at + 3)?]);
-                if offset & 0xfff8 != 0 {
-                    return None;
-                }
+                let offset = u16::from_be_bytes([*packet.get(at + 2)?, *packet.get(at + 3)?]) & 0xfff8;
                 kind = *packet.get(at)?;
                 at += 8;
+                if offset != 0 {
+                    return Some(Inside::Later(kind, offset));
+                }
             }
             50 => return None,
-            _ => return (at <= packet.len()).then_some((kind, at)),
+            _ => return (at <= packet.len()).then_some(Inside::Transport(kind, at)),
         }
     }
     None

@@ -1,16 +1,14 @@
-use std::collections::VecDeque;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use lodge_trial::{Random, steps, wait_for};
-use parking_lot::Mutex;
 use pcap_file::pcapng::Block;
 
 use crate::far::Far;
 use crate::frame::{Accepts, Checksum, Frame, HEADER, Offload, Segmentation};
 use crate::segment::{Layout, TCP, UDP, ethertype, is_intact, prepare};
-use crate::{Cable, CableConfig, Capture, Listener, MacAddress, Network, Rate, checksum};
+use crate::{Cable, CableConfig, Capture, Listener, MacAddress, Rate, checksum};
 
 /// A TCP segment with `data`, its checksum that of the pseudo header alone, as a card with offloads is given it.
 fn tcp(version: u8, data: &[u8], flags: u8, tagged: bool) -> Frame {
@@ -287,6 +285,7 @@ fn a_card_gets_what_it_can_take() {
 #[test]
 fn a_cable_that_is_pulled_loses_everything() {
     let far = Far::new(Accepts::ALL, 10);
+    assert!(!plugged(CableConfig { unplugged: true, ..CableConfig::default() }, &far).0.is_up());
     let (cable, near) = plugged(CableConfig::default(), &far);
     assert!(cable.is_up());
     cable.set_up(false);

@@ -23,5 +23,5 @@ pub use config::{BarTarget, ConfigSpace, ConfigSpec, ConfigState};
 pub use host::{PciError, PciHost, PciWindow};
 pub use msi::Msi;
 pub use msix::{Msix, MsixState};
-pub use rom::{read_rom, rom_length};
+pub use rom::{read_rom, rom_for, rom_length};
 pub use router::{DEFAULT_ROUTES, Router, wire_of};

@@ -8,10 +8,11 @@ use std::io::{Error, ErrorKind, Result};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use lodge_net::ip::Sum;
 use lodge_net::segment::{ICMP, ICMPV6};
 use mio::net::UdpSocket;
 use mio::{Interest, Token};
-use socket2::{Domain, Socket, Type};
+use socket2::{Protocol, Type};
 
 use crate::outbox::Outbox;
 use crate::sockets::{Owner, Sockets};
@@ -46,6 +47,8 @@ const PROHIBITED_6: u8 = 1;
 pub(crate) enum Kind {
     /// UDP.
     Udp,
+    /// A question for a name server, by its number: resolvers ask for both kinds of addresses from one port.
+    Question(u16),
     /// Echoes; the guest's port is their identifier.
     Echo,
 }
@@ -61,7 +64,7 @@ impl Exchanged {
     /// How long it is kept while nothing is heard.
     fn silence(self) -> Duration {
         match self.kind {
-            Kind::Udp => UDP_SILENCE,
+            Kind::Udp | Kind::Question(_) => UDP_SILENCE,
             Kind::Echo => ECHO_SILENCE,
         }
     }
@@ -113,8 +116,7 @@ impl Datagrams {
         outbox: &mut Outbox,
     ) {
         if !self.exchanges.contains_key(&id) {
-            self.make_room(sockets);
-            match open(id, to, sockets) {
+            match self.open(id, to, sockets) {
                 Ok((socket, token)) => {
                     let exchange = Exchange { socket, token, until: Instant::now(), question: None, last: Vec::new() };
                     self.exchanges.insert(id, exchange);
@@ -136,11 +138,11 @@ impl Datagrams {
     /// Asks the first of the host's name servers, and later the others.
     pub(crate) fn ask(&mut self, key: Key, servers: &[SocketAddr], query: &[u8], sockets: &mut Sockets) {
         let Some((first, rest)) = servers.split_first() else { return };
-        let id = Exchanged { kind: Kind::Udp, key };
-        // A guest that asks again from the same port asks something else, or has waited long enough.
+        let Some(number) = query.first_chunk() else { return };
+        let id = Exchanged { kind: Kind::Question(u16::from_be_bytes(*number)), key };
+        // A guest that asks the same again has waited long enough.
         self.end(&id, sockets);
-        self.make_room(sockets);
-        let Ok((socket, token)) = open(id, *first, sockets) else { return };
+        let Ok((socket, token)) = self.open(id, *first, sockets) else { return };
         // What can't be sent is not answered, and another server is asked.
         let _ = socket.send(query);
         let until = Instant::now() + NAME_SERVER_SILENCE;
@@ -154,13 +156,24 @@ impl Datagrams {
         }
     }
 
-    /// Ends the exchange that would end first, if there are too many.
-    fn make_room(&mut self, sockets: &mut Sockets) {
-        if self.exchanges.len() >= MOST
-            && let Some(oldest) = self.exchanges.iter().min_by_key(|(_, exchange)| exchange.until).map(|(id, _)| *id)
-        {
-            self.end(&oldest, sockets);
+    /// A socket for another exchange, for which the one that would end first ends if there are too many.
+    fn open(&mut self, id: Exchanged, to: SocketAddr, sockets: &mut Sockets) -> Result<(UdpSocket, Token)> {
+        if self.exchanges.len() >= MOST {
+            self.end_oldest(sockets);
         }
+        match open(id, to, sockets) {
+            Err(error) if error.kind() == ErrorKind::QuotaExceeded && self.end_oldest(sockets) => open(id, to, sockets),
+            opened => opened,
+        }
+    }
+
+    /// Ends the exchange that would end first. Whether there was one.
+    fn end_oldest(&mut self, sockets: &mut Sockets) -> bool {
+        let oldest = self.exchanges.iter().min_by_key(|(_, exchange)| exchange.until).map(|(id, _)| *id);
+        oldest.is_some_and(|oldest| {
+            self.end(&oldest, sockets);
+            true
+        })
     }
 
     /// Something came for an exchange, or the host's kernel has something to say of it.
@@ -174,7 +187,7 @@ impl Datagrams {
                     let data = &buffer[..count];
                     exchange.until = Instant::now() + id.silence();
                     match kind {
-                        Kind::Udp => outbox.udp(key.peer, key.guest, data),
+                        Kind::Udp | Kind::Question(_) => outbox.udp(key.peer, key.guest, data),
                         Kind::Echo => echo(key, data, outbox),
                     }
                     if exchange.question.is_some() {
@@ -227,6 +240,11 @@ impl Datagrams {
     }
 }
 
+/// ICMP's number and checksum.
+fn icmp(v6: bool) -> (u8, Sum) {
+    if v6 { (ICMPV6, Sum::WithAddresses(2)) } else { (ICMP, Sum::Data(2)) }
+}
+
 /// Tells the guest that nobody is where it sent a packet, or that it is not permitted.
 pub(crate) fn unreachable(key: Key, packet: &[u8], prohibited: bool, outbox: &mut Outbox) {
     if packet.is_empty() {
@@ -240,8 +258,8 @@ pub(crate) fn unreachable(key: Key, packet: &[u8], prohibited: bool, outbox: &mu
     };
     let mut message = vec![kind, if prohibited { denied } else { port }, 0, 0, 0, 0, 0, 0];
     message.extend_from_slice(&packet[..packet.len().min(quoted(packet))]);
-    let protocol = if v6 { ICMPV6 } else { ICMP };
-    outbox.ip(key.peer.ip(), key.guest.ip(), protocol, &message, Some((2, v6)));
+    let (protocol, sum) = icmp(v6);
+    outbox.ip(key.peer.ip(), key.guest.ip(), protocol, &message, sum);
 }
 
 /// How much of a packet an error repeats (RFC 792: the header and 8 bytes; RFC 4443, section 3.1: as much as fits).
@@ -263,8 +281,8 @@ pub(crate) fn answer_echo(key: Key, request: &[u8], outbox: &mut Outbox) {
     let v6 = key.guest.is_ipv6();
     let mut reply = request.to_vec();
     reply[0] = if v6 { ECHO_REPLY_6 } else { ECHO_REPLY };
-    let protocol = if v6 { ICMPV6 } else { ICMP };
-    outbox.ip(key.peer.ip(), key.guest.ip(), protocol, &reply, Some((2, v6)));
+    let (protocol, sum) = icmp(v6);
+    outbox.ip(key.peer.ip(), key.guest.ip(), protocol, &reply, sum);
 }
 
 /// Passes a reply on, with the identifier that the guest gave.
@@ -275,20 +293,19 @@ fn echo(key: Key, reply: &[u8], outbox: &mut Outbox) {
     }
     let mut reply = reply.to_vec();
     reply[4..6].copy_from_slice(&key.guest.port().to_be_bytes());
-    let protocol = if v6 { ICMPV6 } else { ICMP };
-    outbox.ip(key.peer.ip(), key.guest.ip(), protocol, &reply, Some((2, v6)));
+    let (protocol, sum) = icmp(v6);
+    outbox.ip(key.peer.ip(), key.guest.ip(), protocol, &reply, sum);
 }
 
 /// A socket that is connected to a peer. Sockets for echoes are the kernel's own, which ordinary users may have (icmp(7)):
 /// they have no ports, but identifiers, and otherwise what those of UDP have.
 fn open(id: Exchanged, to: SocketAddr, sockets: &mut Sockets) -> Result<(UdpSocket, Token)> {
     let protocol = match (id.kind, to.is_ipv6()) {
-        (Kind::Udp, _) => socket2::Protocol::UDP,
-        (Kind::Echo, false) => socket2::Protocol::ICMPV4,
-        (Kind::Echo, true) => socket2::Protocol::ICMPV6,
+        (Kind::Udp | Kind::Question(_), _) => Protocol::UDP,
+        (Kind::Echo, false) => Protocol::ICMPV4,
+        (Kind::Echo, true) => Protocol::ICMPV6,
     };
-    let socket = Socket::new(Domain::for_address(to), Type::DGRAM, Some(protocol))?;
-    socket.set_nonblocking(true)?;
+    let socket = sockets.make(to, Type::DGRAM, protocol)?;
     socket.connect(&to.into())?;
     let mut socket = UdpSocket::from_std(socket.into());
     let token = sockets.add(&mut socket, Interest::READABLE, Owner::Datagrams(id))?;

@@ -4,6 +4,7 @@
 //! ```text
 //!   card ──frame──► UserNet ── Stack ─┬─ link: ARP, neighbour discovery, router advertisements
 //!        ◄─outbox──     ▲             ├─ dhcp, dns: addresses and names
+//!                       │             ├─ fragments: what they come to
 //!                       │ events      ├─ tcp: each connection ends here and goes on in the host's kernel (far_end)
 //!                 thread, epoll       ├─ datagrams: UDP and echoes, each exchange by a connected socket
 //!                                     └─ forward: ports of the host's that lead in
@@ -16,7 +17,7 @@
 //!
 //! With a [`Netboot`] the router serves boot files, by TFTP and HTTP, and DHCP says where they are (`machine/netboot`).
 //!
-//! Limits: 4,096 connections and 1,024 exchanges of datagrams at a time; fragments of the guest's are not put together.
+//! Limits: 4,096 connections and 1,024 exchanges of datagrams at a time; 64 packets whose fragments are put together.
 #![forbid(unsafe_code)]
 
 mod config;
@@ -25,6 +26,7 @@ mod dhcp;
 mod dns;
 mod far_end;
 mod forward;
+mod fragments;
 mod link;
 mod outbox;
 mod sockets;
@@ -153,6 +155,12 @@ impl UserNet {
     /// How many TCP connections and exchanges of datagrams there are.
     pub fn load(&self) -> (usize, usize) {
         self.inner.stack.lock().load()
+    }
+
+    /// How many packets wait for the rest of their fragments, and how many bytes there are of them.
+    #[cfg(test)]
+    fn fragments(&self) -> (usize, usize) {
+        self.inner.stack.lock().fragments.load()
     }
 }
 

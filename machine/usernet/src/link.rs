@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use lodge_net::MacAddress;
+use lodge_net::ip::Sum;
 use lodge_net::segment::{ICMPV6, ethertype};
 
 use crate::config::{GATEWAY, LINK_LOCAL, MAC, NAME_SERVER_6, PREFIX_LENGTH, is_guests, is_ours, prefix_6};
@@ -142,5 +143,5 @@ fn advertise(outbox: &mut Outbox, to: Ipv6Addr) {
 }
 
 fn send(outbox: &mut Outbox, from: Ipv6Addr, to: Ipv6Addr, message: &[u8]) {
-    outbox.ip_with_hops(from.into(), to.into(), ICMPV6, message, Some((2, true)), ON_LINK);
+    outbox.ip_with_hops(from.into(), to.into(), ICMPV6, message, Sum::WithAddresses(2), ON_LINK);
 }

@@ -3,10 +3,12 @@
 use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr};
 
+use lodge_net::ip::{self, Head, IPV4_HEADER, IPV6_HEADER, Sum};
 use lodge_net::segment::{TCP, UDP, ethertype};
 use lodge_net::{Checksum, Frame, HEADER, MacAddress, Offload, Segmentation, checksum};
 
 use crate::config::{BROADCAST, MAC};
+use crate::fragments;
 
 /// Frames that wait for the guest before connections are held up.
 const ROOM: usize = 64;
@@ -16,8 +18,6 @@ const MOST: usize = 4 * ROOM;
 const NEIGHBOURS: usize = 64;
 /// What packets from here have for a hop limit.
 const HOPS: u8 = 64;
-const IPV4_HEADER: usize = 20;
-const IPV6_HEADER: usize = 40;
 const TCP_HEADER: usize = 20;
 const UDP_HEADER: usize = 8;
 /// TCP's flag SYN (RFC 9293, section 3.1).
@@ -30,7 +30,8 @@ pub(crate) struct Outbox {
     neighbours: HashMap<IpAddr, MacAddress>,
     /// The one that was heard of last, of each kind.
     last_4: Option<Ipv4Addr>,
-    number: u16,
+    /// Of the packet that was sent last.
+    number: u32,
     /// Guests that somebody has something for, and whose card nobody knows.
     pub(crate) wanted: Vec<IpAddr>,
 }
@@ -161,82 +162,21 @@ impl Outbox {
         self.packet(bytes, Offload { checksum, segmentation });
     }
 
-    /// Sends an IP packet with `data`, whose checksum, at `checksum` in it, includes a pseudo header or does not.
-    pub(crate) fn ip(&mut self, from: IpAddr, to: IpAddr, protocol: u8, data: &[u8], place: Option<(usize, bool)>) {
-        self.ip_with_hops(from, to, protocol, data, place, HOPS);
+    /// Sends an IP packet with `data`, in fragments if need be.
+    pub(crate) fn ip(&mut self, from: IpAddr, to: IpAddr, protocol: u8, data: &[u8], sum: Sum) {
+        self.ip_with_hops(from, to, protocol, data, sum, HOPS);
     }
 
     /// The same with another hop limit.
-    pub(crate) fn ip_with_hops(
-        &mut self,
-        from: IpAddr,
-        to: IpAddr,
-        protocol: u8,
-        data: &[u8],
-        place: Option<(usize, bool)>,
-        hops: u8,
-    ) {
-        let mut bytes = vec![0; HEADER];
-        let pseudo;
-        match (from, to) {
-            (IpAddr::V4(from), IpAddr::V4(to)) => {
-                let Ok(length) = u16::try_from(IPV4_HEADER + data.len()) else { return };
-                self.number = self.number.wrapping_add(1);
-                bytes.extend([0x45, 0]);
-                bytes.extend(length.to_be_bytes());
-                bytes.extend(self.number.to_be_bytes());
-                bytes.extend([0, 0, hops, protocol, 0, 0]);
-                bytes.extend(from.octets());
-                bytes.extend(to.octets());
-                let sum = !checksum::fold(checksum::sum(&bytes[HEADER..]));
-                bytes[HEADER + 10..HEADER + 12].copy_from_slice(&sum.to_be_bytes());
-                pseudo = checksum::pseudo_header(&from.octets(), &to.octets(), protocol, data.len());
-            }
-            (IpAddr::V6(from), IpAddr::V6(to)) => {
-                let Ok(length) = u16::try_from(data.len()) else { return };
-                bytes.extend([0x60, 0, 0, 0]);
-                bytes.extend(length.to_be_bytes());
-                bytes.extend([protocol, hops]);
-                bytes.extend(from.octets());
-                bytes.extend(to.octets());
-                pseudo = checksum::pseudo_header(&from.octets(), &to.octets(), protocol, data.len());
-            }
-            _ => return,
-        }
-        let start = bytes.len();
-        bytes.extend_from_slice(data);
-        if let Some((at, with_addresses)) = place {
-            bytes[start + at..start + at + 2].fill(0);
-            let sum = checksum::sum(&bytes[start..]) + if with_addresses { pseudo } else { 0 };
-            bytes[start + at..start + at + 2].copy_from_slice(&checksum::finish(sum).to_be_bytes());
-        }
-        let whole = bytes.len() - HEADER <= MTU;
-        if whole {
-            self.packet(bytes, Offload { checksum: Checksum::Good, segmentation: None });
-        } else if from.is_ipv4() {
-            self.fragments(&bytes);
-        }
-    }
-
-    /// Sends an IPv4 packet in fragments (RFC 791, section 3.2).
-    fn fragments(&mut self, bytes: &[u8]) {
-        let (header, data) = bytes[HEADER..].split_at(IPV4_HEADER);
-        const PIECE: usize = (MTU - IPV4_HEADER) / 8 * 8;
-        let count = data.len().div_ceil(PIECE);
-        for (index, piece) in data.chunks(PIECE).enumerate() {
-            let mut fragment = vec![0; HEADER];
-            fragment.extend_from_slice(header);
-            fragment.extend_from_slice(piece);
-            let packet = &mut fragment[HEADER..];
-            let more = if index + 1 < count { 0x2000 } else { 0 };
-            let place = more | (index * PIECE / 8) as u16;
-            let length = (IPV4_HEADER + piece.len()) as u16;
-            packet[2..4].copy_from_slice(&length.to_be_bytes());
-            packet[6..8].copy_from_slice(&place.to_be_bytes());
-            packet[10..12].fill(0);
-            let sum = !checksum::fold(checksum::sum(&packet[..IPV4_HEADER]));
-            packet[10..12].copy_from_slice(&sum.to_be_bytes());
-            self.packet(fragment, Offload { checksum: Checksum::Good, segmentation: None });
+    pub(crate) fn ip_with_hops(&mut self, from: IpAddr, to: IpAddr, protocol: u8, data: &[u8], sum: Sum, hops: u8) {
+        self.number = self.number.wrapping_add(1);
+        let head = Head { from, to, protocol, hops, number: self.number as u16 };
+        let Some(bytes) = ip::packet(&head, data, sum) else { return };
+        let offload = Offload { checksum: Checksum::Good, segmentation: None };
+        if bytes.len() - HEADER <= MTU {
+            self.packet(bytes, offload);
+        } else {
+            fragments::cut(&bytes, MTU, self.number, |fragment| self.packet(fragment, offload));
         }
     }
 
@@ -249,7 +189,7 @@ impl Outbox {
         datagram.extend(length.to_be_bytes());
         datagram.extend([0, 0]);
         datagram.extend_from_slice(data);
-        self.ip(from.ip(), to.ip(), UDP, &datagram, Some((6, true)));
+        self.ip(from.ip(), to.ip(), UDP, &datagram, Sum::WithAddresses(6));
     }
 }
 

@@ -17,6 +17,7 @@ use crate::datagrams::{self, Datagrams, Exchanged, Kind, Sent};
 use crate::dhcp::{self, Dhcp};
 use crate::dns::{self, Resolver, Verdict};
 use crate::forward::{Listener, UdpForward};
+use crate::fragments::Fragments;
 use crate::link;
 use crate::outbox::Outbox;
 use crate::sockets::{Owner, Sockets};
@@ -34,7 +35,8 @@ pub(crate) struct Stack {
     // wiring
     resolver: Resolver,
     // volatile
-    sockets: Sockets,
+    pub(crate) fragments: Fragments,
+    pub(crate) sockets: Sockets,
     tcp: Tcp,
     datagrams: Datagrams,
     dhcp: Dhcp,
@@ -89,6 +91,7 @@ impl Stack {
             loopback: config.loopback.clone(),
             served: config.netboot.as_ref().map(|netboot| netboot.folder.clone()),
             resolver: Resolver::new(&config.resolver, config.resolver_port),
+            fragments: Fragments::default(),
             sockets: Sockets::new(registry),
             tcp: Tcp::new(seed),
             datagrams: Datagrams::default(),
@@ -130,17 +133,27 @@ impl Stack {
         }
         match layout.ethertype {
             ethertype::ARP => link::arp(&bytes[HEADER..], &mut self.outbox),
-            ethertype::IPV4 | ethertype::IPV6 => {
-                if frame.offload.checksum == Checksum::There && !segment::is_intact(bytes, &layout) {
-                    return;
+            ethertype::IPV4 | ethertype::IPV6 => match self.fragments.take(bytes, layout.network, layout.end) {
+                None => self.ip(bytes, &layout, frame.offload.checksum),
+                Some(None) => {}
+                Some(Some(whole)) => {
+                    if let Some(layout) = Layout::of(&whole) {
+                        self.ip(&whole, &layout, Checksum::There);
+                    }
                 }
-                if let Some(packet) = Packet::of(bytes, &layout) {
-                    self.packet(&packet);
-                }
-            }
+            },
             _ => {}
         }
         link::ask(&mut self.outbox);
+    }
+
+    fn ip(&mut self, bytes: &[u8], layout: &Layout, checksum: Checksum) {
+        if checksum == Checksum::There && !segment::is_intact(bytes, layout) {
+            return;
+        }
+        if let Some(packet) = Packet::of(bytes, layout) {
+            self.packet(&packet);
+        }
     }
 
     fn packet(&mut self, packet: &Packet<'_>) {
@@ -202,6 +215,7 @@ impl Stack {
     /// Begins a connection. Whether it may be.
     fn open(&mut self, key: Key) -> bool {
         if !self.tcp.has_room() {
+            self.sockets.complain("it can have 4096");
             return false;
         }
         if key.peer.port() == HTTP
@@ -331,6 +345,9 @@ impl Stack {
         if self.datagrams.deadline().is_some_and(|at| at <= now) {
             self.datagrams.time_passed(&mut self.sockets);
         }
+        if self.fragments.deadline().is_some_and(|at| at <= now) {
+            self.fragments.forget_old(now);
+        }
         if let Some(tftp) = &mut self.tftp {
             tftp.time_passed(now, &mut from_router(&mut self.outbox));
         }
@@ -340,7 +357,8 @@ impl Stack {
     /// When something is due.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         let tftp = self.tftp.as_ref().and_then(Tftp::deadline);
-        [self.tcp.deadline(), self.datagrams.deadline(), tftp].into_iter().flatten().min()
+        let others = [self.tcp.deadline(), self.datagrams.deadline(), self.fragments.deadline()];
+        others.into_iter().chain([tftp]).flatten().min()
     }
 
     /// The next frame for the guest.

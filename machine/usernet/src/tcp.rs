@@ -18,6 +18,7 @@ use std::time::Instant as HostInstant;
 
 use mio::net::TcpStream;
 use mio::{Interest, Token};
+use rustix::io::Errno;
 use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet};
 use smoltcp::phy::{
     Checksum, ChecksumCapabilities, Device, DeviceCapabilities, Medium, RxToken, SegmentationCapabilities, TxToken,
@@ -25,6 +26,7 @@ use smoltcp::phy::{
 use smoltcp::socket::tcp::{self, Socket, SocketBuffer, State};
 use smoltcp::time::Instant;
 use smoltcp::wire::{HardwareAddress, IpCidr, IpListenEndpoint};
+use socket2::{Protocol, Type};
 
 use lodge_net::HEADER;
 use lodge_netboot::Http;
@@ -261,7 +263,7 @@ impl Tcp {
             let key = Key { guest, peer: SocketAddr::new(router, FIRST + self.next_port) };
             (!self.flows.contains_key(&key)).then_some(key)
         });
-        let Some(key) = key.filter(|_| self.has_room()) else { return };
+        let Some(key) = key.filter(|_| self.has_room() && sockets.check(&host).is_ok()) else { return };
         let mut socket = new_socket(self.flows.len());
         if socket.connect(self.interface.context(), key.guest, key.peer).is_err() {
             return;
@@ -549,9 +551,15 @@ fn other_loopback(to: SocketAddr) -> Option<SocketAddr> {
     Some(SocketAddr::new(other, to.port()))
 }
 
-/// Begins to connect.
+/// Begins to connect to the host's peer.
 fn connect(key: Key, to: SocketAddr, sockets: &mut Sockets) -> Result<FarEnd> {
-    let mut host = TcpStream::connect(to)?;
+    let socket = sockets.make(to, Type::STREAM, Protocol::TCP)?;
+    match socket.connect(&to.into()) {
+        // That it takes a while is no error (connect(2)).
+        Err(error) if error.raw_os_error() != Some(Errno::INPROGRESS.raw_os_error()) => return Err(error),
+        _ => {}
+    }
+    let mut host = TcpStream::from_std(socket.into());
     let token = watch(&mut host, Owner::Tcp(key), sockets)?;
     Ok(FarEnd::Host(host, token))
 }

@@ -16,7 +16,8 @@ const FOLDER: &str = "lodge";
 const LOG: &str = "\
 #!/bin/sh
 [ -c /dev/ttyS1 ] || exit 0
-stty -F /dev/ttyS1 raw 2>/dev/null
+# Whoever runs this waits until nobody has what it was given open.
+for fd in 3 4 5 6 7 8 9; do eval \"exec $fd>&-\"; done
 tail -n +1 -f /var/log/syslog </dev/null >/dev/ttyS1 2>/dev/null &
 ";
 

@@ -329,11 +329,12 @@ struct Follower {
     file: Option<File>,
     offset: u64,
     line: Vec<u8>,
+    log: stages::Debian,
 }
 
 impl Follower {
     fn new(path: Option<PathBuf>) -> Self {
-        Self { path, file: None, offset: 0, line: Vec::new() }
+        Self { path, file: None, offset: 0, line: Vec::new(), log: stages::Debian::default() }
     }
 
     /// What has come since: for each line what it means.
@@ -351,7 +352,7 @@ impl Follower {
         let mut told = Vec::new();
         for byte in bytes {
             if byte == b'\n' {
-                told.push(stages::debian(String::from_utf8_lossy(&self.line).trim_end()));
+                told.push(self.log.line(String::from_utf8_lossy(&self.line).trim_end()));
                 self.line.clear();
             } else if self.line.len() < LONGEST {
                 self.line.push(byte);

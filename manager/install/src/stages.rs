@@ -34,16 +34,47 @@ const STEPS: &[(&str, &str)] = &[
     ("finish-install", "finishes"),
 ];
 
-/// What a line of Debian's installer's log means, if anything.
-pub fn debian(line: &str) -> Option<Told> {
-    if line.contains(INSTALLED) {
-        return Some(Told::Installed);
+/// Failures that steps go round in circles for, with nobody to ask: who says it, what, how often it may be said, and the step.
+const CIRCLES: &[(&str, &str, u32, &str)] = &[
+    ("choose-mirror", "mirror does not support the specified release", 0, "choose-mirror"),
+    ("choose-mirror", "architecture not supported by selected mirror", 0, "choose-mirror"),
+    // What could not be had is asked for again, which is right with a mirror that is busy.
+    ("anna", "package retrieval failed", 4, "download-installer"),
+];
+
+/// Reads Debian's installer's log.
+#[derive(Clone, Debug, Default)]
+pub struct Debian {
+    /// How often each of the failures was told of.
+    circles: [u32; CIRCLES.len()],
+}
+
+impl Debian {
+    /// What the next line means, if anything.
+    pub fn line(&mut self, line: &str) -> Option<Told> {
+        if line.contains(INSTALLED) {
+            return Some(Told::Installed);
+        }
+        // Only what these programs say themselves: what others say may contain anything.
+        let (source, text) = line.split_once(": ")?;
+        for (times, (who, what, most, step)) in self.circles.iter_mut().zip(CIRCLES) {
+            if source.contains(who) && text.contains(what) {
+                *times += 1;
+                return (*times > *most).then(|| failed(step));
+            }
+        }
+        if source.contains("main-menu") { menu(text) } else { None }
     }
-    // Only what the menu itself says: what programs say may contain anything.
-    let (source, text) = line.split_once(": ")?;
-    if !source.contains("main-menu") {
-        return None;
-    }
+}
+
+/// A failure of a step.
+fn failed(name: &str) -> Told {
+    let step = STEPS.iter().find(|(step, _)| *step == name);
+    Told::Failed(step.map_or_else(|| format!("'{name}'"), |(_, told)| format!("'{name}' ({told})")))
+}
+
+/// What the main menu says.
+fn menu(text: &str) -> Option<Told> {
     let quoted = |start: &str| {
         let (_, rest) = text.split_once(start)?;
         rest.split_once('\'').map(|(name, rest)| (name, rest))
@@ -51,10 +82,9 @@ pub fn debian(line: &str) -> Option<Told> {
     if let Some((name, _)) = quoted("Menu item '").filter(|(_, rest)| rest.starts_with(" selected")) {
         return STEPS.iter().find(|(step, _)| *step == name).map(|(_, told)| Told::Stage(told));
     }
-    let failed = quoted("Configuring '").or_else(|| quoted("Menu item '"));
-    let (name, _) = failed.filter(|(_, rest)| rest.starts_with(" failed"))?;
-    let step = STEPS.iter().find(|(step, _)| *step == name);
-    Some(Told::Failed(step.map_or_else(|| format!("'{name}'"), |(_, told)| format!("'{name}' ({told})"))))
+    let not_done = quoted("Configuring '").or_else(|| quoted("Menu item '"));
+    let (name, _) = not_done.filter(|(_, rest)| rest.starts_with(" failed"))?;
+    Some(failed(name))
 }
 
 #[cfg(test)]
@@ -63,7 +93,7 @@ mod tests {
 
     #[test]
     fn steps_and_failures_are_known() {
-        let stage = |line| debian(line);
+        let stage = |line| Debian::default().line(line);
         assert_eq!(
             stage("Nov 22 13:29:57 main-menu[311]: INFO: Menu item 'bootstrap-base' selected"),
             Some(Told::Stage("installs the base system"))
@@ -75,5 +105,15 @@ mod tests {
         assert_eq!(stage(text), failed);
         assert_eq!(stage("Nov 22 13:40:12 root: lodge: the system is installed"), Some(Told::Installed));
         assert_eq!(stage("Nov 22 13:29:57 apt: Menu item 'pkgsel' failed."), None);
+        let text = "x choose-mirror[2456]: WARNING **: mirror does not support the specified release (bookworm)";
+        assert_eq!(stage(text), failed);
+    }
+
+    #[test]
+    fn what_is_tried_in_vain_fails_in_the_end() {
+        let mut log = Debian::default();
+        let told = (0..5).map(|_| log.line("x anna[2529]: WARNING **: package retrieval failed"));
+        let last = Told::Failed("'download-installer' (loads the rest of the installer)".into());
+        assert_eq!(told.collect::<Vec<_>>(), [None, None, None, None, Some(last)]);
     }
 }

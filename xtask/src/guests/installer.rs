@@ -42,7 +42,7 @@ boot
 ";
 
 /// What a Debian disc says that it is.
-const DISK_INFO: &str = "Debian GNU/Linux 12 \"Bookworm\" - Unofficial amd64 NETINST\n";
+const DISK_INFO: &str = "Debian GNU/Linux 12.0.0 \"Bookworm\" - Unofficial amd64 NETINST\n";
 
 /// Makes both.
 pub fn build(apt: &Apt, media: &Path) -> Result<()> {
@@ -84,7 +84,7 @@ fn disc(images: &Path, image: &Path, work: &Path) -> Result<()> {
     fs::write(tree.join(".disk/info"), DISK_INFO)?;
     fs::write(tree.join("boot/grub/grub.cfg"), GRUB)?;
     let mut command = Command::new("grub-mkrescue");
-    command.arg("--output").arg(image).arg(&tree).args(["--", "-volid", "Debian 12 amd64 n"]);
+    command.arg("--output").arg(image).arg(&tree).args(["--", "-volid", "Debian 12.0.0 amd64 n"]);
     shell::run(&mut command)?;
     Ok(fs::remove_dir_all(tree)?)
 }

@@ -80,6 +80,20 @@ impl Items {
         self.set(KEY_BOOT_MENU, &u16::from(shown).to_le_bytes());
     }
 
+    /// A Linux kernel that firmware is to start: its first sectors, the rest, its RAM disk (empty for none), and its command
+    /// line with a zero behind it.
+    pub fn kernel(&mut self, setup: &[u8], kernel: &[u8], initrd: &[u8], command_line: &[u8]) {
+        for (size, key, bytes) in [
+            (KEY_SETUP_SIZE, KEY_SETUP, setup),
+            (KEY_KERNEL_SIZE, KEY_KERNEL, kernel),
+            (KEY_INITRD_SIZE, KEY_INITRD, initrd),
+            (KEY_COMMAND_LINE_SIZE, KEY_COMMAND_LINE, command_line),
+        ] {
+            self.set(size, &(bytes.len() as u32).to_le_bytes());
+            self.set(key, bytes);
+        }
+    }
+
     /// Sets a file. Names of more than 55 bytes are cut.
     pub fn file(&mut self, name: &str, bytes: Vec<u8>) {
         self.put(name, Item::Bytes(bytes));

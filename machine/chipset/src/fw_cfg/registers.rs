@@ -21,6 +21,22 @@ pub const KEY_CPUS: u16 = 0x0005;
 pub const KEY_BOOT_MENU: u16 = 0x000e;
 /// Item: the least number that no APIC ID reaches.
 pub const KEY_MAX_CPUS: u16 = 0x000f;
+/// Item: bytes of a kernel but for its first sectors; the bytes are [`KEY_KERNEL`].
+pub const KEY_KERNEL_SIZE: u16 = 0x0008;
+/// Item: bytes of an initial RAM disk.
+pub const KEY_INITRD_SIZE: u16 = 0x000b;
+/// Item: a kernel but for its first sectors.
+pub const KEY_KERNEL: u16 = 0x0011;
+/// Item: an initial RAM disk.
+pub const KEY_INITRD: u16 = 0x0012;
+/// Item: bytes of a kernel's command line, its zero among them.
+pub const KEY_COMMAND_LINE_SIZE: u16 = 0x0014;
+/// Item: a kernel's command line.
+pub const KEY_COMMAND_LINE: u16 = 0x0015;
+/// Item: bytes of a kernel's first sectors.
+pub const KEY_SETUP_SIZE: u16 = 0x0017;
+/// Item: a kernel's first sectors.
+pub const KEY_SETUP: u16 = 0x0018;
 /// Item: the list of files.
 pub const KEY_DIRECTORY: u16 = 0x0019;
 /// The first file's item.

@@ -27,7 +27,7 @@ use lodge_bus::{
 use lodge_net::{Cable, Listener, MacAddress};
 use lodge_pci::bridges::registers::SUBSYSTEM;
 use lodge_pci::config::registers::COMMAND_NO_INTX;
-use lodge_pci::{BarTarget, ConfigSpace, ConfigSpec, Router, read_rom, rom_length};
+use lodge_pci::{BarTarget, ConfigSpace, ConfigSpec, Router, read_rom, rom_for, rom_length};
 use parking_lot::{Mutex, MutexGuard};
 use registers::*;
 pub use state::Ne2000State;
@@ -139,7 +139,7 @@ impl Ne2000 {
             Self {
                 name: config.name,
                 base: None,
-                rom: config.rom,
+                rom: rom_for(config.rom, VENDOR, DEVICE),
                 prom: prom(cable.mac()),
                 cable,
                 router: Some(router),

@@ -263,6 +263,11 @@ impl Guest {
         self.sockets.add(socket)
     }
 
+    /// Forgets a socket.
+    pub(super) fn forget(&mut self, handle: SocketHandle) {
+        self.sockets.remove(handle);
+    }
+
     pub(super) fn state(&mut self, handle: SocketHandle) -> State {
         self.with(handle).state()
     }

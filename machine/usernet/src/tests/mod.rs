@@ -1,4 +1,6 @@
+mod fragments;
 mod guest;
+mod many;
 mod netboot;
 
 use std::cell::RefCell;
@@ -220,6 +222,39 @@ fn the_hosts_name_servers_are_followed() {
     // Nobody is at the first: the second is asked.
     std::fs::write(&resolver, "nameserver 127.0.0.3\nnameserver 127.0.0.1\n").unwrap();
     assert_eq!(ask(&mut guest, "example.org", TYPE::A).unwrap(), ["192.0.2.1"]);
+    wait_for("the questions to end", || guest.wire.net.load().1 == 0);
+}
+
+/// As the C library asks, for both kinds of addresses at once, before either is answered.
+#[test]
+fn two_questions_from_one_port_are_both_answered() {
+    let server = UdpSocket::bind("127.0.0.1:0").unwrap();
+    server.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let resolver = folder.path().join("resolv.conf");
+    std::fs::write(&resolver, "nameserver 127.0.0.1\n").unwrap();
+    let resolver_port = server.local_addr().unwrap().port();
+    let mut guest = Guest::new(&UserConfig { resolver, resolver_port, ..UserConfig::default() });
+    let mut sent = Vec::new();
+    for (number, kind) in [(1, TYPE::A), (2, TYPE::AAAA)] {
+        let mut question = query("example.org", kind);
+        question[1] = number;
+        guest.wire.udp(at(ADDRESS, 5300), at(NAME_SERVER, 53), &question);
+        sent.push(question);
+    }
+    let mut buffer = [0; 512];
+    let asked: Vec<_> = (0..2)
+        .map(|_| {
+            let (count, from) = server.recv_from(&mut buffer).unwrap();
+            (buffer[..count].to_vec(), from)
+        })
+        .collect();
+    for (question, from) in &asked {
+        server.send_to(question, from).unwrap();
+    }
+    let mut answered: Vec<_> = (0..2).map(|_| guest.wire.expect_udp(5300).1).collect();
+    answered.sort();
+    assert_eq!(answered, sent);
     wait_for("the questions to end", || guest.wire.net.load().1 == 0);
 }
 
@@ -643,6 +678,32 @@ fn exchanges_are_bounded() {
 }
 
 #[test]
+fn a_guest_leaves_descriptors_to_the_rest() {
+    use std::os::fd::AsRawFd;
+    let (listener, port) = listener("127.0.0.1:0");
+    let mut guest = local();
+    // All descriptors below this one are taken: none is left for guests.
+    let lowest = listener.as_raw_fd();
+    guest.wire.net.inner.stack.lock().sockets.set_ceiling(lowest);
+    let socket = guest.connect(at(GATEWAY, port));
+    guest.until("the refusal", |guest| guest.state(socket) == State::Closed);
+    guest.wire.udp(at(ADDRESS, 7000), at(GATEWAY, port), b"hello");
+    assert_eq!(guest.wire.expect_icmp(3).1[1], 3);
+    assert_eq!(guest.wire.net.load(), (0, 0));
+    listener.set_nonblocking(true).unwrap();
+    assert!(listener.accept().is_err(), "nobody was bothered");
+    // There is room for some: an exchange of datagrams takes the place of another, connections are refused.
+    guest.wire.net.inner.stack.lock().sockets.set_ceiling(i32::MAX);
+    guest.wire.udp(at(ADDRESS, 7001), at(GATEWAY, port), b"hello");
+    assert_eq!(guest.wire.net.load(), (0, 1));
+    let socket = guest.connect(at(GATEWAY, port));
+    guest.until("the connection", |guest| guest.state(socket) == State::Established);
+    guest.wire.net.inner.stack.lock().sockets.set_ceiling(lowest);
+    guest.wire.udp(at(ADDRESS, 7002), at(GATEWAY, port), b"hello");
+    assert_eq!(guest.wire.net.load(), (1, 0), "it was tried");
+}
+
+#[test]
 fn random_frames_do_no_harm() {
     let mut random = Random(0x0bad_cafe);
     let (_place, guest) = netboot::served(&pattern(3000));
@@ -664,6 +725,13 @@ fn random_frames_do_no_harm() {
     let mut arp = vec![0, 1, 8, 0, 6, 4, 0, 1];
     arp.extend([CARD.0.to_vec(), ADDRESS.octets().to_vec(), vec![0; 6], GATEWAY.octets().to_vec()].concat());
     let known = query("host.lodge.internal", TYPE::A);
+    let fragment = |(kind, mut packet): (u16, Vec<u8>), place: u16| {
+        packet[6..8].copy_from_slice(&place.to_be_bytes());
+        packet[10..12].fill(0);
+        let sum = lodge_net::checksum::finish(lodge_net::checksum::sum(&packet[..20]));
+        packet[10..12].copy_from_slice(&sum.to_be_bytes());
+        (kind, packet)
+    };
     let samples = [
         ip_packet(any.into(), Ipv4Addr::BROADCAST.into(), UDP, &datagram(68, 67, &discover.to_vec().unwrap()), 64),
         ip_packet(us, names, UDP, &datagram(5000, 53, &known), 64),
@@ -677,6 +745,17 @@ fn random_frames_do_no_harm() {
         ip_packet(us_6, "ff02::2".parse().unwrap(), ICMPV6, &[133, 0, 0, 0, 0, 0, 0, 0], 255),
         ip_packet(us_6, router_6, ICMPV6, &[&[135, 0, 0, 0, 0, 0, 0, 0][..], &GATEWAY_6.octets()].concat(), 255),
         (ethertype::ARP, arp),
+        // Fragments: a first one, a later one, of IPv6.
+        fragment(ip_packet(us, router, ICMP, &[8, 0, 0, 0, 0, 1, 0, 1, 1, 2, 3, 4, 5, 6, 7, 8], 64), 0x2000),
+        fragment(ip_packet(us, router, ICMP, &[9; 40], 64), 2),
+        ip_packet(
+            us_6,
+            router_6,
+            44,
+            &[ICMPV6, 0, 0, 1, 0, 0, 0, 7, 128, 0, 0, 0, 0, 1, 0, 1, 1, 2, 3, 4, 5, 6, 7, 8],
+            64,
+        ),
+        ip_packet(us_6, router_6, 44, &[[ICMPV6, 0, 0, 16, 0, 0, 0, 7], [8; 8], [8; 8]].concat(), 64),
     ];
     for step in 0..steps(1_000_000) {
         let (kind, mut packet) = samples[random.below(samples.len() as u64) as usize].clone();
@@ -711,4 +790,9 @@ fn random_frames_do_no_harm() {
     }
     let (connections, exchanges) = guest.wire.net.load();
     assert!(connections <= 4096 && exchanges <= 1024, "{connections}, {exchanges}");
+    let (packets, bytes) = guest.wire.net.fragments();
+    assert!(
+        packets > 0 && packets <= 64 && bytes <= 64 * 65_535,
+        "{packets} packets, {bytes} bytes wait for their rest"
+    );
 }

@@ -1,0 +1,107 @@
+//! `lodge install`: what it refuses beforehand, and installations that fail at a stage and leave no disk.
+//!
+//! The installer is Debian's, from the network and from a disc, with answers and without anybody: it gets as far as its mirror,
+//! which here cannot be reached.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use lodge_tests::{finish, guest, lodge, write_file};
+
+/// A public key that nobody has the other half of.
+const KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIHUyKKq1dnGYKXNa1qKZJj6nMmbpb9SUvDB2xUPj3nn2 test\n";
+
+/// `lodge install` of Debian on `d.qcow2` in a folder.
+fn debian(folder: &Path, more: &[&str]) -> Command {
+    let mut command = Command::new(lodge());
+    command.args(["install", "--os", "debian-12", "--disk"]).arg(folder.join("d.qcow2"));
+    command.arg("--firmware-dir").arg(guest("firmware/bios-256k.bin").with_file_name("")).args(more);
+    command
+}
+
+/// The folder with Debian's installer for the network.
+fn netboot() -> PathBuf {
+    guest("media/netboot/pxelinux.0").with_file_name("")
+}
+
+#[test]
+#[ignore = "starts lodge: run by `cargo xtask test`"]
+fn what_speaks_against_an_installation_is_said_beforehand() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let pxe = format!("pxe={}", netboot().display());
+    let iso = format!("iso={}", guest("media/installer.iso").display());
+    let other = format!("iso={}", guest("media/memtest86+.iso").display());
+    let text = write_file(b"no disc at all");
+    let no_disc = format!("iso={}", text.path().display());
+    let empty = tempfile::tempdir().expect("a folder");
+    let no_tree = format!("pxe={}", empty.path().display());
+    let cases: &[(&[&str], &str)] = &[
+        (&["--from", &pxe, "--size", "1G"], "at least 2 GiB of disk"),
+        (&["--from", &pxe, "--memory", "64M"], "of memory"),
+        (&["--from", &no_disc], "not the image of a disc"),
+        (&["--from", &other], "the medium is of"),
+        (&["--from", "iso=/no/such.iso"], "/no/such.iso"),
+        (&["--from", &no_tree], "no boot loader"),
+        (&["--from", "pxe"], "no network card is on a network that offers"),
+        (&["--from", &pxe, "--net", "none"], "there is no network card"),
+        (&["--from", &pxe, "--net", "user,model=ne3k"], "model=ne3k"),
+        (&["--from", "usb"], "is not one of iso=F"),
+        (&["--from", &pxe, "--unattended"], "nobody could log in"),
+        (&["--from", &pxe, "--unattended", "--ssh-key", "/no/such/key"], "/no/such/key"),
+        (&["--from", &iso, "--net", "none", "--unattended"], "connect one"),
+    ];
+    for (more, named) in cases {
+        let (status, output) = finish(&mut debian(folder.path(), more));
+        assert_eq!(status, 2, "{more:?}: {output}");
+        assert!(output.contains(named) && output.trim_end().lines().count() <= 2, "{more:?}: {output}");
+    }
+    let mut unknown = Command::new(lodge());
+    unknown.args(["install", "--os", "debian-99", "--disk", "d.qcow2", "--from", "pxe"]);
+    let (status, output) = finish(&mut unknown);
+    assert!(status == 2 && output.contains("lodge guests"), "{output}");
+    assert_eq!(std::fs::read_dir(folder.path()).expect("it is there").count(), 0, "nothing was made");
+    // What is there is left alone.
+    std::fs::write(folder.path().join("d.qcow2"), "mine").expect("it is written");
+    let (status, output) = finish(&mut debian(folder.path(), &["--from", &pxe]));
+    assert!(status == 2 && output.contains("is there already"), "{output}");
+    assert_eq!(std::fs::read_to_string(folder.path().join("d.qcow2")).expect("it is there"), "mine");
+}
+
+/// Runs an installation whose mirror can't be reached: it fails at that stage, with the installer's log beside the disk that
+/// is not there.
+fn fails_at_the_mirror(firmware: &str, from: &str) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let key = write_file(KEY.as_bytes());
+    let key = key.path().to_str().expect("a name");
+    // Nobody is there: the router refuses.
+    let mirror = "http://10.0.2.2:9/debian";
+    let mut command = debian(folder.path(), &["--from", from, "--firmware", firmware]);
+    command.args(["--unattended", "--ssh-key", key, "--mirror", mirror, "--timeout", "280"]);
+    let (status, output) = finish(&mut command);
+    assert_eq!(status, 1, "{output}");
+    for stage in ["starts the installer", "gets an address", "asks the mirror", "failed at 'choose-mirror'"] {
+        assert!(output.contains(stage), "{stage}: {output}");
+    }
+    assert!(!folder.path().join("d.qcow2").exists(), "{output}");
+    let log = std::fs::read_to_string(folder.path().join("d.qcow2.log")).expect("the log is there");
+    assert!(log.contains("choose-mirror") && log.contains("preseed: successfully loaded"), "{log}");
+    assert_eq!(log.contains("efi: EFI v"), firmware == "uefi", "{log}");
+}
+
+#[test]
+#[ignore = "boots a VM: run by `cargo xtask test`"]
+fn an_installation_from_the_network_fails_at_its_mirror() {
+    let from = format!("pxe={}", netboot().display());
+    for firmware in ["bios", "uefi"] {
+        fails_at_the_mirror(firmware, &from);
+    }
+}
+
+#[test]
+#[ignore = "boots a VM: run by `cargo xtask test`"]
+fn an_installation_from_a_disc_fails_at_its_mirror() {
+    let from = format!("iso={}", guest("media/installer.iso").display());
+    for firmware in ["bios", "uefi"] {
+        fails_at_the_mirror(firmware, &from);
+    }
+}
