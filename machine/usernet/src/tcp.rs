@@ -36,8 +36,12 @@ use crate::far_end::FarEnd;
 use crate::outbox::Outbox;
 use crate::sockets::{Owner, Sockets};
 
-/// Bytes of a connection that wait in either direction.
-const BUFFER: usize = 256 << 10;
+/// Bytes of a connection that wait in either direction: with more, less often one thread waits for another. Few connections
+/// at a time have much to say, and thousands shall not cost the host gigabytes more.
+const BUFFER: usize = 1 << 20;
+/// The same while there are many connections, and how many that is.
+const SMALL_BUFFER: usize = 256 << 10;
+const MANY: usize = 64;
 /// Connections at a time; the guest's further ones are refused.
 const MOST: usize = 4096;
 /// The largest IP packet that is cut into segments elsewhere.
@@ -221,7 +225,7 @@ impl Tcp {
             host = connect(key, to, sockets);
         }
         let host = host?;
-        let mut socket = new_socket();
+        let mut socket = new_socket(self.flows.len());
         // The guest hears of it when the host is connected.
         socket.pause_synack(true);
         let endpoint = IpListenEndpoint { addr: Some(key.peer.ip().into()), port: key.peer.port() };
@@ -235,7 +239,7 @@ impl Tcp {
 
     /// Begins a connection of the guest's to the server of boot files. Its packet comes next.
     pub(crate) fn open_files(&mut self, key: Key, server: Http) {
-        let mut socket = new_socket();
+        let mut socket = new_socket(self.flows.len());
         let endpoint = IpListenEndpoint { addr: Some(key.peer.ip().into()), port: key.peer.port() };
         // The port is none of those that can't be listened on, and the socket is new.
         if socket.listen(endpoint).is_ok() {
@@ -260,7 +264,7 @@ impl Tcp {
             (!self.flows.contains_key(&key)).then_some(key)
         });
         let Some(key) = key.filter(|_| self.has_room() && sockets.check(&host).is_ok()) else { return };
-        let mut socket = new_socket();
+        let mut socket = new_socket(self.flows.len());
         if socket.connect(self.interface.context(), key.guest, key.peer).is_err() {
             return;
         }
@@ -413,8 +417,10 @@ fn segment_said(packet: &[u8]) -> Option<u16> {
     }
 }
 
-fn new_socket() -> Socket<'static> {
-    let buffer = || SocketBuffer::new(vec![0; BUFFER]);
+/// A socket for one of so many connections.
+fn new_socket(connections: usize) -> Socket<'static> {
+    let size = if connections < MANY { BUFFER } else { SMALL_BUFFER };
+    let buffer = || SocketBuffer::new(vec![0; size]);
     let mut socket = Socket::new(buffer(), buffer());
     socket.set_ack_delay(None);
     socket.set_nagle_enabled(false);

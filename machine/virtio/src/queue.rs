@@ -3,8 +3,9 @@
 //! [`VirtQueue`] wraps `virtio-queue`'s ring and checks what a driver could get wrong: every descriptor lies in guest RAM, no
 //! chain is cut off by a loop, no ring is elsewhere. What can't be gone on with is [`Broken`].
 
+use std::num::Wrapping;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering, fence};
 
 use lodge_engine_api::GuestMemory;
 use virtio_queue::{Queue, QueueOwnedT, QueueT};
@@ -100,6 +101,8 @@ pub struct VirtQueue {
     memory: GuestMemory,
     interrupts: Arc<Interrupts>,
     stop: Arc<AtomicBool>,
+    /// Requests given back since the driver was last told, or not told on its own wish.
+    untold: Wrapping<u16>,
 }
 
 impl VirtQueue {
@@ -117,7 +120,7 @@ impl VirtQueue {
         if !queue.is_valid(&memory) {
             return Err(Broken::Ring);
         }
-        Ok(Self { index, queue, memory, interrupts, stop })
+        Ok(Self { index, queue, memory, interrupts, stop, untold: Wrapping(0) })
     }
 
     /// The next request, or `None` for now.
@@ -194,8 +197,30 @@ impl VirtQueue {
     /// # Errors
     /// The ring makes no sense.
     pub fn push(&mut self, chain: &Chain, written: u64) -> Result<(), Broken> {
-        let written = u32::try_from(written).unwrap_or(u32::MAX);
-        Ok(self.queue.add_used(&self.memory, chain.head, written)?)
+        self.push_together(&[(chain, written)])
+    }
+
+    /// Gives several requests back at once: the driver sees none before it sees all.
+    ///
+    /// # Errors
+    /// The ring makes no sense.
+    pub fn push_together(&mut self, all: &[(&Chain, u64)]) -> Result<(), Broken> {
+        let length = |written: u64| u32::try_from(written).unwrap_or(u32::MAX);
+        let Some(((last, written), before)) = all.split_last() else { return Ok(()) };
+        let (first, size) = (self.queue.next_used(), self.queue.size().max(1));
+        for (number, (chain, written)) in (0u16..).zip(before) {
+            // struct virtq_used: flags and index, then elements (virtio 1.2, section 2.7.8).
+            let place = u64::from(first.wrapping_add(number) % size);
+            let address = self.queue.used_ring().checked_add(4 + 8 * place).ok_or(Broken::Ring)?;
+            let mut element = [0; 8];
+            element[..2].copy_from_slice(&chain.head.to_le_bytes());
+            element[4..].copy_from_slice(&length(*written).to_le_bytes());
+            self.memory.write_slice(&element, GuestAddress(address)).map_err(|_| Broken::Ring)?;
+        }
+        // The last one takes the index with it. There are no more of them than fit in the ring.
+        self.queue.set_next_used(first.wrapping_add(before.len() as u16));
+        self.untold += Wrapping(all.len() as u16);
+        Ok(self.queue.add_used(&self.memory, last.head, length(*written))?)
     }
 
     /// Interrupts the driver if it wants to know about what was given back since the last time.
@@ -203,10 +228,29 @@ impl VirtQueue {
     /// # Errors
     /// The ring makes no sense.
     pub fn signal(&mut self) -> Result<(), Broken> {
-        if self.queue.needs_notification(&self.memory)? {
+        if self.wants_to_know()? {
             self.interrupts.queue(self.index);
         }
         Ok(())
+    }
+
+    /// Whether the driver wants to know about what was given back since the last time (virtio 1.2, sections 2.7.7, 2.7.10).
+    /// The queue's own answer does not know of those that were given back together.
+    fn wants_to_know(&mut self) -> Result<bool, Broken> {
+        const NO_INTERRUPT: u16 = 1;
+        let untold = std::mem::take(&mut self.untold);
+        // What was given back is there before the driver's wish is read.
+        fence(Ordering::SeqCst);
+        let word = |offset: u64| {
+            let address = self.queue.avail_ring().checked_add(offset).ok_or(Broken::Ring)?;
+            self.memory.load(GuestAddress(address), Ordering::Relaxed).map(u16::from_le).map_err(|_| Broken::Ring)
+        };
+        if !self.queue.event_idx_enabled() {
+            return Ok(word(0)? & NO_INTERRUPT == 0);
+        }
+        // It is behind the ring of indices.
+        let event = Wrapping(word(4 + 2 * u64::from(self.queue.size()))?);
+        Ok(Wrapping(self.queue.next_used()) - event - Wrapping(1) < untold)
     }
 
     /// Tells the driver that the device's configuration has changed.

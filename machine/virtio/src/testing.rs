@@ -163,6 +163,12 @@ impl Driver {
         self.memory.write_obj(*counter, GuestAddress(ring + 2)).unwrap();
     }
 
+    /// The driver wants to hear when the used ring goes beyond `index`.
+    pub(crate) fn wants_to_hear_of(&self, queue: u16, index: u16) {
+        let at = Self::rings(queue)[1] + 4 + 2 * u64::from(SIZE);
+        self.memory.write_obj(index, GuestAddress(at)).unwrap();
+    }
+
     pub(crate) fn ring(&self, queue: u16) {
         self.write(NOTIFY_OFFSET + u64::from(queue) * 4, 2, queue.into());
     }

@@ -58,7 +58,12 @@ pub struct Start<'a> {
     pub append: &'a str,
     /// Where lodge writes its report.
     pub report: Option<PathBuf>,
+    /// A port of the host's that leads to the machine's [`PORT`], by a network in user mode.
+    pub forward: Option<u16>,
 }
+
+/// Where the machine's end of a transfer listens.
+pub const PORT: u16 = 5201;
 
 /// What the guest is told to run, without quotation marks. Devices' nodes are there already.
 const IN_GUEST: &str = "mount -t tmpfs tmp /tmp; mkdir -p /dev/shm; mount -t tmpfs shm /dev/shm; \
@@ -114,6 +119,10 @@ impl Start<'_> {
                 command.arg("-drive").arg(format!("file={},format=raw,if=virtio,{how}", path.display()));
             }
         }
+        if let Some(port) = self.forward {
+            command.args(["-netdev", &format!("user,id=net0,hostfwd=tcp:127.0.0.1:{port}-:{PORT}")]);
+            command.args(["-device", "virtio-net-pci,netdev=net0,romfile="]);
+        }
         command
     }
 
@@ -140,6 +149,9 @@ impl Start<'_> {
                 command.arg("--disk").arg(format!("{},format=raw,bus=virtio,{how}", path.display()));
             }
         }
+        if let Some(port) = self.forward {
+            command.args(["--net", &format!("user,forward=tcp:{port}:{PORT}")]);
+        }
         command
     }
 }
@@ -164,6 +176,15 @@ fn native(files: &Files) -> Command {
     let mut command = Command::new("unshare");
     command.args(["--mount", "--net", "--pid", "--fork", "--kill-child", "--", "sh", "-c", ON_HOST, "sh"]);
     command.args([&files.tree, &files.works, &files.scratch]);
+    command
+}
+
+/// A program of the root file system on the bare host, in its network.
+pub fn in_tree(files: &Files, program: &str) -> Command {
+    const SCRIPT: &str = "mount --make-rprivate / && mount --rbind /dev \"$1/dev\" && mount -t tmpfs tmp \"$1/tmp\" && \
+                          exec chroot \"$@\"";
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "--", "sh", "-c", SCRIPT, "sh"]).arg(&files.tree).arg(program);
     command
 }
 

@@ -23,7 +23,7 @@ impl Bench {
             for (&contender, measured) in &mut row.by {
                 let boot = || -> Result<f64> {
                     let boots = Boots::Script("true");
-                    let start = Start { cpus: 1, pin: self.pin, boots, append: "", report: None };
+                    let start = Start { cpus: 1, pin: self.pin, boots, append: "", report: None, forward: None };
                     let begin = Instant::now();
                     let mut session = Session::start(start.command(contender, &self.files), &self.log(contender))?;
                     let (mut end, _) = session.expect(INIT, begin + BOOT)?;
@@ -43,7 +43,8 @@ impl Bench {
         for _ in 0..self.runs {
             for (&contender, measured) in &mut row.by {
                 let boot = || -> Result<f64> {
-                    let start = Start { cpus: 1, pin: self.pin, boots: Boots::Sector, append: "", report: None };
+                    let start =
+                        Start { cpus: 1, pin: self.pin, boots: Boots::Sector, append: "", report: None, forward: None };
                     let mut command = start.command(contender, &self.files);
                     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(File::create(self.log(contender))?);
                     let begin = Instant::now();
@@ -65,7 +66,7 @@ impl Bench {
         for (&contender, measured) in &mut row.by {
             let boot = || -> Result<Session> {
                 let boots = Boots::Script("sleep 1000000");
-                let start = Start { cpus: 1, pin: self.pin, boots, append, report: None };
+                let start = Start { cpus: 1, pin: self.pin, boots, append, report: None, forward: None };
                 let mut session = Session::start(start.command(contender, &self.files), &self.log(contender))?;
                 session.expect(INIT, Instant::now() + BOOT)?;
                 Ok(session)

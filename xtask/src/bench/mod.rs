@@ -7,7 +7,7 @@
 //! is started anew for the next work.
 //!
 //! Works are described in [`suite`], and listed in [`full`] and [`small`]; what they need is built by [`root`].
-//! [`machines`] measures what has no script: booting and idling. Results go to `cache/bench/*.json`, and, if the
+//! [`machines`] measures what has no script: booting and idling; [`transfers`] what needs somebody on the host. Results go to `cache/bench/*.json`, and, if the
 //! measurement was a whole one, into `docs/performance.md` ([`page`]).
 
 mod contender;
@@ -19,6 +19,7 @@ mod root;
 mod session;
 mod small;
 mod suite;
+mod transfers;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -193,6 +194,7 @@ impl Bench {
         }
         match work.doing {
             Doing::Script { .. } => self.scripts(work, &mut row),
+            Doing::Transfer { back } => self.transfers(back, &mut row),
             Doing::Boot { to_end } => self.boots(to_end, &mut row),
             Doing::Firmware => self.firmware(&mut row),
             Doing::Idle { append } => self.idles(append, &mut row),
@@ -254,7 +256,7 @@ impl Bench {
 
     fn start_serving(&self, contender: Contender, cpus: u32, report: Option<PathBuf>) -> Result<Session> {
         let pin = self.pin.filter(|_| cpus == 1);
-        let start = Start { cpus, pin, boots: Boots::Serve, append: "", report };
+        let start = Start { cpus, pin, boots: Boots::Serve, append: "", report, forward: None };
         let mut session = Session::start(start.command(contender, &self.files), &self.log(contender))?;
         session.ready(BOOT)?;
         Ok(session)

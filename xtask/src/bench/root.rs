@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 
 use super::suite::{Doing, Work};
+use super::transfers;
 use crate::guests::{self, Extras, Recipe};
 use crate::shell;
 
@@ -85,7 +86,12 @@ fn pack(files: &Files, works: &[Work]) -> Result<()> {
     fs::create_dir_all(folder.join("works"))?;
     fs::write(folder.join("serve.sh"), SERVE)?;
     for work in works {
-        if let Doing::Script { set_up, run } = work.doing {
+        let scripts = match work.doing {
+            Doing::Script { set_up, run } => Some((set_up, run)),
+            Doing::Transfer { .. } => Some((transfers::SET_UP, "")),
+            _ => None,
+        };
+        if let Some((set_up, run)) = scripts {
             for (verb, text) in [("setup", set_up), ("run", run)] {
                 fs::write(folder.join(format!("works/{}.{verb}", work.key)), format!("{text}\n"))?;
             }

@@ -58,6 +58,7 @@ pub enum Class {
     Smp,
     Patching,
     Disk,
+    Network,
     Server,
     Boot,
     Idle,
@@ -82,6 +83,7 @@ impl Class {
         Self::Smp,
         Self::Patching,
         Self::Disk,
+        Self::Network,
         Self::Server,
         Self::Boot,
         Self::Idle,
@@ -106,6 +108,7 @@ impl Class {
             Self::Smp => "two processors",
             Self::Patching => "kernel text patching",
             Self::Disk => "disk",
+            Self::Network => "network",
             Self::Server => "server",
             Self::Boot => "boot",
             Self::Idle => "idle",
@@ -119,7 +122,7 @@ impl Class {
             Self::Simd | Self::Float | Self::Bandwidth => Some(1.5),
             Self::Jit | Self::Compile | Self::Switch | Self::Signal | Self::Latency => Some(4.0),
             Self::Fork | Self::Fault => Some(5.0),
-            Self::Smp | Self::Patching | Self::Disk | Self::Server | Self::Boot | Self::Idle => None,
+            Self::Smp | Self::Patching | Self::Disk | Self::Network | Self::Server | Self::Boot | Self::Idle => None,
         }
     }
 
@@ -148,6 +151,12 @@ pub enum Doing {
         set_up: &'static str,
         /// What is timed.
         run: &'static str,
+    },
+    /// iperf3 from the host to a machine, through a forwarded port of a network in user mode, or back; on the bare host over
+    /// its loopback interface.
+    Transfer {
+        /// From the machine to the host.
+        back: bool,
     },
     /// Booting to init, or to the end of the process that runs the machine.
     Boot {

@@ -1,10 +1,7 @@
-use std::collections::VecDeque;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 
 use lodge_net::vnet::*;
 use lodge_net::{Accepts, Cable, CableConfig, Checksum, Far, Frame, MacAddress, Offload, Segmentation, checksum};
-use parking_lot::Mutex;
 
 use super::registers::{feature as net, *};
 use super::*;
@@ -145,6 +142,50 @@ fn frames_are_sent_as_they_are() {
     // Without room for a header there is no way to go on.
     setup.driver.submit(TX, 0, &[(DATA, 11, false)]);
     wait_for("the device to break", || setup.driver.status() & 0x40 != 0);
+}
+
+#[test]
+fn a_driver_never_sees_a_part_of_a_frame() {
+    const PIECES: u16 = 4;
+    const FRAMES: u16 = 2000;
+    let setup = card(1);
+    setup.driver.start(net::GUEST_CSUM | net::GUEST_TSO4 | net::MRG_RXBUF);
+    let whole = large(&[7; 7000], 1460);
+    std::thread::scope(|scope| {
+        // As a driver that polls on a processor of its own.
+        let seen = scope.spawn(|| {
+            let until = std::time::Instant::now() + std::time::Duration::from_secs(60);
+            let mut odd = 0;
+            while setup.driver.used_index(RX) != FRAMES * PIECES && std::time::Instant::now() < until {
+                odd += u32::from(!setup.driver.used_index(RX).is_multiple_of(PIECES));
+            }
+            odd
+        });
+        for number in 1..=FRAMES {
+            (0..PIECES).for_each(|number| setup.offer_buffer(number, 2048));
+            setup.far.bring([whole.clone()]);
+            wait_for("the frame", || setup.driver.used_index(RX) == number * PIECES);
+        }
+        assert_eq!(seen.join().unwrap(), 0);
+    });
+}
+
+#[test]
+fn a_driver_hears_of_frames_in_several_buffers_as_often_as_it_wants() {
+    let setup = card(1);
+    setup.driver.start(net::GUEST_CSUM | net::GUEST_TSO4 | net::MRG_RXBUF | feature::EVENT_IDX);
+    // It wants to hear of the second of four.
+    setup.driver.wants_to_hear_of(RX, 1);
+    (0..4).for_each(|number| setup.offer_buffer(number, 2048));
+    setup.far.bring([large(&[7; 7000], 1460)]);
+    wait_for("an interrupt", || *setup.driver.wire.0.lock());
+    assert_eq!(setup.driver.isr(), 1);
+    // And not of what comes after, until it says so.
+    (0..4).for_each(|number| setup.offer_buffer(number, 2048));
+    setup.far.bring([large(&[7; 7000], 1460)]);
+    wait_for("the frame", || setup.driver.used_index(RX) == 8);
+    std::thread::sleep(std::time::Duration::from_millis(20));
+    assert!(!*setup.driver.wire.0.lock());
 }
 
 #[test]

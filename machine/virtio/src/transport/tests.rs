@@ -393,7 +393,7 @@ fn a_rom_is_read_where_it_is_mapped() {
     function.config_write(0x30, u32::MAX, ROM as u32 | 1);
     function.config_write(4, 0xffff, 2);
     let mut data = vec![0; 8192];
-    data.chunks_exact_mut(4).zip(0..).for_each(|(piece, at)| _ = mmio.read(ROM + 4 * at, piece));
+    data.chunks_exact_mut(4).zip(0..).for_each(|(piece, at)| mmio.read(ROM + 4 * at, piece));
     assert!(data.starts_with(&rom) && data[rom.len()..].iter().all(|byte| *byte == 0xff));
     // It can't be written.
     mmio.write(ROM, &[0; 4]);
