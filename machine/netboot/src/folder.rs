@@ -3,6 +3,7 @@
 //! The kernel resolves what guests ask for and stays beneath the folder while it does (openat2(2), `RESOLVE_BENEATH`), so that
 //! neither `..` nor a symbolic link leads out, not even one that is put there while a path is walked.
 
+use std::collections::HashSet;
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{Error, ErrorKind, Result as IoResult};
@@ -13,6 +14,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use parking_lot::Mutex;
 use rustix::fs::{Dir, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
@@ -27,6 +29,8 @@ const DEEPEST: usize = 16;
 const MOST_ENTRIES: usize = 4096;
 /// How often a path is walked when something is moved meanwhile.
 const TRIES: usize = 8;
+/// Names that were asked for in vain that are told, each once.
+const MOST_MISSED: usize = 200;
 /// What is told of guests' requests in all: who reads the log is not to be flooded by a guest.
 const MOST_REPORTS: u32 = 2000;
 
@@ -96,6 +100,8 @@ struct Inner {
     path: PathBuf,
     root: OwnedFd,
     reports: AtomicU32,
+    /// What was asked for in vain, as it was told.
+    missed: Mutex<HashSet<String>>,
 }
 
 /// A file that is served: it has the size that it had when it was opened.
@@ -118,7 +124,9 @@ impl Folder {
             .map_err(|error| FolderError::Folder { path: path.into(), source: error.into() })?;
         beneath(&root, Path::new("."), flags)
             .map_err(|error| FolderError::NotHeld { path: path.into(), source: error.into() })?;
-        Ok(Self { inner: Arc::new(Inner { path: path.into(), root, reports: AtomicU32::new(0) }) })
+        Ok(Self {
+            inner: Arc::new(Inner { path: path.into(), root, reports: AtomicU32::new(0), missed: Mutex::default() }),
+        })
     }
 
     /// Where it is on the host.
@@ -202,8 +210,14 @@ impl Folder {
 
     /// Tells of a file that a guest was not given.
     pub(crate) fn report_refused(&self, by: &'static str, error: &FolderError) {
-        if self.may_report() {
-            tracing::warn!(folder = %self.path().display(), by, "a guest asked for a boot file in vain: {error}");
+        // Loaders go through lists of names, and some through the same list several times.
+        let text = error.to_string();
+        let is_new = {
+            let mut missed = self.inner.missed.lock();
+            missed.len() < MOST_MISSED && missed.insert(text.clone())
+        };
+        if is_new && self.may_report() {
+            tracing::warn!(folder = %self.path().display(), by, "a guest asked for a boot file in vain: {text}");
         }
     }
 

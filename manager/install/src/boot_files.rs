@@ -86,16 +86,25 @@ pub fn linux_in(folder: &Path, profile: &Profile) -> Option<LinuxFiles> {
     linux(profile).find(|files| [files.kernel, files.initrd].iter().all(|name| folder.join(name).is_file()))
 }
 
-/// The kernel and initial RAM disk on a disc, with their contents; `None` if they are not where they should be.
+/// A kernel and its initial RAM disk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Linux {
+    /// The kernel's bytes.
+    pub kernel: Vec<u8>,
+    /// The initial RAM disk's.
+    pub initrd: Vec<u8>,
+}
+
+/// The kernel and initial RAM disk on a disc; `None` if they are not where they should be.
 ///
 /// # Errors
 ///
 /// The disc can't be read, or contradicts itself.
-pub fn linux_on(disc: &dyn ReadAt, profile: &Profile) -> Result<Option<(Vec<u8>, Vec<u8>)>, MediaError> {
+pub fn linux_on(disc: &dyn ReadAt, profile: &Profile) -> Result<Option<Linux>, MediaError> {
     for files in linux(profile) {
         let Some(kernel) = read_file(disc, files.kernel, LARGEST)? else { continue };
         if let Some(initrd) = read_file(disc, files.initrd, LARGEST)? {
-            return Ok(Some((kernel, initrd)));
+            return Ok(Some(Linux { kernel, initrd }));
         }
     }
     Ok(None)

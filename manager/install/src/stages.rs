@@ -77,7 +77,7 @@ fn failed(name: &str) -> Told {
 fn menu(text: &str) -> Option<Told> {
     let quoted = |start: &str| {
         let (_, rest) = text.split_once(start)?;
-        rest.split_once('\'').map(|(name, rest)| (name, rest))
+        rest.split_once('\'')
     };
     if let Some((name, _)) = quoted("Menu item '").filter(|(_, rest)| rest.starts_with(" selected")) {
         return STEPS.iter().find(|(step, _)| *step == name).map(|(_, told)| Told::Stage(told));

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use lodge_guests::{Firmware, Unattended};
-use lodge_install::boot_files::linux_on;
+use lodge_install::boot_files::{Linux, linux_on};
 use lodge_install::{Carrier, InstallError, PrepareError, Prepared, Target, append_archive, prepare, pxe};
 use lodge_net::MacAddress;
 
@@ -26,7 +26,7 @@ pub fn command(
     work: &Path,
 ) -> Result<(Command, bool), CommandError> {
     let plan = &wanted.plan;
-    let mut command = Command::new(std::env::current_exe().map_err(|error| InstallError::Start(error))?);
+    let mut command = Command::new(std::env::current_exe().map_err(InstallError::Start)?);
     command.arg("run");
     command.args(["--memory", &format!("{}K", plan.memory.bytes() >> 10), "--cpus", &plan.cpus.to_string()]);
     command.args(["--engine", &args.engine]);
@@ -132,7 +132,7 @@ fn disc(
         let medium = |source| CommandError::Medium { path: path.into(), source };
         let image = File::open(path).map_err(|source| CommandError::Read { path: path.into(), source })?;
         let found = linux_on(&image, wanted.profile).map_err(medium)?;
-        let (kernel, mut initrd) =
+        let Linux { kernel, mut initrd } =
             found.ok_or_else(|| CommandError::NoKernel { path: path.into(), name: wanted.profile.name.clone() })?;
         if let Some(archive) = archive {
             initrd = append_archive(initrd, archive).map_err(PrepareError::from)?;
