@@ -83,7 +83,7 @@ fn fails_at_the_mirror(firmware: &str, from: &str) {
         assert!(output.contains(stage), "{stage}: {output}");
     }
     assert!(!folder.path().join("d.qcow2").exists(), "{output}");
-    let log = std::fs::read_to_string(folder.path().join("d.qcow2.log")).expect("the log is there");
+    let log = std::fs::read_to_string(folder.path().join("d.qcow2.install.log")).expect("the log is there");
     assert!(log.contains("choose-mirror") && log.contains("preseed: successfully loaded"), "{log}");
     assert_eq!(log.contains("efi: EFI v"), firmware == "uefi", "{log}");
 }

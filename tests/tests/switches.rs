@@ -33,7 +33,7 @@ impl Lab {
             let mut command = linux("cloud-amd64", "");
             command.args(["--net", &net, "--memory", "256", "--timeout", "280"]);
             let mut vm = TestVm::start(command.env("XDG_RUNTIME_DIR", folder.path()));
-            type_line(&mut vm, "ip link set lo up; ip link set eth0 up");
+            does(&mut vm, "ip link set lo up; ip link set eth0 up");
             vm
         });
         Self { folder, guests }
@@ -43,7 +43,7 @@ impl Lab {
     fn addressed() -> Self {
         let mut lab = Self::new("");
         for (vm, [a, b, c, d]) in lab.guests.iter_mut().zip(ADDRESSES) {
-            type_line(vm, &format!("ip addr add {a}.{b}.{c}.{d}/24 dev eth0"));
+            does(vm, &format!("ip addr add {a}.{b}.{c}.{d}/24 dev eth0"));
         }
         lab
     }
@@ -69,7 +69,14 @@ fn says(frames: &[u8], mac: [u8; 6], address: [u8; 4]) -> bool {
     frames.windows(sender.len()).any(|bytes| bytes == sender)
 }
 
-/// Sends so many pings.
+/// Has a command carried out, and waits for its end.
+fn does(vm: &mut TestVm, command: &str) {
+    // What is typed is echoed, too.
+    type_line(vm, &format!("{command}; echo done | tr a-z A-Z"));
+    vm.expect("DONE");
+}
+
+/// Sends pings, of which so many are answered.
 fn ping(vm: &mut TestVm, to: &str, received: usize) {
     type_line(vm, &format!("ping -c 2 -W 2 {to}"));
     vm.expect(&format!("2 packets transmitted, {received} packets received"));
@@ -95,7 +102,7 @@ fn guests_reach_each_other_and_nothing_else() {
     two.expect(&data);
     two.send("\n");
     // There is no router, whatever the guest thinks of it, and nobody who gives out addresses.
-    type_line(one, "ip addr add 10.0.2.99/24 dev eth0; ip route add default via 10.0.2.2");
+    does(one, "ip addr add 10.0.2.99/24 dev eth0; ip route add default via 10.0.2.2");
     ping(one, "10.0.2.2", 0);
     ping(one, "192.0.2.1", 0);
     type_line(one, "udhcpc -i eth0 -n -q -f -t 2 -T 1 -s /bin/lodge-dhcp");
@@ -112,17 +119,17 @@ fn a_guest_that_says_it_is_another_is_not_heard() {
     ping(one, "10.9.0.2", 2);
     ping(two, "10.9.0.1", 2);
     // With the other's address it asks for somebody, which all hear of.
-    type_line(one, "ip addr flush dev eth0; ip addr add 10.9.0.2/24 dev eth0");
+    does(one, "ip addr flush dev eth0; ip addr add 10.9.0.2/24 dev eth0");
     ping(one, "-I 10.9.0.2 10.9.0.3", 0);
-    type_line(one, "ip addr flush dev eth0; ip addr add 10.9.0.1/24 dev eth0");
+    does(one, "ip addr flush dev eth0; ip addr add 10.9.0.1/24 dev eth0");
     reaches(two, "10.9.0.1");
     // With another card's address nobody hears of it at all.
-    type_line(one, "ip link set eth0 down; ip link set eth0 address 02:00:00:00:00:0c; ip link set eth0 up");
+    does(one, "ip link set eth0 down; ip link set eth0 address 02:00:00:00:00:0c; ip link set eth0 up");
     ping(one, "10.9.0.2", 0);
-    type_line(two, "ip neigh flush dev eth0");
+    does(two, "ip neigh flush dev eth0");
     ping(two, "10.9.0.1", 0);
-    type_line(one, "ip link set eth0 down; ip link set eth0 address 02:00:00:00:00:0a; ip link set eth0 up");
-    reaches(one, "10.9.0.2");
+    does(one, "ip link set eth0 down; ip link set eth0 address 02:00:00:00:00:0a; ip link set eth0 up");
+    ping(one, "10.9.0.2", 2);
     let log = std::fs::read_to_string(lab.folder.path().join("lodge/switch/lab.log")).expect("it has a log");
     assert!(log.contains("02:00:00:00:00:0a are dropped"), "{log}");
     let frames = lab.end();

@@ -6,7 +6,8 @@
 mod machine;
 mod wanted;
 
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write as _};
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -18,7 +19,7 @@ use lodge_disk::Format;
 use lodge_guests::{MediaError, Profile};
 use lodge_install::pxe::TreeError;
 use lodge_install::{InstallError, Installation, PrepareError, Problem, Stage, Target};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 
 use crate::values;
 
@@ -206,29 +207,38 @@ pub fn run(args: &InstallArgs) -> Result<(), CommandError> {
     if target.disk().symlink_metadata().is_ok() {
         return Err(InstallError::Exists(target.disk().to_owned()).into());
     }
-    let work = tempfile::tempdir().map_err(CommandError::Work)?;
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM, SIGHUP, SIGQUIT] {
+        // Without a handler the signal ends lodge at once.
+        let _ = signal_hook::flag::register(signal, stop.clone());
+    }
+    // Answers are nobody else's to read.
+    let own = std::fs::Permissions::from_mode(0o700);
+    let work = tempfile::Builder::new().permissions(own).tempdir().map_err(CommandError::Work)?;
     let (command, tells) = machine::command(args, &wanted, &target, work.path())?;
     target.create(wanted.plan.disk.bytes())?;
     introduce(args, wanted.profile, &wanted, &target);
-    let stop = Arc::new(AtomicBool::new(false));
-    for signal in [SIGINT, SIGTERM, SIGHUP] {
-        // Without a handler the signal ends lodge at once, and the machine with it.
-        let _ = signal_hook::flag::register(signal, stop.clone());
-    }
     let begin = Instant::now();
     let shown = Shown::new(args.unattended);
-    let installation = Installation { target: target.clone(), command, unattended: args.unattended, tells };
+    let installation = Installation {
+        target: target.clone(),
+        command,
+        firmware: wanted.plan.firmware,
+        report: work.path().join("report"),
+        unattended: args.unattended,
+        tells,
+    };
     let result = installation.run(&stop, |stage| shown.stage(stage));
     shown.end();
     result?;
-    eprintln!("lodge: {} is ready after {}", target.disk().display(), clock(begin.elapsed()));
-    eprintln!("lodge: start it with: {}", machine::start(args, &wanted, &target));
+    say(&format!("lodge: {} is ready after {}", target.disk().display(), clock(begin.elapsed())));
+    say(&format!("lodge: start it with: {}", machine::start(args, &wanted, &target)));
     Ok(())
 }
 
 fn introduce(args: &InstallArgs, profile: &Profile, wanted: &wanted::Wanted, target: &Target) {
     let plan = &wanted.plan;
-    eprintln!(
+    say(&format!(
         "lodge: installing {} on {}: {} on {}, {} of memory, {} CPU, {}{}",
         profile.name,
         target.disk().display(),
@@ -238,7 +248,12 @@ fn introduce(args: &InstallArgs, profile: &Profile, wanted: &wanted::Wanted, tar
         plan.cpus,
         plan.firmware,
         if args.unattended { ", unattended" } else { "" },
-    );
+    ));
+}
+
+/// Says something to whoever listens still.
+fn say(line: &str) {
+    let _ = writeln!(std::io::stderr(), "{line}");
 }
 
 /// Minutes and seconds.
@@ -270,10 +285,10 @@ impl Shown {
         let line = format!("lodge: {:>6}  {}", clock(stage.at), stage.what);
         match &self.bar {
             Some(bar) => {
-                bar.suspend(|| eprintln!("{line}"));
+                bar.suspend(|| say(&line));
                 bar.set_message(stage.what.clone());
             }
-            None => eprintln!("{line}"),
+            None => say(&line),
         }
     }
 

@@ -222,8 +222,7 @@ impl Stack {
             && is_gateway(key.peer.ip())
             && let Some(folder) = &self.served
         {
-            self.tcp.open_files(key, Http::new(folder.clone()));
-            return true;
+            return self.tcp.open_files(key, Http::new(folder.clone()));
         }
         let to = if is_name_server(key.peer.ip()) {
             if key.peer.port() != dns::PORT {

@@ -42,6 +42,9 @@ const BUFFER: usize = 1 << 20;
 /// The same while there are many connections, and how many that is.
 const SMALL_BUFFER: usize = 256 << 10;
 const MANY: usize = 64;
+/// Connections to the server of boot files at a time, and how long one is kept whose guest says nothing.
+const MOST_FILES: usize = 32;
+const FILES_TIMEOUT: smoltcp::time::Duration = smoltcp::time::Duration::from_secs(60);
 /// Connections at a time; the guest's further ones are refused.
 const MOST: usize = 4096;
 /// The largest IP packet that is cut into segments elsewhere.
@@ -238,13 +241,22 @@ impl Tcp {
     }
 
     /// Begins a connection of the guest's to the server of boot files. Its packet comes next.
-    pub(crate) fn open_files(&mut self, key: Key, server: Http) {
+    /// Whether it was; there are few at a time, as each holds a file.
+    pub(crate) fn open_files(&mut self, key: Key, server: Http) -> bool {
+        if self.flows.values().filter(|flow| flow.host.is_here()).count() >= MOST_FILES {
+            return false;
+        }
         let mut socket = new_socket(self.flows.len());
         let endpoint = IpListenEndpoint { addr: Some(key.peer.ip().into()), port: key.peer.port() };
+        // Nobody else ends a connection of which the guest hears nothing more.
+        socket.set_timeout(Some(FILES_TIMEOUT));
+        socket.set_keep_alive(Some(FILES_TIMEOUT / 4));
         // The port is none of those that can't be listened on, and the socket is new.
-        if socket.listen(endpoint).is_ok() {
+        let listens = socket.listen(endpoint).is_ok();
+        if listens {
             self.add(key, socket, FarEnd::Files(Box::new(server), false), false);
         }
+        listens
     }
 
     /// Begins a connection to the guest for one of the host's. It comes from the router's address, if a port of that is free.

@@ -8,13 +8,17 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom};
-use std::os::unix::process::ExitStatusExt;
+use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use lodge_disk::{Create, DiskError, Format, Options};
+use lodge_guests::Firmware;
+use rustix::fs::{CWD, RenameFlags};
+use rustix::io::Errno;
 
 use crate::stages::{self, Told};
 
@@ -145,12 +149,12 @@ impl Target {
 
     /// The installer's log.
     pub fn log(&self) -> PathBuf {
-        self.beside(".log")
+        self.beside(".install.log")
     }
 
     /// What the installer's console shows.
     pub fn console(&self) -> PathBuf {
-        self.beside(".console")
+        self.beside(".install.console")
     }
 
     /// Makes the disk, empty.
@@ -166,38 +170,56 @@ impl Target {
         Ok(lodge_disk::create(&self.incomplete(), &wanted)?)
     }
 
-    /// Gives the disk its name if something starts from it.
-    fn complete(&self) -> Result<(), InstallError> {
+    /// Gives the disk its name if firmware finds something to start on it.
+    fn complete(&self, firmware: Firmware) -> Result<(), InstallError> {
         let path = self.incomplete();
-        if !boots(&path, self.format)? {
+        if !boots(&path, self.format, firmware)? {
             return Err(InstallError::NothingBoots(path));
         }
+        let failed = |source| InstallError::File { path: self.disk.clone(), source };
+        // What has the name is all there, also after a power cut.
+        File::open(&path).and_then(|disk| disk.sync_all()).map_err(failed)?;
         // Not over one that has come there meanwhile.
-        fs::hard_link(&path, &self.disk).map_err(|source| match source.kind() {
-            io::ErrorKind::AlreadyExists => InstallError::Exists(self.disk.clone()),
-            _ => InstallError::File { path: self.disk.clone(), source },
-        })?;
-        fs::remove_file(&path).map_err(|source| InstallError::File { path, source })
+        match rustix::fs::renameat_with(CWD, &path, CWD, &self.disk, RenameFlags::NOREPLACE) {
+            Err(Errno::EXIST) => Err(InstallError::Exists(self.disk.clone())),
+            // File systems that can't promise it.
+            Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) if self.disk.symlink_metadata().is_err() => {
+                fs::rename(&path, &self.disk).map_err(failed)
+            }
+            result => result.map_err(|error| failed(error.into())),
+        }
     }
 }
 
-/// Whether firmware finds something to start on a disk: a boot sector that is one, with code for the BIOS or a partition
-/// for UEFI.
+/// Whether firmware may find something to start on a disk: the BIOS, a boot sector with code; UEFI, an EFI system partition.
 ///
 /// # Errors
 ///
 /// The disk can't be read.
-pub fn boots(disk: &Path, format: Format) -> Result<bool, InstallError> {
-    /// Partition types: a disk with a GUID partition table, an EFI system partition (UEFI specification 2.10, 5.2).
-    const FOR_UEFI: [u8; 2] = [0xee, 0xef];
+pub fn boots(disk: &Path, format: Format, firmware: Firmware) -> Result<bool, InstallError> {
+    /// The boot sector, and a GUID partition table with its usual 128 entries (UEFI specification 2.10, 5.3).
+    const LOOKED_AT: usize = 34 * 512;
+    /// An EFI system partition: its type in a boot sector's table (5.2.2), and its GUID (5.3.3).
+    const SYSTEM: u8 = 0xef;
+    const SYSTEM_GUID: [u8; 16] =
+        [0x28, 0x73, 0x2a, 0xc1, 0x1f, 0xf8, 0xd2, 0x11, 0xba, 0x4b, 0x00, 0xa0, 0xc9, 0x3e, 0xc9, 0x3b];
     let options = Options { format: Some(format), readonly: true, ephemeral: false };
     let image = lodge_disk::open(disk, options)?;
-    let mut sector = [0; 512];
+    let mut start = vec![0; LOOKED_AT.min(usize::try_from(image.size()).unwrap_or(LOOKED_AT))];
     let failed = |source| InstallError::File { path: disk.to_owned(), source };
-    image.read_at(0, &mut [io::IoSliceMut::new(&mut sector)]).map_err(failed)?;
-    let partitions: Vec<u8> = (0..4).map(|number| sector[446 + 16 * number + 4]).collect();
-    let code = sector[..440].iter().any(|byte| *byte != 0);
-    Ok(sector[510..] == [0x55, 0xaa] && (code || partitions.iter().any(|kind| FOR_UEFI.contains(kind))))
+    image.read_at(0, &mut [io::IoSliceMut::new(&mut start)]).map_err(failed)?;
+    let Some((sector, table)) = start.split_at_checked(512) else { return Ok(false) };
+    if sector[510..] != [0x55, 0xaa] {
+        return Ok(false);
+    }
+    Ok(match firmware {
+        Firmware::Bios => sector[..440].iter().any(|byte| *byte != 0),
+        Firmware::Uefi => {
+            let entries = table.get(512..).filter(|_| table.starts_with(b"EFI PART")).unwrap_or_default();
+            let guid = entries.chunks_exact(128).any(|entry| entry.starts_with(&SYSTEM_GUID));
+            guid || (0..4).any(|number| sector[446 + 16 * number + 4] == SYSTEM)
+        }
+    })
 }
 
 /// An installation that is to run.
@@ -205,8 +227,12 @@ pub fn boots(disk: &Path, format: Format) -> Result<bool, InstallError> {
 pub struct Installation {
     /// The disk, which has been made.
     pub target: Target,
-    /// The machine: a program and its arguments, but for where its serial ports go.
+    /// The machine: a program and its arguments, but for where its serial ports and its report go.
     pub command: Command,
+    /// Its firmware, which shall find something to start.
+    pub firmware: Firmware,
+    /// Where the machine says how it ended.
+    pub report: PathBuf,
     /// Nobody is there to answer: the machine's console and the installer's log go to files, and the log tells.
     pub unattended: bool,
     /// The log tells stages, and that all is done.
@@ -223,15 +249,19 @@ impl Installation {
         let begin = Instant::now();
         let (log, console) = (self.target.log(), self.target.console());
         if self.unattended {
-            for (path, port) in [(&console, "serial"), (&log, "serial")] {
-                File::create(path).map_err(|source| InstallError::File { path: path.clone(), source })?;
+            for path in [&console, &log] {
+                own_file(path).map_err(|source| InstallError::File { path: path.clone(), source })?;
                 let mut spec = std::ffi::OsString::from("file=");
                 spec.push(path);
-                self.command.arg(format!("--{port}")).arg(spec);
+                self.command.arg("--serial").arg(spec);
             }
             self.command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+            // What is typed to stop it is for whoever installs, who ends the machine in good order.
+            self.command.process_group(0);
         }
-        let mut child = self.command.spawn().map_err(InstallError::Start)?;
+        self.command.arg("--report").arg(&self.report);
+        let mut machine = Machine(self.command.spawn().map_err(InstallError::Start)?);
+        let child = &mut machine.0;
         let errors = child.stderr.take().map(|mut pipe| {
             std::thread::spawn(move || {
                 let mut text = Vec::new();
@@ -257,7 +287,7 @@ impl Installation {
                     }
                     Some(Told::Installed) => installed = true,
                     Some(Told::Failed(step)) => {
-                        end(&mut child);
+                        end(child);
                         return Err(InstallError::Step { step, log, disk: self.target.incomplete() });
                     }
                     _ => {}
@@ -267,24 +297,29 @@ impl Installation {
                 break status;
             }
             if stop.load(Ordering::SeqCst) {
-                end(&mut child);
+                end(child);
                 return Err(InstallError::Stopped(self.target.incomplete()));
             }
             if self.tells && heard.elapsed() > SILENCE {
-                end(&mut child);
+                end(child);
                 return Err(InstallError::Silent { stage: stage.what, log, disk: self.target.incomplete() });
             }
             std::thread::sleep(PERIOD);
         };
         let disk = self.target.incomplete();
-        if !result.success() {
+        let outcome = outcome(&self.report);
+        if stop.load(Ordering::SeqCst) || outcome.as_deref() == Some("quit") {
+            return Err(InstallError::Stopped(disk));
+        }
+        let orderly = matches!(outcome.as_deref(), Some("powered-off" | "rebooted"));
+        if !result.success() || !orderly {
             let output = errors.and_then(|reader| reader.join().ok()).unwrap_or_default();
             return Err(InstallError::Ended { how: how(result), output: last_line(&output), disk });
         }
         if self.tells && !installed {
             return Err(InstallError::NotDone { log, disk });
         }
-        self.target.complete()?;
+        self.target.complete(self.firmware)?;
         if self.unattended {
             // It says what the log says, and what is of no more use.
             let _ = fs::remove_file(console);
@@ -293,8 +328,34 @@ impl Installation {
     }
 }
 
+/// A machine's process, which does not outlive whoever installs.
+struct Machine(Child);
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        if !matches!(self.0.try_wait(), Ok(Some(_))) {
+            end(&mut self.0);
+        }
+    }
+}
+
+/// How a machine ended, in the word of its report.
+fn outcome(report: &Path) -> Option<String> {
+    let value: serde_json::Value = serde_json::from_slice(&fs::read(report).ok()?).ok()?;
+    Some(value["outcome"].as_str()?.to_owned())
+}
+
+/// Makes a file that is the user's alone, in place of one from before.
+fn own_file(path: &Path) -> io::Result<()> {
+    match path.symlink_metadata() {
+        Ok(there) if there.is_file() => fs::remove_file(path)?,
+        _ => {}
+    }
+    fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map(drop)
+}
+
 /// Asks a machine to end, and makes it.
-fn end(child: &mut std::process::Child) {
+fn end(child: &mut Child) {
     let until = Instant::now() + GRACE;
     // It may have ended by itself.
     let _ = rustix::process::kill_process(rustix::process::Pid::from_child(child), rustix::process::Signal::TERM);
@@ -312,6 +373,7 @@ fn how(status: ExitStatus) -> String {
     match (status.code(), status.signal()) {
         (Some(3), _) => "by a crash of the guest's (status 3)".into(),
         (Some(4), _) => "because the time was up (status 4)".into(),
+        (Some(0), _) => "without saying how".into(),
         (Some(code), _) => format!("with status {code}"),
         (None, Some(signal)) => format!("by signal {signal}"),
         (None, None) => "otherwise".into(),

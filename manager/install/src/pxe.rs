@@ -4,7 +4,7 @@
 //! The tree is of hard links where it can be. What changes is replaced, so that the folder itself stays as it is.
 
 use std::fs;
-use std::io::{Error, ErrorKind};
+use std::io::{Error, ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
 
 use lodge_guests::{Firmware, Profile};
@@ -15,6 +15,8 @@ use crate::prepare::{Carrier, Prepared};
 
 /// How deep folders may lie in each other.
 const DEEPEST: usize = 12;
+/// Loaders that are GRUB, or start it.
+const GRUBS: [&str; 5] = ["bootnetx64.efi", "grubx64.efi", "grubnetx64.efi", "shimx64.efi", "bootx64.efi"];
 /// Most files in a tree.
 const MOST: usize = 20_000;
 
@@ -146,25 +148,37 @@ fn replace(tree: &Path, path: &Path, bytes: &[u8]) -> Result<(), Error> {
     if !folder.starts_with(tree.canonicalize()?) {
         return Err(Error::other("a symbolic link leads out of the folder"));
     }
-    let partial = folder.join(".lodge-partial");
-    fs::write(&partial, bytes)?;
-    fs::rename(partial, folder.join(name))
+    // Not one that is there: it might be a link.
+    let mut partial = tempfile::NamedTempFile::new_in(&folder)?;
+    partial.write_all(bytes)?;
+    partial.persist(folder.join(name)).map_err(|error| error.error)?;
+    Ok(())
 }
 
 /// Has the loaders start the kernel at once. Whether one of them is `loader`.
 fn configure(tree: &Path, loader: &str, files: LinuxFiles, parameters: &str) -> Result<bool, TreeError> {
     let LinuxFiles { kernel, initrd } = files;
     let (place, name) = loader.rsplit_once('/').unwrap_or(("", loader));
-    let (path, text) = if name.ends_with("pxelinux.0") {
+    let path = tree.join(place);
+    let failed = |source| TreeError::File { path: path.clone(), source };
+    let inside = path.canonicalize().and_then(|path| Ok(path.starts_with(tree.canonicalize()?))).map_err(failed)?;
+    if !inside {
+        return Err(failed(Error::other("it is outside of the folder")));
+    }
+    let (path, text) = if matches!(name, "pxelinux.0" | "lpxelinux.0") {
         // PXELINUX takes paths from its own folder on, but for those behind two colons.
         let text = format!("DEFAULT lodge\nLABEL lodge\nKERNEL ::{kernel}\nINITRD ::{initrd}\nAPPEND {parameters}\n");
         let folder = tree.join(place).join("pxelinux.cfg");
-        fs::create_dir_all(&folder).map_err(|source| TreeError::File { path: folder.clone(), source })?;
+        if !folder.is_dir() {
+            fs::create_dir(&folder).map_err(|source| TreeError::File { path: folder.clone(), source })?;
+        }
         (folder.join("default"), text)
-    } else {
+    } else if GRUBS.contains(&name) {
         let grub = ["debian-installer/amd64/grub", "grub"].map(|name| tree.join(name));
         let Some(folder) = grub.into_iter().find(|folder| folder.join("grub.cfg").exists()) else { return Ok(false) };
         (folder.join("grub.cfg"), format!("linux /{kernel} {parameters}\ninitrd /{initrd}\nboot\n"))
+    } else {
+        return Ok(false);
     };
     replace(tree, &path, text.as_bytes()).map_err(|source| TreeError::File { path, source })?;
     Ok(true)
@@ -228,8 +242,13 @@ mod tests {
         let answer = |folder: &Path, loader: &str| answering(folder, into.path(), loader, profile, &prepared);
         assert!(matches!(answer(folder.path(), "pxelinux.0"), Err(TreeError::NoKernel { .. })));
         debian(folder.path());
-        fs::remove_dir_all(folder.path().join("debian-installer/amd64/grub")).unwrap();
-        assert!(matches!(answer(folder.path(), "ipxe.efi"), Err(TreeError::UnknownLoader { .. })));
+        let another = || {
+            let into = tempfile::tempdir().unwrap();
+            let loader = "ipxe.efi";
+            answering(folder.path(), into.path(), loader, profile, &prepared)
+        };
+        assert!(matches!(another(), Err(TreeError::UnknownLoader { .. })));
+        assert!(matches!(answer(folder.path(), "../pxelinux.0"), Err(TreeError::File { .. })));
     }
 
     #[test]

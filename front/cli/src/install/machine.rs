@@ -172,13 +172,17 @@ fn served(
     Ok(format!(",netboot={},bootfile={}", named(place.as_os_str())?, named(OsStr::new(&bootfile))?))
 }
 
+/// A word for the shell.
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_alphanumeric() || "/._,=:-+@".contains(c);
+    if word.chars().all(plain) { word.to_owned() } else { format!("'{}'", word.replace('\'', r"'\''")) }
+}
+
 /// The command line that starts the installed system.
 pub fn start(args: &InstallArgs, wanted: &Wanted, target: &Target) -> String {
     let plan = &wanted.plan;
-    let mut text = format!("lodge run --disk {}", target.disk().display());
-    if plan.bus.name() != "virtio" {
-        text += &format!(",bus={}", plan.bus);
-    }
+    let disk = file(target.disk(), &format!(",format={},bus={}", target.format().name(), plan.bus));
+    let mut text = format!("lodge run --disk {}", quoted(&disk.to_string_lossy()));
     text += &format!(" --memory {}M", plan.memory.bytes() >> 20);
     if plan.firmware == Firmware::Uefi {
         text += " --firmware uefi";
@@ -191,7 +195,7 @@ pub fn start(args: &InstallArgs, wanted: &Wanted, target: &Target) -> String {
         };
         let forward =
             if args.net.starts_with("user") && !args.net.contains("forward=") { ",forward=tcp:2222:22" } else { "" };
-        text += &format!(" --net {}{model}{forward}", args.net);
+        text += &format!(" --net {}", quoted(&[&args.net, model.as_str(), forward].concat()));
     }
     text
 }
@@ -203,6 +207,7 @@ mod tests {
     #[test]
     fn commas_in_names_are_doubled() {
         assert_eq!(file(Path::new("/a,b/c"), ",bus=ide"), OsString::from("/a,,b/c,bus=ide"));
+        assert_eq!((quoted("/a.b"), quoted("it's")), ("/a.b".into(), r"'it'\''s'".into()));
     }
 
     #[test]

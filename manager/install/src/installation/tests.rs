@@ -5,14 +5,17 @@ fn installation(folder: &Path, script: &str) -> Installation {
     let target = Target::new(&folder.join("d.img"), Some(Format::Raw));
     target.create(1 << 20).unwrap();
     let mut command = Command::new("sh");
+    let report = folder.join("report");
     command.arg("-c").arg(script).arg("sh").env("disk", target.incomplete()).env("log", target.log());
-    Installation { target, command, unattended: true, tells: true }
+    command.env("report", &report);
+    Installation { target, command, firmware: Firmware::Bios, report, unattended: true, tells: true }
 }
 
-/// Leaves a boot sector.
-const BOOTS: &str = r"printf 'x' | dd of=$disk conv=notrunc 2>/dev/null
+/// Switches itself off, and leaves a boot sector.
+const BOOTS: &str = r#"echo '{"outcome":"powered-off"}' > $report
+printf 'x' | dd of=$disk conv=notrunc 2>/dev/null
 printf '\125\252' | dd of=$disk conv=notrunc bs=1 seek=510 2>/dev/null
-";
+"#;
 
 fn run(installation: Installation) -> (Result<(), InstallError>, Vec<String>) {
     let mut stages = Vec::new();
@@ -40,10 +43,14 @@ fn what_ends_well_has_its_name() {
 fn what_does_not_end_well_never_has_it() {
     let failing = "echo \"x main-menu[1]: WARNING **: Menu item 'choose-mirror' failed.\" >> $log; exec sleep 60";
     let done = "echo 'x root: lodge: the system is installed' >> $log";
+    let off = r#"echo '{"outcome":"powered-off"}' > $report"#;
+    let quit = r#"echo '{"outcome":"quit"}' > $report"#;
     let cases = [
         (failing.to_owned(), "failed at 'choose-mirror'"),
         (BOOTS.to_owned(), "before the installer was done"),
-        (done.to_owned(), "nothing that starts"),
+        (format!("{off}; {done}"), "nothing that starts"),
+        (format!("{BOOTS}{done}; {quit}"), "stopped"),
+        (format!("{BOOTS}{done}; rm $report"), "without saying how"),
         (format!("{BOOTS}{done}; exit 3"), "a crash of the guest's"),
         (format!("{BOOTS}{done}; echo 'lodge: no room' >&2; exit 2"), "it said: no room"),
         (format!("{BOOTS}{done}; kill -9 $$"), "by signal 9"),
@@ -69,17 +76,26 @@ fn who_installs_can_stop_it() {
 }
 
 #[test]
-fn a_disk_with_partitions_for_uefi_alone_starts() {
+fn each_firmware_looks_for_its_own() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("d.raw");
-    let mut sector = vec![0; 1 << 20];
-    let starts = |sector: &[u8]| {
-        fs::write(&path, sector).unwrap();
-        boots(&path, Format::Raw).unwrap()
+    let mut disk = vec![0; 1 << 20];
+    let starts = |disk: &[u8]| {
+        fs::write(&path, disk).unwrap();
+        [Firmware::Bios, Firmware::Uefi].map(|firmware| boots(&path, Format::Raw, firmware).unwrap())
     };
-    assert!(!starts(&sector));
-    sector[510..512].copy_from_slice(&[0x55, 0xaa]);
-    assert!(!starts(&sector), "a disk that was only initialised");
-    sector[446 + 4] = 0xee;
-    assert!(starts(&sector));
+    assert_eq!(starts(&disk), [false, false]);
+    disk[510..512].copy_from_slice(&[0x55, 0xaa]);
+    disk[446 + 4] = 0xee;
+    disk[512..520].copy_from_slice(b"EFI PART");
+    assert_eq!(starts(&disk), [false, false], "a disk that was only initialised");
+    let system = [0x28, 0x73, 0x2a, 0xc1, 0x1f, 0xf8, 0xd2, 0x11, 0xba, 0x4b, 0x00, 0xa0, 0xc9, 0x3e, 0xc9, 0x3b];
+    disk[1024 + 128..][..16].copy_from_slice(&system);
+    assert_eq!(starts(&disk), [false, true]);
+    disk[0] = 0xeb;
+    assert_eq!(starts(&disk), [true, true]);
+    disk[512] = 0;
+    disk[446 + 4] = 0xef;
+    assert_eq!(starts(&disk), [true, true]);
+    assert_eq!(starts(&[0; 512]), [false, false]);
 }
