@@ -1,5 +1,7 @@
 //! Holding the two ends of a case against each other.
 
+use std::sync::LazyLock;
+
 use iced_x86::{Code, Instruction, Mnemonic, OpKind, Register};
 
 use crate::flags::{self, ARITHMETIC};
@@ -67,6 +69,17 @@ fn comparable(instructions: &[Instruction], number: usize) -> u64 {
     if narrow { 0xffff_ffff } else { u64::MAX }
 }
 
+/// Whether the rest of a case may follow from such an instruction: what comes behind it may use the upper halves.
+fn goes_on_otherwise(instructions: &[Instruction]) -> bool {
+    static INTEL: LazyLock<bool> = LazyLock::new(|| {
+        // The maker's name (SDM 2A "CPUID").
+        let leaf = std::arch::x86_64::__cpuid(0);
+        [leaf.ebx, leaf.edx, leaf.ecx].map(u32::to_le_bytes).concat() == b"GenuineIntel"
+    });
+    let repeats = |one: &Instruction| one.has_rep_prefix() || one.has_repne_prefix();
+    *INTEL && instructions.iter().any(|one| is_32_bit_string(one) && repeats(one))
+}
+
 fn is_32_bit_string(instruction: &Instruction) -> bool {
     use OpKind as K;
     instruction.is_string_instruction()
@@ -97,7 +110,8 @@ fn is_x87_store(instruction: &Instruction) -> bool {
 fn did_not_store(instructions: &[Instruction], native: &Record, engine: &Record) -> bool {
     const SUMMARY: u8 = 1 << 7;
     let stores = instructions.iter().any(|one| one.ip() == engine.get(Record::RIP) && is_x87_store(one));
-    stores && engine.get(Record::VECTOR) == 14 && native.get(Record::VECTOR) != 14 && native.xsave()[2] & SUMMARY != 0
+    let went_on = native.get(Record::RIP) != engine.get(Record::RIP);
+    stores && engine.get(Record::VECTOR) == 14 && went_on && native.xsave()[2] & SUMMARY != 0
 }
 
 /// The bytes of memory that are not comparable: of a store of ten bytes that faults in its second page, Intel's processors have
@@ -195,7 +209,7 @@ pub fn differences(instructions: &[Instruction], native: (&Record, &[u8]), engin
             show(engine.1)
         ));
     }
-    all
+    if goes_on_otherwise(instructions) { Vec::new() } else { all }
 }
 
 /// A component's bytes, or those of its initial state if the area says that it is in that.
