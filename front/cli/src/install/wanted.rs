@@ -22,13 +22,17 @@ pub enum From {
 
 /// What is to be installed, and on what.
 pub struct Wanted {
+    /// The system.
     pub profile: &'static Profile,
+    /// The machine, which suits it.
     pub plan: Plan,
+    /// Where the installer is.
     pub from: From,
     /// The network card.
     pub net: Option<NetPlan>,
-    /// The card was said, and not taken from the profile.
+    /// The card's model: what was said, or what suits the system.
     pub model: lodge_guests::Nic,
+    /// What the installer is told, with nobody to ask.
     pub answers: Option<Answers>,
 }
 

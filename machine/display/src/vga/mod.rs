@@ -29,7 +29,7 @@ use lodge_bus::{
     AccessError, Clock, Device, MemoryMapping, MmioBus, MmioDevice, MmioMapping, MmioRange, MmioWidths, PciFunction,
     PortDevice, PortRange, ResetDevice, SaveDevice, StateError, Width,
 };
-use lodge_pci::{BarTarget, ConfigSpace, ConfigSpec};
+use lodge_pci::{BarTarget, ConfigSpace, ConfigSpec, read_rom};
 pub use memory::{VIDEO_MEMORY_SIZES, VideoAperture, VideoMemory, VideoMemoryError};
 use parking_lot::Mutex;
 use registers::pci;
@@ -313,10 +313,7 @@ impl MmioDevice for Vga {
                 Ok((0..bytes as u64).map(|n| u64::from(byte(n)) << (8 * n)).sum())
             }
             REGION_REGISTERS => Ok(self.read_register(offset, bytes)),
-            _ => {
-                let byte = |n| self.rom.get((offset + n) as usize).copied().unwrap_or(0xff);
-                Ok((0..bytes as u64).map(|n| u64::from(byte(n)) << (8 * n)).sum())
-            }
+            _ => Ok(read_rom(&self.rom, offset, bytes)),
         }
     }
 
