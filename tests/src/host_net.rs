@@ -104,10 +104,16 @@ impl Namespace {
 
     /// A command in it, as the ordinary user. Files that it names have to be his to read.
     pub fn ordinary(&self, command: &Command) -> Command {
-        const SCRIPT: &str = "mount --bind \"$1\" /dev/net/tun && shift && exec setpriv --reuid \"$1\" --regid \"$1\" \
-                              --clear-groups --no-new-privs -- \"${@:2}\"";
+        self.ordinary_seeing(command, &[])
+    }
+
+    /// A command in it, as the ordinary user, who sees files instead of others.
+    pub fn ordinary_seeing(&self, command: &Command, instead_of: &[(&Path, &Path)]) -> Command {
+        const SCRIPT: &str = "while [ \"$1\" != -- ]; do mount --bind \"$1\" \"$2\" && shift 2 || exit; done; exec setpriv \
+                              --reuid \"$2\" --regid \"$2\" --clear-groups --no-new-privs -- \"${@:3}\"";
         let mut within = self.command("bash");
-        within.args(["-c", SCRIPT, "bash"]).arg(self.device()).arg(ORDINARY.to_string());
+        within.args(["-c", SCRIPT, "bash"]).arg(self.device()).arg("/dev/net/tun");
+        within.args(instead_of.iter().flat_map(|(file, place)| [file, place])).args(["--", &ORDINARY.to_string()]);
         within.arg(command.get_program()).args(command.get_args()).current_dir("/").env("HOME", "/nonexistent");
         within
     }
@@ -130,12 +136,22 @@ impl Namespace {
     /// dnsmasq on an interface as a DHCP server for .50 to .99 beside [`TAP_ADDRESS`], with more options.
     pub fn dnsmasq(&self, interface: &str, options: &[&str]) -> Dnsmasq {
         let folder = tempfile::tempdir().expect("a folder");
-        let leases = folder.path().join("leases");
+        let leases = format!("--dhcp-leasefile={}", folder.path().join("leases").display());
+        let interface = format!("--interface={interface}");
+        let range = "--dhcp-range=192.168.77.50,192.168.77.99,1h";
+        self.dnsmasq_with(folder, &[&[&interface, range, &leases, "--log-dhcp"], options].concat())
+    }
+
+    /// dnsmasq as a name server on an address of the loopback interface, for which all names are one address.
+    pub fn name_server(&self, listens: &str, answer: &str) -> Dnsmasq {
+        let (listens, answer) = (format!("--listen-address={listens}"), format!("--address=/#/{answer}"));
+        self.dnsmasq_with(tempfile::tempdir().expect("a folder"), &["--log-queries", &listens, &answer])
+    }
+
+    fn dnsmasq_with(&self, folder: tempfile::TempDir, options: &[&str]) -> Dnsmasq {
         let mut command = self.command("dnsmasq");
-        command.args(["--keep-in-foreground", "--conf-file=/dev/null", "--no-resolv", "--no-hosts", "--log-dhcp"]);
-        command.args(["--log-facility=-", "--user=root", "--bind-interfaces", "--pid-file="]);
-        command.arg(format!("--interface={interface}")).arg("--dhcp-range=192.168.77.50,192.168.77.99,1h");
-        command.arg(format!("--dhcp-leasefile={}", leases.display())).args(options);
+        command.args(["--keep-in-foreground", "--conf-file=/dev/null", "--no-resolv", "--no-hosts"]);
+        command.args(["--log-facility=-", "--user=root", "--bind-interfaces", "--pid-file="]).args(options);
         let log = std::fs::File::create(folder.path().join("log")).expect("a file");
         let child = command.stdin(Stdio::null()).stderr(log).spawn().expect("dnsmasq is there");
         Dnsmasq { child, folder }
@@ -172,7 +188,7 @@ impl Drop for Dnsmasq {
 
 /// Runs a command that has to succeed.
 #[track_caller]
-fn succeeds(command: &mut Command) {
+pub fn succeeds(command: &mut Command) {
     let output = command.output().expect("it can be run");
     assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
 }

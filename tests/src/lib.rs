@@ -8,6 +8,7 @@ mod controlled;
 pub mod disks;
 pub mod host_net;
 mod kernels;
+mod mirror;
 
 use std::ffi::OsStr;
 use std::io::{Read, Write};
@@ -18,6 +19,7 @@ use std::time::{Duration, Instant};
 
 pub use controlled::{Controlled, Picture};
 pub use kernels::{multiboot, write_file};
+pub use mirror::mirror;
 
 /// How long a guest may take for one thing. CI machines are slow and busy; a guest that hangs hangs for ever.
 pub const PATIENCE: Duration = Duration::from_secs(300);
@@ -32,6 +34,11 @@ pub fn guest(file: &str) -> PathBuf {
     let path = from_environment("LODGE_GUESTS").join(file);
     assert!(path.is_file(), "{} is missing; `cargo xtask guests` fetches it", path.display());
     path
+}
+
+/// The mirror that the host's packages come from.
+pub fn host_mirror() -> String {
+    from_environment("LODGE_MIRROR").to_string_lossy().into_owned()
 }
 
 /// A copy of the Debian root file system's image, to be written.

@@ -1,12 +1,14 @@
-//! `lodge install`: what it refuses beforehand, and installations that fail at a stage and leave no disk.
+//! `lodge install`: what it refuses beforehand, installations that fail at a stage and leave no disk, and ones that are seen to
+//! their end and beyond.
 //!
-//! The installer is Debian's, from the network and from a disc, with answers and without anybody: it gets as far as its mirror,
-//! which here cannot be reached.
+//! The installer is Debian's, from the network and from a disc, with answers and without anybody. It gets as far as its mirror
+//! where that cannot be reached; with one, which takes minutes, the system that it installed is started and logged into.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use lodge_tests::{finish, guest, lodge, write_file};
+use lodge_tests::host_net::free_port;
+use lodge_tests::{TestVm, check_log, finish, guest, host_mirror, lodge, mirror, write_file};
 
 /// A public key that nobody has the other half of.
 const KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIHUyKKq1dnGYKXNa1qKZJj6nMmbpb9SUvDB2xUPj3nn2 test\n";
@@ -104,4 +106,86 @@ fn an_installation_from_a_disc_fails_at_its_mirror() {
     for firmware in ["bios", "uefi"] {
         fails_at_the_mirror(firmware, &from);
     }
+}
+
+/// What the installed system is asked, and what it answers.
+const ASKED: &[(&str, &str)] = &[
+    (". /etc/os-release; echo $VERSION_CODENAME", "bookworm"),
+    ("hostname", "d"),
+    ("sudo -n id -u", "0"),
+    ("findmnt -n -o FSTYPE /", "ext4"),
+    ("systemctl is-system-running --wait", "running"),
+    ("test -d /sys/firmware/efi && echo uefi || echo bios", ""),
+    ("sudo -n apt-get -q update >/dev/null && echo updated", "updated"),
+];
+
+/// Runs a command in a guest by SSH: whether it succeeded, and what it printed.
+fn by_ssh(key: &Path, port: u16, command: &str) -> (bool, String) {
+    let mut ssh = Command::new("ssh");
+    ssh.args(["-F", "/dev/null", "-o", "UserKnownHostsFile=/dev/null", "-o", "StrictHostKeyChecking=no"]);
+    ssh.args(["-o", "BatchMode=yes", "-o", "IdentitiesOnly=yes", "-o", "ConnectTimeout=60", "-i"]).arg(key);
+    ssh.args(["-p", &port.to_string(), "ann@127.0.0.1", command]);
+    let output = ssh.output().expect("ssh is there");
+    let text = [output.stdout.as_slice(), &output.stderr].map(String::from_utf8_lossy).concat();
+    (output.status.success(), text)
+}
+
+/// Installs Debian with nobody there, starts it as lodge says, and logs in with the key.
+fn is_installed_and_entered(firmware: &str, from: &str, card: &str) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let key = folder.path().join("key");
+    let mut generate = Command::new("ssh-keygen");
+    generate.args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(&key);
+    assert!(generate.status().is_ok_and(|status| status.success()), "there is no key");
+    let behind = mirror(guest("mirror/recipe").with_file_name(""), &host_mirror());
+    let packages = format!("http://10.0.2.2:{behind}/debian");
+    let net = format!("user,loopback=tcp:{behind},model={card}");
+    let mut command = debian(folder.path(), &["--from", from, "--firmware", firmware, "--size", "4G", "--net", &net]);
+    command.args(["--unattended", "--user", "ann", "--ssh-key"]).arg(key.with_extension("pub"));
+    // The installer's parts are not the mirror's alone, and nobody has signed what they are.
+    let parts = "mirror/udeb/suite=lodge debian-installer/allow_unauthenticated=true";
+    command.args(["--mirror", &packages, "--append", parts, "--timeout", "5400"]);
+    let output = command.output().expect("lodge starts");
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    println!("{text}");
+    assert!(output.status.success(), "{text}");
+    let stages = ["asks the mirror", "makes partitions", "installs the base system", "installs the boot loader"];
+    for stage in stages {
+        assert!(text.contains(stage), "{stage}: {text}");
+    }
+    let names: Vec<_> = std::fs::read_dir(folder.path()).expect("it is there").flatten().collect();
+    assert!(names.iter().any(|entry| entry.file_name() == "d.qcow2"), "{names:?}");
+    assert!(!names.iter().any(|entry| entry.file_name() == "d.qcow2.incomplete"), "{names:?}");
+
+    let (_, start) = text.split_once("start it with: lodge ").expect("it says how to start");
+    let port = free_port();
+    let start = start.lines().next().unwrap_or_default().replace("tcp:2222:22", &format!("tcp:{port}:22"));
+    assert!(start.contains(&port.to_string()), "{start}");
+    let mut vm = TestVm::start(Command::new("sh").args(["-c", &format!("exec '{}' {start}", lodge().display())]));
+    vm.expect("login:");
+    for (command, answer) in ASKED {
+        let (succeeded, text) = by_ssh(&key, port, command);
+        let answer = if answer.is_empty() { firmware } else { answer };
+        assert!(succeeded && text.lines().any(|line| line == answer), "{command}: {text}");
+    }
+    check_log(&by_ssh(&key, port, "sudo -n dmesg").1);
+    // The connection ends with the system.
+    by_ssh(&key, port, "sudo -n systemctl poweroff");
+    assert_eq!(vm.wait().0, 0);
+}
+
+#[test]
+#[ignore = "boots VMs: run by `cargo xtask test --long`"]
+fn an_installation_from_the_network_takes_long() {
+    let from = format!("pxe={}", netboot().display());
+    is_installed_and_entered("bios", &from, "virtio");
+    is_installed_and_entered("uefi", &from, "e1000");
+}
+
+#[test]
+#[ignore = "boots VMs: run by `cargo xtask test --long`"]
+fn an_installation_from_a_disc_takes_long() {
+    let from = format!("iso={}", guest("media/installer.iso").display());
+    is_installed_and_entered("bios", &from, "virtio");
+    is_installed_and_entered("uefi", &from, "virtio");
 }

@@ -159,9 +159,9 @@ fn what_is_denied_is_refused() {
 }
 
 /// Pulls cables and plugs them in.
-fn cables(model: &str) {
+fn cables(command: &mut Command, model: &str) {
     let net = format!("user,link=down,model={model}");
-    let mut machine = Controlled::start(linux("cloud-amd64", "").args(["--net", &net, "--timeout", "280"]));
+    let mut machine = Controlled::start(command.args(["--net", &net, "--timeout", "280"]));
     let carrier = |vm: &mut TestVm, is: &str| {
         let line =
             format!("until [ $(cat /sys/class/net/eth0/carrier) = {is} ]; do sleep 0.2; done; echo carrier is {is}");
@@ -199,5 +199,19 @@ fn cables(model: &str) {
 #[test]
 #[ignore = "boots a VM: run by `cargo xtask test`"]
 fn the_cable_of_a_virtio_card() {
-    cables("virtio");
+    cables(&mut linux("cloud-amd64", ""), "virtio");
+}
+
+#[test]
+#[ignore = "boots a VM: run by `cargo xtask test`"]
+fn the_cable_of_an_e1000_card() {
+    let (mut command, _initrd) = linux_with("e1000", "amd64", "");
+    cables(&mut command, "e1000");
+}
+
+#[test]
+#[ignore = "boots a VM: run by `cargo xtask test`"]
+fn the_cable_of_an_rtl8139_card() {
+    let (mut command, _initrd) = linux_with("8139cp", "amd64", "");
+    cables(&mut command, "rtl8139");
 }

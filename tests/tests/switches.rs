@@ -40,8 +40,8 @@ impl Lab {
     }
 
     /// With addresses.
-    fn addressed() -> Self {
-        let mut lab = Self::new("");
+    fn addressed(options: &str) -> Self {
+        let mut lab = Self::new(options);
         for (vm, [a, b, c, d]) in lab.guests.iter_mut().zip(ADDRESSES) {
             does(vm, &format!("ip addr add {a}.{b}.{c}.{d}/24 dev eth0"));
         }
@@ -91,7 +91,7 @@ fn reaches(vm: &mut TestVm, to: &str) {
 #[test]
 #[ignore = "boots a VM: run by `cargo xtask test`"]
 fn guests_reach_each_other_and_nothing_else() {
-    let mut lab = Lab::addressed();
+    let mut lab = Lab::addressed("");
     let [one, two] = &mut lab.guests;
     ping(one, "10.9.0.2", 2);
     ping(two, "10.9.0.1", 2);
@@ -114,7 +114,7 @@ fn guests_reach_each_other_and_nothing_else() {
 #[ignore = "boots a VM: run by `cargo xtask test`"]
 fn a_guest_that_says_it_is_another_is_not_heard() {
     const OTHER: [u8; 6] = [2, 0, 0, 0, 0, 0xc];
-    let mut lab = Lab::addressed();
+    let mut lab = Lab::addressed("");
     let [one, two] = &mut lab.guests;
     ping(one, "10.9.0.2", 2);
     ping(two, "10.9.0.1", 2);
@@ -179,4 +179,19 @@ fn with_nat_they_reach_what_is_outside() {
     }
     lab.end();
     assert!(listener.accept().is_err(), "somebody came");
+}
+
+#[test]
+#[ignore = "boots a VM: run by `cargo xtask test`"]
+fn what_is_denied_is_refused_on_a_switch() {
+    let mut lab = Lab::addressed(",deny=tcp:10.9.0.2:7");
+    let [one, two] = &mut lab.guests;
+    ping(one, "10.9.0.2", 2);
+    does(two, "(nc -l -p 7; echo heard | tr a-z A-Z) & (nc -l -p 8) & sleep 1");
+    type_line(one, "nc -w 100 10.9.0.2 7 < /dev/null; echo ended $?");
+    one.expect("Connection refused");
+    type_line(one, "echo let-through | tr a-z A-Z | nc 10.9.0.2 8");
+    two.expect("LET-THROUGH");
+    two.send("\n");
+    lab.end();
 }

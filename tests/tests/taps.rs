@@ -1,12 +1,13 @@
-//! Guests on taps, in a network namespace of each test's own. To make those takes root, which these tests need and say so;
-//! lodge runs as the ordinary user whose tap it is.
+//! Guests on taps, and what else takes a host's network that can be changed, in a network namespace of each test's own. To make
+//! those takes root, which these tests need and say so; lodge runs as the ordinary user whose tap it is.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::path::Path;
 use std::process::Command;
 
-use lodge_tests::host_net::{Namespace, ORDINARY, TAP_ADDRESS, content, sum_of};
-use lodge_tests::{TestVm, finish, guest, linux, linux_with, run, type_line, with_firmware};
+use lodge_tests::host_net::{Namespace, ORDINARY, TAP_ADDRESS, content, succeeds, sum_of};
+use lodge_tests::{TestVm, finish, guest, linux, linux_with, run, type_line, with_firmware, write_file};
 
 const TAP: &str = "lodge0";
 const GUEST: &str = "192.168.77.2";
@@ -123,4 +124,53 @@ fn a_foreign_server_boots_the_installer() {
         vm.kill();
     }
     assert!(server.log().contains("sent"), "{}", server.log());
+}
+
+#[test]
+#[ignore = "boots a VM: run by `cargo xtask test`"]
+fn what_is_denied_is_refused_on_a_tap() {
+    let Some(namespace) = Namespace::new() else { return };
+    namespace.tap(TAP, ORDINARY);
+    let [denied, allowed] = [(); 2].map(|()| namespace.within(|| TcpListener::bind((TAP_ADDRESS, 0))).expect("a port"));
+    let [denied_port, port] = [&denied, &allowed].map(|listener| listener.local_addr().expect("an address").port());
+    let card = format!("virtio,deny=tcp:{TAP_ADDRESS}:{denied_port}");
+    let mut vm = start(&namespace, &mut linux("cloud-amd64", ""), &card);
+    type_line(&mut vm, &format!("ip addr add {GUEST}/24 dev eth0; nc -w 100 {TAP_ADDRESS} {denied_port} < /dev/null"));
+    vm.expect("Connection refused");
+    type_line(&mut vm, &format!("echo allowed | nc {TAP_ADDRESS} {port}"));
+    let mut text = String::new();
+    allowed.accept().expect("the guest comes").0.read_to_string(&mut text).expect("it comes");
+    assert_eq!(text, "allowed\n");
+    type_line(&mut vm, "poweroff -f");
+    assert_eq!(vm.wait().0, 0);
+    denied.set_nonblocking(true).expect("it need not wait");
+    assert!(denied.accept().is_err(), "somebody came");
+}
+
+/// The host moves to another network while the guest runs, as laptops do.
+#[test]
+#[ignore = "boots a VM: run by `cargo xtask test`"]
+fn the_hosts_resolver_changes() {
+    const SERVERS: [(&str, &str); 2] = [("127.0.0.11", "192.0.2.11"), ("127.0.0.22", "192.0.2.22")];
+    let Some(namespace) = Namespace::new() else { return };
+    let servers = SERVERS.map(|(listens, answer)| namespace.name_server(listens, answer));
+    let file = write_file(format!("nameserver {}\n", SERVERS[0].0).as_bytes());
+    succeeds(Command::new("chmod").arg("0644").arg(file.path()));
+    let mut command = linux("cloud-amd64", "");
+    command.args(["--net", "user", "--timeout", "280"]);
+    let resolver = Path::new("/etc/resolv.conf");
+    let mut vm = TestVm::start(&mut namespace.ordinary_seeing(&command, &[(file.path(), resolver)]));
+    type_line(&mut vm, "ip link set lo up; ip link set eth0 up; udhcpc -i eth0 -n -q -f -s /bin/lodge-dhcp");
+    vm.expect("lease of 10.0.2.15");
+    for (number, (listens, answer)) in SERVERS.into_iter().enumerate() {
+        // The file is the same one, as an editor or a DHCP client of the host's would leave it.
+        std::fs::write(file.path(), format!("nameserver {listens}\n")).expect("it is written");
+        let question = format!("until nslookup name{number}.example | grep {answer}; do sleep 1; done");
+        type_line(&mut vm, &format!("{question}; echo answered | tr a-z A-Z"));
+        vm.expect("ANSWERED");
+        assert!(servers[number].log().contains(&format!("name{number}.example")), "{}", servers[number].log());
+    }
+    assert!(servers[1].log().contains("name1.example") && !servers[1].log().contains("name0.example"));
+    type_line(&mut vm, "poweroff -f");
+    assert_eq!(vm.wait().0, 0);
 }

@@ -42,6 +42,9 @@ enum Command {
         /// Also build a Debian root file system (needs mmdebstrap and root or user namespaces)
         #[arg(long)]
         root: bool,
+        /// Also fetch what Debian's installer needs of the mirror
+        #[arg(long)]
+        installer: bool,
     },
     /// Install what is needed, then run every test; this is what CI calls
     Test {
@@ -60,7 +63,9 @@ fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Boot { options } => boot::run(&options),
         Command::Check { quick } => check::run(quick),
-        Command::Guests { root } => test::install_what_is_needed().and_then(|()| guests::run(root)),
+        Command::Guests { root, installer } => test::install_what_is_needed()
+            .and_then(|()| guests::run(root))
+            .and_then(|()| if installer { guests::parts().map(drop) } else { Ok(()) }),
         Command::Test { vm, long } => test::run(vm, long),
         Command::Bench(options) => bench::run(&options),
     };

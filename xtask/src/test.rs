@@ -59,6 +59,7 @@ pub fn run(vm_only: bool, long: bool) -> Result<()> {
     shell::run(&mut cargo(&["build", "--quiet", "--release", "--package", "lodge"]))?;
     let debian = shell::is_root();
     guests::run(debian)?;
+    let mirror = if long { guests::parts()? } else { String::new() };
     let mut skipped = Vec::new();
     if !debian {
         println!("test: {DEBIAN} is left out: only root builds a root file system whose files belong to root");
@@ -71,12 +72,13 @@ pub fn run(vm_only: bool, long: bool) -> Result<()> {
     let built = shell::output(&mut cargo(&["test", "--package", PACKAGE, "--no-run", "--message-format=json"]))?;
     let lodge = root.join("target/release/lodge");
     let stage = if debian { Some(Stage::new()?) } else { None };
-    let mut paths = Paths { lodge, guests: guests::folder(), root: guests::root_image() };
+    let mut paths = Paths { lodge, guests: guests::folder(), root: guests::root_image(), mirror };
     if let Some(stage) = &stage {
         paths = Paths {
             lodge: stage.copy(&paths.lodge)?,
             guests: stage.copy(&paths.guests)?,
             root: stage.copy(&paths.root)?,
+            ..paths
         };
     }
     let failed = executables(&built)
@@ -95,6 +97,8 @@ struct Paths {
     lodge: PathBuf,
     guests: PathBuf,
     root: PathBuf,
+    /// Where the host's packages come from; empty unless long tests are run.
+    mirror: String,
 }
 
 /// Programs that the tests run, or other files that they need, and the packages that bring them.
@@ -110,6 +114,7 @@ const NEEDED: &[(&str, &str)] = &[
     ("qemu-img", "qemu-utils"),
     ("ip", "iproute2"),
     ("dnsmasq", "dnsmasq-base"),
+    ("ssh", "openssh-client"),
 ];
 
 /// Installs the programs that are missing, as root; otherwise says how.
@@ -155,7 +160,11 @@ fn whole_vm(test: &Path, paths: &Paths, stage: Option<&Stage>, skipped: &[&str],
     // Each test runs a VM with threads of its own.
     command.args(["--include-ignored", "--test-threads=2"]);
     command.args(skipped.iter().flat_map(|name| ["--skip", name]));
-    command.env("LODGE_BIN", &paths.lodge).env("LODGE_GUESTS", &paths.guests).env("LODGE_ROOT", &paths.root);
+    command
+        .env("LODGE_BIN", &paths.lodge)
+        .env("LODGE_GUESTS", &paths.guests)
+        .env("LODGE_ROOT", &paths.root)
+        .env("LODGE_MIRROR", &paths.mirror);
     command.envs(more(long));
     shell::run(&mut command)
 }

@@ -118,6 +118,9 @@ pub struct AnswerArgs {
     /// A package besides the system's own; repeatable
     #[arg(long, value_name = "NAME", requires = "unattended")]
     package: Vec<String>,
+    /// What the installer's kernel is told besides, as parameters
+    #[arg(long, value_name = "TEXT", requires = "unattended", allow_hyphen_values = true)]
+    append: Option<String>,
     /// Windows' product key is this file's first line
     #[arg(long, value_name = "F", requires = "unattended")]
     product_key_file: Option<PathBuf>,

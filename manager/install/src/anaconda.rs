@@ -4,8 +4,8 @@
 use crate::answers::{Answers, Finish};
 use crate::debian::sudoers;
 
-/// The kernel's parameters: in text, and to the serial port.
-pub const KERNEL_PARAMETERS: &str = "inst.text console=ttyS0";
+/// The kernel's parameter: in text.
+pub const KERNEL_PARAMETERS: &str = "inst.text";
 
 /// The volume's label.
 pub const LABEL: &str = "OEMDRV";

@@ -25,6 +25,8 @@ pub struct Answers {
     pub mirror: Option<Mirror>,
     /// Packages besides the system's own and an SSH server.
     pub packages: Vec<String>,
+    /// What the installer's kernel is told besides, as it is; may be empty.
+    pub kernel_parameters: String,
     /// What the installer does at its end.
     pub finish: Finish,
     /// What only Windows asks.
@@ -195,6 +197,11 @@ mod grammar {
     pub const FOLDER: Grammar = ("the mirror's folder", "(/[a-zA-Z0-9][a-zA-Z0-9._+-]*)+/?", "a path such as /debian");
     pub const PACKAGE: Grammar =
         ("the package", r"[a-zA-Z0-9][a-zA-Z0-9+._-]+", "a package's name: letters, digits, +, ., _ and -");
+    pub const PARAMETERS: Grammar = (
+        "the kernel's further parameters",
+        "[a-zA-Z0-9 ._,:=/@%+-]{0,1000}",
+        "up to 1000 letters, digits, blanks and ._,:=/@%+-: boot loaders take others for orders of their own",
+    );
     pub const WINDOWS_PASSWORD: Grammar =
         ("the password for Windows", r"[^\x00-\x1f\x7f]{1,127}", "1 to 127 characters without control characters");
     pub const PRODUCT_KEY: Grammar =
@@ -227,6 +234,7 @@ impl Answers {
             plain(&mirror.folder, grammar::FOLDER);
         }
         self.packages.iter().take(MOST_ITEMS).for_each(|package| plain(package, grammar::PACKAGE));
+        plain(&self.kernel_parameters, grammar::PARAMETERS);
         for (what, count) in [("public keys", self.user.ssh_keys.len()), ("packages", self.packages.len())] {
             if count > MOST_ITEMS {
                 found.push(AnswerError::TooMany { what, count });

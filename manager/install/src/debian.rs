@@ -6,8 +6,8 @@
 use crate::answers::{Answers, Finish};
 use crate::carrier::Archive;
 
-/// The kernel's parameters: nothing is asked that has a default. Those behind the dashes are the new system's, too.
-pub const KERNEL_PARAMETERS: &str = "auto=true priority=critical DEBIAN_FRONTEND=noninteractive --- console=ttyS0";
+/// The kernel's parameters: nothing is asked that has a default.
+pub const KERNEL_PARAMETERS: &str = "auto=true priority=critical DEBIAN_FRONTEND=noninteractive";
 
 /// Where the script and what it copies are in the initial RAM disk.
 const FOLDER: &str = "lodge";

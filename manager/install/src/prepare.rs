@@ -6,6 +6,9 @@ use crate::answers::{AnswerError, Answers};
 use crate::carrier::{Archive, CarrierError, Volume};
 use crate::{anaconda, debian, ubuntu, windows};
 
+/// The serial port is the console of the installer and of the system that it installs.
+const SERIAL_FROM_THEN_ON: &str = "--- console=ttyS0";
+
 /// How answers reach an installer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Carrier {
@@ -24,7 +27,7 @@ pub struct Prepared {
     /// What carries them.
     pub carrier: Carrier,
     /// What the installer's kernel has to be told, where it is started directly; Windows has no such thing.
-    pub kernel_parameters: &'static str,
+    pub kernel_parameters: String,
 }
 
 /// Why there are no answers.
@@ -59,24 +62,37 @@ pub fn prepare(profile: &Profile, answers: &Answers, firmware: Firmware) -> Resu
     if !wrong.is_empty() {
         return Err(PrepareError::Answers(wrong));
     }
+    // Those behind the dashes are the new system's, too.
+    let parameters = |own: &str, end: &str| {
+        let all = [own, answers.kernel_parameters.as_str(), end];
+        all.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" ")
+    };
     let (carrier, kernel_parameters) = match profile.unattended {
-        Unattended::Preseed => (Carrier::Initrd(debian::archive(answers)), debian::KERNEL_PARAMETERS),
+        Unattended::Preseed => {
+            (Carrier::Initrd(debian::archive(answers)), parameters(debian::KERNEL_PARAMETERS, SERIAL_FROM_THEN_ON))
+        }
         Unattended::Autoinstall => {
             let user_data =
                 ubuntu::user_data(answers).map_err(|error| CarrierError::Write(std::io::Error::other(error)))?;
             let meta_data = ubuntu::meta_data(answers);
             let files = [("user-data", user_data.as_bytes()), ("meta-data", meta_data.as_bytes())];
-            (Carrier::Disk(Volume::new(ubuntu::LABEL, &files)?), ubuntu::KERNEL_PARAMETERS)
+            (
+                Carrier::Disk(Volume::new(ubuntu::LABEL, &files)?),
+                parameters(ubuntu::KERNEL_PARAMETERS, SERIAL_FROM_THEN_ON),
+            )
         }
         Unattended::Kickstart => {
             let kickstart = anaconda::kickstart(answers);
             let files = [("ks.cfg", kickstart.as_bytes())];
-            (Carrier::Disk(Volume::new(anaconda::LABEL, &files)?), anaconda::KERNEL_PARAMETERS)
+            (
+                Carrier::Disk(Volume::new(anaconda::LABEL, &files)?),
+                parameters(anaconda::KERNEL_PARAMETERS, "console=ttyS0"),
+            )
         }
         Unattended::Autounattend | Unattended::None => {
             let architecture = profile.architectures.first().copied().unwrap_or(Architecture::X86_64);
             let file = windows::answer_file(answers, firmware, architecture).map_err(CarrierError::Write)?;
-            (Carrier::Floppy(Volume::new("ANSWERS", &[(windows::FILE, file.as_bytes())])?), "")
+            (Carrier::Floppy(Volume::new("ANSWERS", &[(windows::FILE, file.as_bytes())])?), String::new())
         }
     };
     Ok(Prepared { carrier, kernel_parameters })

@@ -102,7 +102,7 @@ pub fn answering(
     let mut left = MOST;
     copy(folder, into, 0, &mut left)?;
     carry(into, found, archive)?;
-    let configured = configure(into, loader, found, prepared.kernel_parameters)?;
+    let configured = configure(into, loader, found, &prepared.kernel_parameters)?;
     if configured { Ok(()) } else { Err(TreeError::UnknownLoader { loader: loader.to_owned() }) }
 }
 

@@ -7,7 +7,7 @@ use crate::answers::{Answers, Finish};
 use crate::debian::sudoers;
 
 /// The kernel's parameter without which the installer asks whether it may overwrite the disk.
-pub const KERNEL_PARAMETERS: &str = "autoinstall --- console=ttyS0";
+pub const KERNEL_PARAMETERS: &str = "autoinstall";
 
 /// The volume's label.
 pub const LABEL: &str = "CIDATA";

@@ -91,6 +91,7 @@ pub fn problems(answers: &Answers) -> Vec<AnswerError> {
         (!answers.user.ssh_keys.is_empty(), "public keys for SSH", "give a password"),
         (!answers.packages.is_empty(), "packages", "give none"),
         (answers.mirror.is_some(), "mirror", "give none"),
+        (!answers.kernel_parameters.is_empty(), "kernel parameters", "give none"),
     ];
     found.extend(
         refused

@@ -3,7 +3,7 @@
 use std::cell::OnceCell;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -13,9 +13,14 @@ use crate::shell;
 /// How long package lists are used before they are fetched again.
 const LISTS_GOOD_FOR: Duration = Duration::from_secs(24 * 3600);
 
+/// The keys that Debian's mirrors are signed with.
+const KEYS: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
+
 /// apt over the host's sources, for amd64 and i386, whatever the host itself is configured for.
 pub struct Apt {
     folder: PathBuf,
+    /// Sources instead of the host's.
+    sources: Option<PathBuf>,
     updated: OnceCell<()>,
 }
 
@@ -30,7 +35,27 @@ impl Apt {
         for part in ["state/lists/partial", "cache/archives/partial", "packages", "unpacked"] {
             fs::create_dir_all(folder.join(part)).with_context(|| format!("cannot make {}", folder.display()))?;
         }
-        Ok(Self { folder: folder.to_owned(), updated: OnceCell::new() })
+        Ok(Self { folder: folder.to_owned(), sources: None, updated: OnceCell::new() })
+    }
+
+    /// apt over the parts of installers (udebs) on the same mirror: those of some suites.
+    pub fn of_parts(&self, suites: &[&str]) -> Result<Self> {
+        let mirror = self.mirror("bookworm")?;
+        let line = |suite: &&str| format!("deb [signed-by={KEYS}] {mirror} {suite} main/debian-installer\n");
+        let mut apt = Self::new(&self.folder.join("parts"))?;
+        let sources = apt.folder.join("sources.list");
+        fs::write(&sources, suites.iter().map(line).collect::<String>())?;
+        apt.sources = Some(sources);
+        Ok(apt)
+    }
+
+    /// The mirror that a suite comes from, as the host's sources name it.
+    pub fn mirror(&self, suite: &str) -> Result<String> {
+        let format = ["indextargets", "--format", "$(RELEASE) $(COMPONENT) $(SITE)", "Identifier: Packages"];
+        let targets = shell::output(self.command("apt-get").args(format))?;
+        let start = format!("{suite} main ");
+        let found = targets.lines().find_map(|line| line.strip_prefix(&start));
+        found.map(str::to_owned).with_context(|| format!("none of apt's sources is a mirror of {suite}"))
     }
 
     fn command(&self, program: &str) -> Command {
@@ -48,6 +73,10 @@ impl Apt {
             set("Acquire::Languages", "none"),
         ] {
             command.args(["-o", &option]);
+        }
+        if let Some(sources) = &self.sources {
+            command.args(["-o", &set("Dir::Etc::sourcelist", &sources.display().to_string())]);
+            command.args(["-o", "Dir::Etc::sourceparts=/dev/null"]);
         }
         command.current_dir(self.folder.join("packages"));
         command
@@ -97,6 +126,24 @@ impl Apt {
         fs::rename(&partial, &folder)?;
         fs::remove_file(archive)?;
         Ok(folder)
+    }
+
+    /// Fetches a part as a suite has it into a folder; whether the mirror has it.
+    pub fn part(&self, name: &str, suite: &str, into: &Path) -> Result<bool> {
+        self.update();
+        let mut download = self.command("apt-get");
+        download.args(["-qq", "download", &format!("{name}/{suite}")]).current_dir(into);
+        Ok(download.stderr(Stdio::null()).status().context("cannot run apt-get")?.success())
+    }
+
+    /// The control file of a package or part as a suite describes it, without what is about its archive.
+    pub fn description(&self, name: &str, suite: &str) -> Result<String> {
+        self.update();
+        let text = shell::output(self.command("apt-cache").args(["show", &format!("{name}/{suite}")]))?;
+        let of_archive = ["Filename:", "Size:", "MD5sum:", "SHA1:", "SHA256:", "SHA512:", "Description-md5:"];
+        let first = text.split("\n\n").next().unwrap_or_default().lines();
+        let lines = first.filter(|line| !of_archive.iter().any(|field| line.starts_with(field)));
+        Ok(lines.flat_map(|line| [line, "\n"]).collect())
     }
 
     /// The archive that was just fetched: its name begins with the package's and ends with the architecture's, or `all`.

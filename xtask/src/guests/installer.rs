@@ -22,6 +22,9 @@ const FILES: &str = "usr/lib/debian-installer/images/12/amd64/text";
 /// Kernel and initial RAM disk in that.
 const IMAGES: &str = "debian-installer/amd64";
 
+/// Its kernel, in `netboot`.
+pub const KERNEL: &str = "debian-installer/amd64/linux";
+
 /// For PXELINUX.
 const PXELINUX: &str = "\
 SERIAL 0

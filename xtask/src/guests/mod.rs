@@ -11,6 +11,7 @@
 //! cache/guests/memtest86+/{x64,ia32}.bin        memtest86+
 //! cache/guests/{firmware,media}                 firmware and boot media (media.rs)
 //! cache/guests/installed                        a Debian on a disk with partitions (installed.rs), with --root
+//! cache/guests/mirror                           parts of Debian's installer (parts.rs), with --installer
 //! cache/root/{root.img,tree}                    a Debian root file system, with --root
 //! ```
 
@@ -20,6 +21,7 @@ mod initramfs;
 mod installed;
 mod installer;
 mod media;
+mod parts;
 mod root;
 
 use std::fs;
@@ -68,6 +70,14 @@ pub fn cloud() -> Result<PathBuf> {
     let apt = Apt::new(&crate::root().join("cache/apt"))?;
     linux(&apt, &folder, package, architecture).with_context(|| format!("guest {name}"))?;
     Ok(folder)
+}
+
+/// Fetches or makes the parts of Debian's installer; the mirror that they go with.
+pub fn parts() -> Result<String> {
+    let apt = Apt::new(&crate::root().join("cache/apt"))?;
+    let kernel = folder().join("media/netboot").join(installer::KERNEL);
+    parts::build(&apt, &kernel, &folder().join("mirror")).context("the parts of Debian's installer")?;
+    apt.mirror("bookworm")
 }
 
 /// Fetches firmware alone; its folder.

@@ -184,8 +184,14 @@ pub fn start(args: &InstallArgs, wanted: &Wanted, target: &Target) -> String {
     let disk = file(target.disk(), &format!(",format={},bus={}", target.format().name(), plan.bus));
     let mut text = format!("lodge run --disk {}", quoted(&disk.to_string_lossy()));
     text += &format!(" --memory {}M", plan.memory.bytes() >> 20);
+    if plan.cpus != 1 {
+        text += &format!(" --cpus {}", plan.cpus);
+    }
     if plan.firmware == Firmware::Uefi {
         text += " --firmware uefi";
+    }
+    if let Some(folder) = &args.firmware_dir {
+        text += &format!(" --firmware-dir {}", quoted(&folder.to_string_lossy()));
     }
     if wanted.net.is_some() {
         let model = if args.net.contains("model=") || wanted.model.name() == "virtio" {

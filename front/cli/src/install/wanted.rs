@@ -175,6 +175,7 @@ fn answers(args: &InstallArgs, profile: &Profile, plan: &Plan) -> Result<Answers
         disk: disk_name(plan.bus).to_owned(),
         mirror,
         packages: given.package.clone(),
+        kernel_parameters: given.append.clone().unwrap_or_default(),
         finish: Finish::PowerOff,
         windows: WindowsAnswers {
             password: plain,

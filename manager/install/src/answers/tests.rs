@@ -22,6 +22,7 @@ pub fn sample() -> Answers {
         disk: "/dev/vda".into(),
         mirror: Some(Mirror { host: "mirror.example.org".into(), folder: "/debian".into() }),
         packages: vec!["vim".into(), "g++".into()],
+        kernel_parameters: String::new(),
         finish: Finish::PowerOff,
         windows: WindowsAnswers::default(),
     }

@@ -14,6 +14,13 @@ fn each_installer_gets_its_answers_where_it_looks() {
     let debian = prepared("debian-12", &sample()).unwrap();
     assert!(matches!(&debian.carrier, Carrier::Initrd(archive) if archive.files().next().unwrap().0 == "preseed.cfg"));
     assert!(debian.kernel_parameters.contains("auto=true"));
+    let mut more = sample();
+    more.kernel_parameters = "a/b=c net.ifnames=0".into();
+    // What is behind the dashes is the installed system's.
+    let told = prepared("debian-12", &more).unwrap().kernel_parameters;
+    assert!(told.contains(" a/b=c net.ifnames=0 --- console=ttyS0") && !told.contains("  "), "{told}");
+    more.kernel_parameters = "a;b".into();
+    assert!(matches!(prepared("fedora-43", &more), Err(PrepareError::Answers(_))));
     let label = |id: &str| match prepared(id, &sample()).unwrap().carrier {
         Carrier::Disk(volume) => volume.label,
         other => panic!("{id}: {other:?}"),
