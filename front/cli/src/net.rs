@@ -109,6 +109,11 @@ pub fn plans(texts: &[String]) -> Result<Vec<NetPlan>, UsageError> {
     Ok(plans)
 }
 
+/// Whether a card's text says something of this name.
+pub fn says(text: &str, name: &str) -> bool {
+    values::properties(text).1.iter().any(|(said, _)| said == name)
+}
+
 /// One card; `none` is none.
 fn plan(text: &str) -> Result<Option<NetPlan>, UsageError> {
     let (main, properties) = values::properties(text);

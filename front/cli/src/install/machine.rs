@@ -6,13 +6,14 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use lodge_guests::{Firmware, Unattended};
+use lodge_guests::{Firmware, Nic, Unattended};
 use lodge_install::boot_files::{Linux, linux_on};
 use lodge_install::{Carrier, InstallError, PrepareError, Prepared, Target, append_archive, prepare, pxe};
 use lodge_net::MacAddress;
 
 use super::wanted::{From, Wanted};
 use super::{CommandError, InstallArgs};
+use crate::net::NetworkPlan;
 
 /// The command that runs the machine, and whether the installer's log tells of its progress. What the machine needs besides is
 /// put into `work`.
@@ -61,9 +62,9 @@ pub fn command(
         }
         From::Server => _ = command.args(["--firmware", plan.firmware.name(), "--boot", "network"]),
     }
-    if wanted.net.is_some() {
-        let model = if args.net.contains("model=") { String::new() } else { format!(",model={}", wanted.model) };
-        let mac = if args.net.contains("mac=") { String::new() } else { format!(",mac={}", mac(target.disk())) };
+    if let Some(plan) = &wanted.net {
+        let model = if wanted.model_is_said { String::new() } else { format!(",model={}", wanted.model) };
+        let mac = if plan.mac.is_some() { String::new() } else { format!(",mac={}", mac(target.disk())) };
         command.args(["--net", &[&args.net, boot_files.as_str(), &model, &mac].concat()]);
     }
     Ok((command, tells))
@@ -193,14 +194,11 @@ pub fn start(args: &InstallArgs, wanted: &Wanted, target: &Target) -> String {
     if let Some(folder) = &args.firmware_dir {
         text += &format!(" --firmware-dir {}", quoted(&folder.to_string_lossy()));
     }
-    if wanted.net.is_some() {
-        let model = if args.net.contains("model=") || wanted.model.name() == "virtio" {
-            String::new()
-        } else {
-            format!(",model={}", wanted.model)
-        };
-        let forward =
-            if args.net.starts_with("user") && !args.net.contains("forward=") { ",forward=tcp:2222:22" } else { "" };
+    if let Some(plan) = &wanted.net {
+        let unsaid = !wanted.model_is_said && wanted.model != Nic::Virtio;
+        let model = if unsaid { format!(",model={}", wanted.model) } else { String::new() };
+        let leads_nowhere = matches!(&plan.network, NetworkPlan::User { forwards, .. } if forwards.is_empty());
+        let forward = if leads_nowhere { ",forward=tcp:2222:22" } else { "" };
         text += &format!(" --net {}", quoted(&[&args.net, model.as_str(), forward].concat()));
     }
     text

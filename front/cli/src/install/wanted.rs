@@ -32,6 +32,8 @@ pub struct Wanted {
     pub net: Option<NetPlan>,
     /// The card's model: what was said, or what suits the system.
     pub model: lodge_guests::Nic,
+    /// It was said.
+    pub model_is_said: bool,
     /// What the installer is told, with nobody to ask.
     pub answers: Option<Answers>,
 }
@@ -56,7 +58,8 @@ pub fn wanted(args: &InstallArgs) -> Result<Wanted, CommandError> {
         let buses = [DiskBus::Virtio, DiskBus::Scsi, DiskBus::Sata, DiskBus::Nvme, DiskBus::Ide];
         plan.bus = one_of("--bus", name, buses, DiskBus::name)?;
     }
-    let (net, model) = network(args, &from, &mut plan)?;
+    let model_is_said = net::says(&args.net, "model");
+    let (net, model) = network(args, &from, &mut plan, model_is_said)?;
     if let From::Disc(path) = &from {
         plan.medium_is = looked_at(path)?;
     }
@@ -74,7 +77,7 @@ pub fn wanted(args: &InstallArgs) -> Result<Wanted, CommandError> {
         return Err(CommandError::Value { option: "--bootfile", problem });
     }
     let answers = if args.unattended { Some(answers(args, profile, &plan)?) } else { None };
-    Ok(Wanted { profile, plan, from, net, model, answers })
+    Ok(Wanted { profile, plan, from, net, model, model_is_said, answers })
 }
 
 fn one_of<T: Copy>(
@@ -107,6 +110,7 @@ fn network(
     args: &InstallArgs,
     from: &From,
     plan: &mut Plan,
+    model_is_said: bool,
 ) -> Result<(Option<NetPlan>, lodge_guests::Nic), CommandError> {
     let wrong = |problem: String| CommandError::Value { option: "--net", problem };
     let mut nets = net::plans(std::slice::from_ref(&args.net)).map_err(|error| wrong(error.to_string()))?;
@@ -115,7 +119,7 @@ fn network(
     let Some(net) = nets.pop() else { return Ok((None, usual)) };
     let said = net::model(&net.card);
     // What is not said is what suits the system.
-    let model = if args.net.contains("model=") {
+    let model = if model_is_said {
         [lodge_guests::Nic::Virtio, lodge_guests::Nic::E1000, lodge_guests::Nic::Rtl8139, lodge_guests::Nic::Ne2k]
             .into_iter()
             .find(|model| said.starts_with(model.name()))
