@@ -96,3 +96,25 @@ fn what_cannot_be_booted_is_named() {
     vm.expect("\"ldlinux.c32\" is not in the folder that is served");
     vm.kill();
 }
+
+/// PXE finds no file, over IPv4 or IPv6, which it takes a minute to say; then it is there for HTTP.
+#[test]
+#[ignore = "boots a VM: run by `cargo xtask test --long`"]
+fn uefi_boots_by_http_which_takes_long() {
+    let place = tempfile::tempdir().expect("a folder");
+    let file = place.path().join("grub.efi");
+    let put = || _ = std::fs::copy(guest("media/netboot/debian-installer/amd64/grubx64.efi"), &file).expect("a copy");
+    put();
+    let net = format!("user,netboot={},bootfile=grub.efi", place.path().display());
+    let mut vm = TestVm::start(&mut bare("uefi", &net));
+    // Until the machine runs, what is served has to be there.
+    vm.expect(">>Start PXE over IPv4");
+    std::fs::remove_file(&file).expect("it was there");
+    vm.expect("\"grub.efi\" is not in the folder that is served");
+    vm.expect("UEFI PXEv6");
+    put();
+    vm.expect(">>Start HTTP Boot over IPv4");
+    vm.expect("http://10.0.2.2/grub.efi");
+    vm.expect("grub> ");
+    vm.kill();
+}
