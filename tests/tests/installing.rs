@@ -6,6 +6,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use lodge_tests::host_net::free_port;
 use lodge_tests::{TestVm, check_log, finish, guest, host_mirror, lodge, mirror, write_file};
@@ -106,6 +107,34 @@ fn an_installation_from_a_disc_fails_at_its_mirror() {
     for firmware in ["bios", "uefi"] {
         fails_at_the_mirror(firmware, &from);
     }
+}
+
+/// Whether a process runs: not one that has ended and that nobody asked about.
+fn runs(id: u32) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
+    status.rsplit_once(") ").is_some_and(|(_, state)| !state.starts_with('Z'))
+}
+
+#[test]
+#[ignore = "boots a VM: run by `cargo xtask test`"]
+fn the_machine_ends_with_the_installation() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let key = write_file(KEY.as_bytes());
+    let key = key.path().to_str().expect("a name");
+    let from = format!("pxe={}", netboot().display());
+    let mut vm = TestVm::start(&mut debian(folder.path(), &["--from", &from, "--unattended", "--ssh-key", key]));
+    vm.expect("looks for network cards");
+    let children = format!("/proc/{0}/task/{0}/children", vm.id());
+    let children = std::fs::read_to_string(children).expect("the kernel tells of children");
+    let machine: u32 = children.trim().parse().expect("it has one");
+    assert!(runs(machine));
+    vm.kill();
+    let until = Instant::now() + Duration::from_secs(60);
+    while runs(machine) {
+        assert!(Instant::now() < until, "the machine goes on");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    assert!(!folder.path().join("d.qcow2").exists());
 }
 
 /// What the installed system is asked, and what it answers.

@@ -51,7 +51,7 @@ enum Command {
         /// Only the whole-VM tests
         #[arg(long)]
         vm: bool,
-        /// Also what takes minutes each: a full pass of memtest86+, and many more random accesses, mutated images and power cuts
+        /// Also what takes minutes each: a full pass of memtest86+, installations to their end, and many more random accesses, mutated images and power cuts
         #[arg(long)]
         long: bool,
     },

@@ -128,6 +128,9 @@ pub struct RunArgs {
     /// End, with status 4, after so many seconds
     #[arg(long, value_name = "SECONDS", value_parser = values::seconds, allow_hyphen_values = true)]
     pub timeout: Option<Duration>,
+    /// End with the process that started this one, which has this number
+    #[arg(long, value_name = "PID", hide = true)]
+    pub ends_with: Option<i32>,
     /// Write a report in JSON when the VM ends
     #[arg(long, value_name = "F.json")]
     pub report: Option<PathBuf>,

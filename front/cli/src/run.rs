@@ -50,6 +50,9 @@ pub enum RunError {
     /// The command line.
     #[error(transparent)]
     Usage(#[from] UsageError),
+    /// Who started this has gone.
+    #[error("process {0}, with which this one ends, is not the one that started it, or has ended")]
+    Abandoned(i32),
     /// No engine.
     #[error("{0}; `lodge doctor` says more")]
     Engine(#[from] NoEngine),
@@ -235,6 +238,14 @@ fn roms<'a>(args: &'a RunArgs, plan: &Plan) -> Option<RomUse<'a>> {
     Some(RomUse { folder: args.firmware_dir.as_deref(), uefi, needed })
 }
 
+/// Has this process end with the one that started it, in good order.
+fn end_with(parent: i32) -> Result<(), RunError> {
+    // Where the host knows nothing of this, it goes on as it would without.
+    let _ = rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::TERM));
+    let is_there = rustix::process::getppid().is_some_and(|started| started.as_raw_nonzero().get() == parent);
+    is_there.then_some(()).ok_or(RunError::Abandoned(parent))
+}
+
 /// Runs a machine. The exit status.
 ///
 /// # Errors
@@ -242,6 +253,7 @@ fn roms<'a>(args: &'a RunArgs, plan: &Plan) -> Option<RomUse<'a>> {
 /// It cannot be started, or lodge failed in a way that the machine's report cannot tell.
 pub fn run(args: &RunArgs) -> Result<u8, RunError> {
     let plan = args.plan()?;
+    args.ends_with.map(end_with).transpose()?;
     let report_file = args.report.as_deref().map(|path| create("report", path)).transpose()?;
     let handle = Arc::new(OnceLock::new());
     let disks = plan.disks.iter().map(open_disk).collect::<Result<_, _>>()?;

@@ -260,6 +260,8 @@ impl Installation {
             self.command.process_group(0);
         }
         self.command.arg("--report").arg(&self.report);
+        // However lodge ends, nobody would look after the machine.
+        self.command.args(["--ends-with", &std::process::id().to_string()]);
         let mut machine = Machine(self.command.spawn().map_err(InstallError::Start)?);
         let child = &mut machine.0;
         let errors = child.stderr.take().map(|mut pipe| {
