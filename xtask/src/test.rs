@@ -27,6 +27,7 @@ const LONG: &str = "takes_long";
 /// What is tried more often with `--long`: environment variables, and how often.
 const MORE: &[(&str, &str)] = &[
     ("LODGE_BUS_STEPS", "100000000"),
+    ("LODGE_RANDOM_STEPS", "all"),
     ("LODGE_DISK_MUTATIONS", "100000"),
     ("LODGE_DISK_KILLS", "200"),
     ("LODGE_POWER_CUTS", "200"),

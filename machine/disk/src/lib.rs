@@ -34,7 +34,8 @@ mod vmdk;
 use std::path::Path;
 use std::sync::Arc;
 
-use lodge_backend::{Disk, Overlay};
+pub use lodge_backend::Disk;
+use lodge_backend::Overlay;
 
 pub use check::Report;
 pub use error::DiskError;

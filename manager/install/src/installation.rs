@@ -15,12 +15,13 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use lodge_disk::{Create, DiskError, Format, Options};
+use lodge_disk::{Create, DiskError, Format};
 use lodge_guests::Firmware;
 use rustix::fs::{CWD, RenameFlags};
 use rustix::io::Errno;
 
 use crate::stages::{self, Told};
+use crate::starts::boots;
 
 /// How often the log is looked at.
 const PERIOD: Duration = Duration::from_millis(200);
@@ -28,6 +29,8 @@ const PERIOD: Duration = Duration::from_millis(200);
 const SILENCE: Duration = Duration::from_secs(45 * 60);
 /// How long a machine has to end when it is asked to.
 const GRACE: Duration = Duration::from_secs(10);
+/// Bytes that a log, or what the console shows, may have: installers say a few MiB.
+const MOST_SAID: u64 = 256 << 20;
 /// The longest line of a log that is looked at.
 const LONGEST: usize = 64 << 10;
 
@@ -68,6 +71,14 @@ pub enum InstallError {
         stage: String,
         /// The log.
         log: PathBuf,
+        /// The disk.
+        disk: PathBuf,
+    },
+    /// The log, or what the console shows, has no end.
+    #[error("the installer says more and more ('{said}' has {} MiB); the disk so far is '{disk}'", MOST_SAID >> 20)]
+    Endless {
+        /// What it says.
+        said: PathBuf,
         /// The disk.
         disk: PathBuf,
     },
@@ -191,37 +202,6 @@ impl Target {
     }
 }
 
-/// Whether firmware may find something to start on a disk: the BIOS, a boot sector with code; UEFI, an EFI system partition.
-///
-/// # Errors
-///
-/// The disk can't be read.
-pub fn boots(disk: &Path, format: Format, firmware: Firmware) -> Result<bool, InstallError> {
-    /// The boot sector, and a GUID partition table with its usual 128 entries (UEFI specification 2.10, 5.3).
-    const LOOKED_AT: usize = 34 * 512;
-    /// An EFI system partition: its type in a boot sector's table (5.2.2), and its GUID (5.3.3).
-    const SYSTEM: u8 = 0xef;
-    const SYSTEM_GUID: [u8; 16] =
-        [0x28, 0x73, 0x2a, 0xc1, 0x1f, 0xf8, 0xd2, 0x11, 0xba, 0x4b, 0x00, 0xa0, 0xc9, 0x3e, 0xc9, 0x3b];
-    let options = Options { format: Some(format), readonly: true, ephemeral: false };
-    let image = lodge_disk::open(disk, options)?;
-    let mut start = vec![0; LOOKED_AT.min(usize::try_from(image.size()).unwrap_or(LOOKED_AT))];
-    let failed = |source| InstallError::File { path: disk.to_owned(), source };
-    image.read_at(0, &mut [io::IoSliceMut::new(&mut start)]).map_err(failed)?;
-    let Some((sector, table)) = start.split_at_checked(512) else { return Ok(false) };
-    if sector[510..] != [0x55, 0xaa] {
-        return Ok(false);
-    }
-    Ok(match firmware {
-        Firmware::Bios => sector[..440].iter().any(|byte| *byte != 0),
-        Firmware::Uefi => {
-            let entries = table.get(512..).filter(|_| table.starts_with(b"EFI PART")).unwrap_or_default();
-            let guid = entries.chunks_exact(128).any(|entry| entry.starts_with(&SYSTEM_GUID));
-            guid || (0..4).any(|number| sector[446 + 16 * number + 4] == SYSTEM)
-        }
-    })
-}
-
 /// An installation that is to run.
 #[derive(Debug)]
 pub struct Installation {
@@ -306,6 +286,11 @@ impl Installation {
                 end(child);
                 return Err(InstallError::Silent { stage: stage.what, log, disk: self.target.incomplete() });
             }
+            let endless = [&log, &console].into_iter().find(|said| self.unattended && length(said) > MOST_SAID);
+            if let Some(said) = endless {
+                end(child);
+                return Err(InstallError::Endless { said: said.clone(), disk: self.target.incomplete() });
+            }
             std::thread::sleep(PERIOD);
         };
         let disk = self.target.incomplete();
@@ -345,6 +330,11 @@ impl Drop for Machine {
 fn outcome(report: &Path) -> Option<String> {
     let value: serde_json::Value = serde_json::from_slice(&fs::read(report).ok()?).ok()?;
     Some(value["outcome"].as_str()?.to_owned())
+}
+
+/// Bytes of a file; of one that is not there, none.
+fn length(path: &Path) -> u64 {
+    path.metadata().map_or(0, |file| file.len())
 }
 
 /// Makes a file that is the user's alone, in place of one from before.

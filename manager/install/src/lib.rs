@@ -30,11 +30,13 @@ mod installation;
 mod prepare;
 pub mod pxe;
 pub mod stages;
+mod starts;
 mod ubuntu;
 mod windows;
 
 pub use answers::{AnswerError, Answers, Finish, Mirror, User, WindowsAnswers};
 pub use carrier::{Archive, CarrierError, Volume, append_archive};
 pub use check::{Nic, Plan, Problem, Start, check};
-pub use installation::{InstallError, Installation, Stage, Target, boots};
+pub use installation::{InstallError, Installation, Stage, Target};
 pub use prepare::{Carrier, PrepareError, Prepared, prepare};
+pub use starts::boots;

@@ -10,7 +10,7 @@
 //! ```
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
@@ -56,13 +56,13 @@ const PROGRAMS_AND_LIBRARIES: &[(&str, &str)] = &[
 /// What of ordinary packages no installer has.
 const LEFT_OUT: &[&str] = &["doc", "man", "locale", "lintian", "bash-completion", "initramfs-tools", "info"];
 
-/// Makes the suite, for the kernel of the installer in `netboot`; its folder.
-pub fn build(apt: &Apt, netboot: &Path, folder: &Path) -> Result<PathBuf> {
-    let kernel = kernel_version(&fs::read(netboot)?)?;
+/// Makes the suite in a folder, for an installer with that kernel.
+pub fn build(apt: &Apt, kernel: &Path, folder: &Path) -> Result<()> {
+    let kernel = kernel_version(&fs::read(kernel)?)?;
     let recipe = [&kernel, SCRIPTS, MODULES, &format!("{PROGRAMS_AND_LIBRARIES:?}{LEFT_OUT:?}")].join("\n");
     let stamp = folder.join("recipe");
     if fs::read_to_string(&stamp).is_ok_and(|text| text == recipe) {
-        return Ok(folder.to_owned());
+        return Ok(());
     }
     println!("guests: the parts of Debian's installer for {kernel}");
     let pool = fresh(&fresh(folder)?.join("pool"))?;
@@ -74,7 +74,7 @@ pub fn build(apt: &Apt, netboot: &Path, folder: &Path) -> Result<PathBuf> {
             found = found || parts.part(&name, suite, &pool)?;
         }
         if !found {
-            bail!("the mirror has no {name}, of none of {}", SUITES.join(", "));
+            bail!("the mirror has no {name}; looked for in {}", SUITES.join(", "));
         }
     }
     for (name, packages) in PROGRAMS_AND_LIBRARIES {
@@ -85,8 +85,7 @@ pub fn build(apt: &Apt, netboot: &Path, folder: &Path) -> Result<PathBuf> {
         }
     }
     index(folder, &pool)?;
-    fs::write(stamp, recipe)?;
-    Ok(folder.to_owned())
+    Ok(fs::write(stamp, recipe)?)
 }
 
 /// The version that a kernel's image says it has (Documentation/arch/x86/boot.rst, `kernel_version`).

@@ -2,6 +2,7 @@ mod fragments;
 mod guest;
 mod many;
 mod netboot;
+mod random;
 
 use std::cell::RefCell;
 use std::io::{Read, Write};
@@ -701,98 +702,4 @@ fn a_guest_leaves_descriptors_to_the_rest() {
     guest.wire.net.inner.stack.lock().sockets.set_ceiling(lowest);
     guest.wire.udp(at(ADDRESS, 7002), at(GATEWAY, port), b"hello");
     assert_eq!(guest.wire.net.load(), (1, 0), "it was tried");
-}
-
-#[test]
-fn random_frames_do_no_harm() {
-    let mut random = Random(0x0bad_cafe);
-    let (_place, guest) = netboot::served(&pattern(3000));
-    let any = Ipv4Addr::UNSPECIFIED;
-    let mut discover = Message::new_with_id(7, any, any, any, any, &CARD.0);
-    discover.opts_mut().insert(DhcpOption::MessageType(MessageType::Discover));
-    discover.opts_mut().insert(DhcpOption::Hostname("fuzz".into()));
-    let datagram = |from: u16, to: u16, data: &[u8]| {
-        let mut datagram = [from.to_be_bytes(), to.to_be_bytes()].concat();
-        datagram.extend(((8 + data.len()) as u16).to_be_bytes());
-        datagram.extend([0, 0]);
-        datagram.extend(data);
-        datagram
-    };
-    let (us, router, names): (IpAddr, IpAddr, IpAddr) = (ADDRESS.into(), GATEWAY.into(), NAME_SERVER.into());
-    let (us_6, router_6): (IpAddr, IpAddr) = (ADDRESS_6.into(), GATEWAY_6.into());
-    let syn = [0x12, 0x34, 0, 9, 0, 0, 0, 1, 0, 0, 0, 0, 0x60, 2, 255, 255, 0, 0, 0, 0, 2, 4, 5, 0xb4];
-    let http = [&syn[..2], &[0, 80], &syn[4..]].concat();
-    let mut arp = vec![0, 1, 8, 0, 6, 4, 0, 1];
-    arp.extend([CARD.0.to_vec(), ADDRESS.octets().to_vec(), vec![0; 6], GATEWAY.octets().to_vec()].concat());
-    let known = query("host.lodge.internal", TYPE::A);
-    let fragment = |(kind, mut packet): (u16, Vec<u8>), place: u16| {
-        packet[6..8].copy_from_slice(&place.to_be_bytes());
-        packet[10..12].fill(0);
-        let sum = lodge_net::checksum::finish(lodge_net::checksum::sum(&packet[..20]));
-        packet[10..12].copy_from_slice(&sum.to_be_bytes());
-        (kind, packet)
-    };
-    let samples = [
-        ip_packet(any.into(), Ipv4Addr::BROADCAST.into(), UDP, &datagram(68, 67, &discover.to_vec().unwrap()), 64),
-        ip_packet(us, names, UDP, &datagram(5000, 53, &known), 64),
-        ip_packet(us, router, UDP, &datagram(3000, 69, b"\0\x01pxe.0\0octet\0blksize\x001024\0"), 64),
-        ip_packet(us, router, UDP, &datagram(3000, 57_344, &[0, 4, 0, 0]), 64),
-        ip_packet(us, router, TCP, &http, 64),
-        // Nobody listens there: what is opened ends at once.
-        ip_packet(us, names, TCP, &syn, 64),
-        ip_packet(us, router, ICMP, &[8, 0, 0, 0, 0, 1, 0, 1, 1, 2, 3], 64),
-        ip_packet(us_6, router_6, ICMPV6, &[128, 0, 0, 0, 0, 1, 0, 1, 1, 2, 3], 64),
-        ip_packet(us_6, "ff02::2".parse().unwrap(), ICMPV6, &[133, 0, 0, 0, 0, 0, 0, 0], 255),
-        ip_packet(us_6, router_6, ICMPV6, &[&[135, 0, 0, 0, 0, 0, 0, 0][..], &GATEWAY_6.octets()].concat(), 255),
-        (ethertype::ARP, arp),
-        // Fragments: a first one, a later one, of IPv6.
-        fragment(ip_packet(us, router, ICMP, &[8, 0, 0, 0, 0, 1, 0, 1, 1, 2, 3, 4, 5, 6, 7, 8], 64), 0x2000),
-        fragment(ip_packet(us, router, ICMP, &[9; 40], 64), 2),
-        ip_packet(
-            us_6,
-            router_6,
-            44,
-            &[ICMPV6, 0, 0, 1, 0, 0, 0, 7, 128, 0, 0, 0, 0, 1, 0, 1, 1, 2, 3, 4, 5, 6, 7, 8],
-            64,
-        ),
-        ip_packet(us_6, router_6, 44, &[[ICMPV6, 0, 0, 16, 0, 0, 0, 7], [8; 8], [8; 8]].concat(), 64),
-    ];
-    for step in 0..steps(1_000_000) {
-        let (kind, mut packet) = samples[random.below(samples.len() as u64) as usize].clone();
-        // Not the destination: nobody outside shall be bothered.
-        let fixed = match kind {
-            ethertype::IPV4 => 16..20,
-            ethertype::IPV6 => 24..40,
-            _ => 0..0,
-        };
-        let mut bytes = [crate::config::MAC.0, CARD.0].concat();
-        bytes.extend(kind.to_be_bytes());
-        for _ in 0..random.below(6) {
-            let at = random.below(packet.len() as u64) as usize;
-            if !fixed.contains(&at) {
-                packet[at] = random.next() as u8;
-            }
-        }
-        if random.below(8) == 0 {
-            packet.truncate(random.below(packet.len() as u64 + 1) as usize);
-        }
-        if random.below(8) == 0 {
-            packet.extend((0..random.below(1400)).map(|at| at as u8));
-        }
-        bytes.extend(packet);
-        // Mostly nobody looks at checksums, or nothing but these would be tried.
-        let checksum = if random.below(4) == 0 { lodge_net::Checksum::There } else { lodge_net::Checksum::Good };
-        let offload = lodge_net::Offload { checksum, segmentation: None };
-        assert!(guest.wire.net.send(&Frame { bytes, offload }));
-        if step % 50 == 0 {
-            while guest.wire.net.receive().is_some() {}
-        }
-    }
-    let (connections, exchanges) = guest.wire.net.load();
-    assert!(connections <= 4096 && exchanges <= 1024, "{connections}, {exchanges}");
-    let (packets, bytes) = guest.wire.net.fragments();
-    assert!(
-        packets > 0 && packets <= 64 && bytes <= 64 * 65_535,
-        "{packets} packets, {bytes} bytes wait for their rest"
-    );
 }
