@@ -13,7 +13,7 @@
 //!
 //! * [`boot_files`] and [`pxe`]: where installers' kernels and loaders are, and a tree for the network that answers.
 //! * [`Installation`] runs the machine as a process of its own, tells [`Stage`]s, and gives the disk its name when it is
-//!   ready; [`stages`] reads the installer's log.
+//!   ready; [`stages`] reads the installer's log, and [`boots`] looks whether firmware finds something to start.
 //!
 //! What is before the running is pure functions of profiles and answers, but for reading discs and folders.
 //!

@@ -131,6 +131,8 @@ impl Write for Partition {
 mod tests {
     use std::fs;
 
+    use lodge_trial::Random;
+
     use super::*;
 
     /// A FAT file system with a file, or an empty folder.
@@ -195,18 +197,15 @@ mod tests {
     #[test]
     fn damaged_partitions_do_no_harm() {
         let whole = volume("EFI/BOOT", Some("BOOTX64.EFI"));
-        let mut number = 0x1234_5678_u32;
-        let mut next = || {
-            number = number.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            number as usize >> 8
-        };
+        let mut random = Random(0x1234_5678);
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("d.img");
         for _ in 0..300 {
             let mut damaged = whole.clone();
-            for _ in 0..1 + next() % 8 {
-                let at = if next() % 2 == 0 { next() % 64 } else { next() % (16 << 10) };
-                damaged[at] = next() as u8;
+            for _ in 0..=random.below(7) {
+                // The file system's own description, or its tables and folders.
+                let most = random.pick(&[64, 16 << 10]);
+                damaged[random.below(most) as usize] = random.next() as u8;
             }
             fs::write(&path, damaged).unwrap();
             let options = Options { format: Some(Format::Raw), readonly: true, ephemeral: false };

@@ -83,11 +83,7 @@ impl Wire {
 
     /// Sends a datagram.
     pub(super) fn udp(&self, from: SocketAddr, to: SocketAddr, data: &[u8]) {
-        let mut datagram = [from.port().to_be_bytes(), to.port().to_be_bytes()].concat();
-        datagram.extend(((8 + data.len()) as u16).to_be_bytes());
-        datagram.extend([0, 0]);
-        datagram.extend(data);
-        self.ip(from.ip(), to.ip(), UDP, &datagram, 64);
+        self.ip(from.ip(), to.ip(), UDP, &datagram(from.port(), to.port(), data), 64);
     }
 
     /// Waits for a datagram to a port: who sent it, and what.
@@ -109,6 +105,15 @@ impl Wire {
             (matches!(protocol, ICMP | ICMPV6) && data[0] == kind).then(|| (from, data.to_vec()))
         })
     }
+}
+
+/// A UDP datagram, its checksum left to whoever sends it.
+pub(super) fn datagram(from: u16, to: u16, data: &[u8]) -> Vec<u8> {
+    let mut datagram = [from.to_be_bytes(), to.to_be_bytes()].concat();
+    datagram.extend(((8 + data.len()) as u16).to_be_bytes());
+    datagram.extend([0, 0]);
+    datagram.extend(data);
+    datagram
 }
 
 /// An IP packet with right checksums; those of ICMP, UDP and TCP are made.

@@ -5,13 +5,18 @@ use lodge_netboot::{BootFile, Folder};
 use super::*;
 
 /// A guest whose router serves a folder with `pxe.0`.
-pub(super) fn served(content: &[u8]) -> (tempfile::TempDir, Guest) {
+fn served(content: &[u8]) -> (tempfile::TempDir, Guest) {
+    serving(content, UserConfig::default())
+}
+
+/// The same on a network that is otherwise as it is said to be.
+pub(super) fn serving(content: &[u8], config: UserConfig) -> (tempfile::TempDir, Guest) {
     let place = tempfile::tempdir().unwrap();
     std::fs::write(place.path().join("pxe.0"), content).unwrap();
     let folder = Folder::open(place.path()).unwrap();
     let bootfile = BootFile::new(&folder, "pxe.0").unwrap();
     let netboot = Some(Netboot { folder, bootfile });
-    (place, Guest::new(&UserConfig { netboot, ..UserConfig::default() }))
+    (place, Guest::new(&UserConfig { netboot, ..config }))
 }
 
 #[test]

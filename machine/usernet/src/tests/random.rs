@@ -1,7 +1,7 @@
 //! What a hostile guest sends, a million of each: no panic, and nothing that grows without bound.
 
-use lodge_netboot::{BootFile, Folder};
-
+use super::guest::datagram;
+use super::netboot::serving;
 use super::*;
 
 /// What a guest sends: an ether type, and the packet.
@@ -10,6 +10,7 @@ type Sample = (u16, Vec<u8>);
 /// A network that serves a boot file and has a name server that never answers, so that nobody is bothered; and the guest.
 struct Hostile {
     _place: tempfile::TempDir,
+    _resolver: tempfile::NamedTempFile,
     _silent: UdpSocket,
     guest: Guest,
     random: Random,
@@ -17,17 +18,13 @@ struct Hostile {
 
 impl Hostile {
     fn new(seed: u64) -> Self {
-        let place = tempfile::tempdir().unwrap();
-        std::fs::write(place.path().join("pxe.0"), pattern(3000)).unwrap();
-        let resolver = place.path().join("resolv.conf");
-        std::fs::write(&resolver, "nameserver 127.0.0.1\n").unwrap();
         let silent = UdpSocket::bind("127.0.0.1:0").unwrap();
         let resolver_port = silent.local_addr().unwrap().port();
-        let folder = Folder::open(place.path()).unwrap();
-        let bootfile = BootFile::new(&folder, "pxe.0").unwrap();
-        let netboot = Some(Netboot { folder, bootfile });
-        let guest = Guest::new(&UserConfig { netboot, resolver, resolver_port, ..UserConfig::default() });
-        Self { _place: place, _silent: silent, guest, random: Random(seed) }
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(&file, "nameserver 127.0.0.1\n").unwrap();
+        let config = UserConfig { resolver: file.path().to_owned(), resolver_port, ..UserConfig::default() };
+        let (place, guest) = serving(&pattern(3000), config);
+        Self { _place: place, _resolver: file, _silent: silent, guest, random: Random(seed) }
     }
 
     /// Sends a million packets: one of these each, changed here and there, behind so many bytes that stay.
@@ -75,15 +72,6 @@ impl Hostile {
 
 /// The length of the headers of IPv4 and UDP.
 const HEADERS: usize = 20 + 8;
-
-/// A UDP datagram.
-fn datagram(from: u16, to: u16, data: &[u8]) -> Vec<u8> {
-    let mut datagram = [from.to_be_bytes(), to.to_be_bytes()].concat();
-    datagram.extend(((8 + data.len()) as u16).to_be_bytes());
-    datagram.extend([0, 0]);
-    datagram.extend(data);
-    datagram
-}
 
 fn udp(to: Ipv4Addr, ports: (u16, u16), data: &[u8]) -> Sample {
     let from = if to.is_broadcast() { Ipv4Addr::UNSPECIFIED } else { ADDRESS };
